@@ -1,0 +1,3 @@
+module vtpu
+
+go 1.26

@@ -1,0 +1,157 @@
+// Package tensor holds what walks in a message: flat slices with a shape, carved from 64-byte aligned arenas.
+package tensor
+
+import "fmt"
+
+// MaxRank is the largest number of dimensions of a tensor.
+const MaxRank = 4
+
+// DType says what the elements of a tensor are.
+type DType uint8
+
+// The element types: float32 for values, int32 for ids, tokens and class labels.
+const (
+	F32 DType = iota
+	I32
+)
+
+// String gives "float32" or "int32".
+func (d DType) String() string {
+	if d == I32 {
+		return "int32"
+	}
+	return "float32"
+}
+
+// A Shape is a list of dimensions, slowest first, as in (B,T,C). It is a value: comparing and copying it allocates nothing.
+type Shape struct {
+	Rank int
+	Dims [MaxRank]int
+}
+
+// Of makes a shape. It panics above MaxRank dimensions, which is a mistake in a stage, not in what a user gave.
+func Of(dims ...int) Shape {
+	if len(dims) > MaxRank {
+		panic(fmt.Sprintf("tensor: %d dimensions, at most %d", len(dims), MaxRank))
+	}
+	s := Shape{Rank: len(dims)}
+	copy(s.Dims[:], dims)
+	return s
+}
+
+// Len is the number of elements; 1 for a scalar (rank 0).
+func (s Shape) Len() int {
+	n := 1
+	for i := 0; i < s.Rank; i++ {
+		n *= s.Dims[i]
+	}
+	return n
+}
+
+// Last is the size of the fastest dimension; 1 for a scalar.
+func (s Shape) Last() int {
+	if s.Rank == 0 {
+		return 1
+	}
+	return s.Dims[s.Rank-1]
+}
+
+// Rows is the product of all dimensions but the last: the rows of the matrix that a GEMM sees.
+func (s Shape) Rows() int {
+	n := 1
+	for i := 0; i < s.Rank-1; i++ {
+		n *= s.Dims[i]
+	}
+	return n
+}
+
+// WithLast is s with its fastest dimension replaced.
+func (s Shape) WithLast(n int) Shape {
+	if s.Rank == 0 {
+		return Of(n)
+	}
+	s.Dims[s.Rank-1] = n
+	return s
+}
+
+// Slice gives the dimensions as a fresh slice.
+func (s Shape) Slice() []int { return append([]int(nil), s.Dims[:s.Rank]...) }
+
+// String gives (2,3,4).
+func (s Shape) String() string {
+	b := []byte{'('}
+	for i := 0; i < s.Rank; i++ {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = fmt.Appendf(b, "%d", s.Dims[i])
+	}
+	return string(append(b, ')'))
+}
+
+// A Tensor is a flat, row-major slice with a shape. Exactly one of F32 and I32 is used, as DType says. Its storage is fixed
+// when it is made (Cap elements); Resize changes the shape within it.
+type Tensor struct {
+	DType DType
+	Shape Shape
+	F32   []float32 // len = Shape.Len() for float32
+	I32   []int32   // len = Shape.Len() for int32
+}
+
+// New makes a tensor of its own, outside of any arena, with all elements zero.
+func New(d DType, s Shape) Tensor {
+	var a Arena
+	a.Reserve(d, s.Len())
+	a.Grow()
+	return a.New(d, s)
+}
+
+// FromF32 wraps v, which must hold s.Len() elements.
+func FromF32(s Shape, v []float32) Tensor {
+	if len(v) != s.Len() {
+		panic(fmt.Sprintf("tensor: %d elements for shape %v", len(v), s))
+	}
+	return Tensor{DType: F32, Shape: s, F32: v}
+}
+
+// FromI32 wraps v, which must hold s.Len() elements.
+func FromI32(s Shape, v []int32) Tensor {
+	if len(v) != s.Len() {
+		panic(fmt.Sprintf("tensor: %d elements for shape %v", len(v), s))
+	}
+	return Tensor{DType: I32, Shape: s, I32: v}
+}
+
+// Len is the number of elements.
+func (t *Tensor) Len() int {
+	if t.DType == I32 {
+		return len(t.I32)
+	}
+	return len(t.F32)
+}
+
+// Cap is the largest number of elements that Resize accepts.
+func (t *Tensor) Cap() int {
+	if t.DType == I32 {
+		return cap(t.I32)
+	}
+	return cap(t.F32)
+}
+
+// Resize gives the tensor a new shape within its storage; elements keep their place in the flat slice. It allocates nothing and
+// panics when the storage is too small.
+func (t *Tensor) Resize(s Shape) {
+	n := s.Len()
+	t.Shape = s
+	if t.DType == I32 {
+		t.I32 = t.I32[:n]
+	} else {
+		t.F32 = t.F32[:n]
+	}
+}
+
+// Row is row r of a float32 tensor seen as a matrix of Shape.Last() columns.
+func (t *Tensor) Row(r int) []float32 {
+	c := t.Shape.Last()
+	return t.F32[r*c : r*c+c : r*c+c]
+}

@@ -91,14 +91,7 @@ type Store struct {
 
 // NewStore makes an empty store. Coordinates that the caller does not choose start at 1.1.1/1.1.1/1.1.1.
 func NewStore() *Store {
-	return &Store{byName: map[string]*Param{}, next: first()}
-}
-
-func first() (c Coord) {
-	for i := range c {
-		c[i] = 1
-	}
-	return c
+	return &Store{byName: map[string]*Param{}, next: Origin()}
 }
 
 // Version counts the committed steps.
@@ -136,7 +129,7 @@ func (s *Store) Add(name string, kind Kind, d tensor.DType, shape tensor.Shape, 
 func bump(c Coord) Coord {
 	c[9], c[10] = 1, 1
 	for i := 8; i >= 0; i-- {
-		if c[i]++; c[i] <= 2047 {
+		if c[i]++; c[i] <= MaxDim {
 			return c
 		}
 		c[i] = 1

@@ -1,0 +1,117 @@
+package kernel
+
+// SGD is w = FMA(-lr, g', w) with g' = FMA(wd, w, g).
+func SGD(w, g []float32, lr, wd float32) {
+	need("g", len(g), len(w))
+	if wd == 0 {
+		axpy(-lr, g[:len(w)], w)
+		return
+	}
+	for i, v := range w {
+		w[i] = FMA(-lr, FMA(wd, v, g[i]), v)
+	}
+}
+
+// SGDMomentum is PyTorch's SGD with momentum: g' = FMA(wd, w, g); v = first ? g' : FMA(mu, v, (1-damp)·g'); u = nesterov ? FMA(mu, v, g') : v; w =
+// FMA(-lr, u, w).
+func SGDMomentum(w, g, v []float32, lr, mu, damp, wd float32, nesterov, first bool) {
+	need("g", len(g), len(w))
+	need("v", len(v), len(w))
+	keep := 1 - damp
+	for i, x := range w {
+		d := FMA(wd, x, g[i])
+		m := d
+		if !first {
+			m = FMA(mu, v[i], float32(keep*d))
+		}
+		v[i] = m
+		if nesterov {
+			m = FMA(mu, m, d)
+		}
+		w[i] = FMA(-lr, m, x)
+	}
+}
+
+// AdamParams are the scalars of one Adam step. Correct1 and Correct2 are 1 - Beta^t for the number t of steps, this one included.
+type AdamParams struct {
+	LR, Beta1, Beta2, Eps, WeightDecay float32
+	Decoupled                          bool // weight decay acts on w directly (AdamW), not through g
+	Correct1, Correct2                 float32
+}
+
+// Adam is Kingma and Ba 2015, arXiv:1412.6980, Algorithm 1, in PyTorch's form; Decoupled is Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2:
+//
+//	w = Decoupled ? w·(1 - lr·wd) : w;  g' = Decoupled ? g : FMA(wd, w, g)
+//	m = FMA(1-Beta1, g', Beta1·m);  v = FMA((1-Beta2)·g', g', Beta2·v)
+//	w = FMA(-lr/Correct1, m / (√v/√Correct2 + eps), w)
+func Adam(w, g, m, v []float32, p *AdamParams) {
+	need("g", len(g), len(w))
+	need("m", len(m), len(w))
+	need("v", len(v), len(w))
+	adam(w, g, m, v, p)
+}
+
+func adamGeneric(w, g, m, v []float32, p *AdamParams) {
+	b1, b2 := 1-p.Beta1, 1-p.Beta2
+	step, root := -(p.LR / p.Correct1), Sqrt32(p.Correct2)
+	shrink, wd := float32(1), p.WeightDecay
+	if p.Decoupled {
+		shrink, wd = 1-float32(p.LR*wd), 0
+	}
+	g, m, v = g[:len(w)], m[:len(w)], v[:len(w)]
+	for i, x := range w {
+		x = float32(x * shrink)
+		d := FMA(wd, x, g[i])
+		mi := FMA(b1, d, float32(p.Beta1*m[i]))
+		vi := FMA(float32(b2*d), d, float32(p.Beta2*v[i]))
+		m[i], v[i] = mi, vi
+		w[i] = FMA(step, mi/(Sqrt32(vi)/root+p.Eps), x)
+	}
+}
+
+// Adagrad is Duchi et al. 2011: g' = FMA(wd, w, g); h = FMA(g', g', h); w = FMA(-lr, g'/(√h + eps), w).
+func Adagrad(w, g, h []float32, lr, eps, wd float32) {
+	need("g", len(g), len(w))
+	need("h", len(h), len(w))
+	for i, x := range w {
+		d := FMA(wd, x, g[i])
+		h[i] = FMA(d, d, h[i])
+		w[i] = FMA(-lr, d/(Sqrt32(h[i])+eps), x)
+	}
+}
+
+// RMSProp is Tieleman and Hinton 2012, lecture 6.5, in PyTorch's form: g' = FMA(wd, w, g); sq = FMA((1-alpha)·g', g', alpha·sq); u = g'/(√sq + eps);
+// with mom: mom = FMA(mu, mom, u), u = mom; w = FMA(-lr, u, w).
+func RMSProp(w, g, sq, mom []float32, lr, alpha, eps, wd, mu float32) {
+	need("g", len(g), len(w))
+	need("sq", len(sq), len(w))
+	keep := 1 - alpha
+	for i, x := range w {
+		d := FMA(wd, x, g[i])
+		sq[i] = FMA(float32(keep*d), d, float32(alpha*sq[i]))
+		u := d / (Sqrt32(sq[i]) + eps)
+		if mom != nil {
+			u = FMA(mu, mom[i], u)
+			mom[i] = u
+		}
+		w[i] = FMA(-lr, u, x)
+	}
+}
+
+// Lion is Chen et al. 2023, arXiv:2302.06675, Algorithm 2: u = sign(FMA(1-b1, g, b1·m)); w = FMA(-lr, FMA(wd, w, u), w); m = FMA(1-b2, g, b2·m).
+func Lion(w, g, m []float32, lr, b1, b2, wd float32) {
+	need("g", len(g), len(w))
+	need("m", len(m), len(w))
+	c1, c2 := 1-b1, 1-b2
+	for i, x := range w {
+		u := FMA(c1, g[i], float32(b1*m[i]))
+		switch {
+		case u > 0:
+			u = 1
+		case u < 0:
+			u = -1
+		}
+		w[i] = FMA(-lr, FMA(wd, x, u), x)
+		m[i] = FMA(c2, g[i], float32(b2*m[i]))
+	}
+}

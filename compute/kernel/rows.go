@@ -1,0 +1,229 @@
+package kernel
+
+// SoftmaxRows writes the softmax of scale·x to y, row by row; rows lie ld apart. With causal set, row r of each block of cols rows uses its first
+// r mod cols + 1 elements and sets the others to 0. For one row, with n elements in use:
+//
+//	z = scale·x (rounded); m = max z; e = Exp32(z-m); s = Sum(e); y = e·(1/s)
+//
+// y may be x.
+func SoftmaxRows(y, x []float32, rows, cols, ld int, scale float32, causal bool) {
+	need("x", len(x), span(rows, cols, ld))
+	need("y", len(y), span(rows, cols, ld))
+	for r := range rows {
+		n := cols
+		if causal {
+			n = r%cols + 1
+		}
+		softmaxRow(y[r*ld:r*ld+n], x[r*ld:r*ld+n], scale)
+		clear(y[r*ld+n : r*ld+cols])
+	}
+}
+
+// softmaxRow returns the maximum m and the sum s.
+func softmaxRow(y, x []float32, scale float32) (m, s float32) {
+	if scale != 1 {
+		Scale(y, x, scale)
+		x = y
+	}
+	m = Max(x)
+	for i, v := range x {
+		y[i] = Exp32(v - m)
+	}
+	s = Sum(y)
+	Scale(y, y, 1/s)
+	return m, s
+}
+
+// SoftmaxBackward: dx = scale·y·(dy - Dot(dy, y)), row by row as SoftmaxRows; elements that are not in use get 0. dx may be dy.
+func SoftmaxBackward(dx, dy, y []float32, rows, cols, ld int, scale float32, causal bool) {
+	for _, s := range [][]float32{dx, dy, y} {
+		need("a matrix", len(s), span(rows, cols, ld))
+	}
+	for r := range rows {
+		n := cols
+		if causal {
+			n = r%cols + 1
+		}
+		g, p, d := dy[r*ld:r*ld+n], y[r*ld:r*ld+n], dx[r*ld:r*ld+n]
+		t := Dot(g, p)
+		for i := range d {
+			d[i] = float32(scale*p[i]) * (g[i] - t)
+		}
+		clear(dx[r*ld+n : r*ld+cols])
+	}
+}
+
+// SoftmaxXent writes the softmax of each row of logits (rows,v) to probs and the cross-entropy to loss (rows): Log32(s) - (z_t - m), with m and s
+// as in SoftmaxRows. A target of -1 is padding: its loss is 0. probs may be logits.
+func SoftmaxXent(loss, probs, logits []float32, targets []int32, rows, v int) {
+	need("logits", len(logits), rows*v)
+	need("probs", len(probs), rows*v)
+	need("targets", len(targets), rows)
+	need("loss", len(loss), rows)
+	for r := range rows {
+		t := targets[r]
+		if t < 0 {
+			loss[r] = 0
+			clear(probs[r*v : r*v+v])
+			continue
+		}
+		z := logits[r*v+int(t)]
+		m, s := softmaxRow(probs[r*v:r*v+v], logits[r*v:r*v+v], 1)
+		loss[r] = Log32(s) - (z - m)
+	}
+}
+
+// SoftmaxXentBackward: dlogits = scale·(probs - onehot(target)), or adds that where acc is set; 0 for targets of -1. dlogits may be probs
+// where acc is not set.
+func SoftmaxXentBackward(dlogits, probs []float32, targets []int32, rows, v int, scale float32, acc bool) {
+	need("probs", len(probs), rows*v)
+	need("dlogits", len(dlogits), rows*v)
+	need("targets", len(targets), rows)
+	for r := range rows {
+		d, p := dlogits[r*v:r*v+v], probs[r*v:r*v+v]
+		t := int(targets[r])
+		if t < 0 {
+			if !acc {
+				clear(d)
+			}
+			continue
+		}
+		pt := p[t] - 1
+		if acc {
+			old := d[t]
+			for i := range d {
+				d[i] += float32(scale * p[i])
+			}
+			d[t] = old + float32(scale*pt)
+			continue
+		}
+		Scale(d, p, scale)
+		d[t] = scale * pt
+	}
+}
+
+// LayerNorm writes y = (x - mean)·rstd·w + b for each row of n: mean = Sum(x)·(1/n), var = Sum of squares of (x - mean), ·(1/n), rstd =
+// 1/√(var + eps); y = FMA((x-mean)·rstd, w, b). w and b may be nil. Source: Ba et al. 2016, arXiv:1607.06450.
+func LayerNorm(y, mean, rstd, x, w, b []float32, rows, n int, eps float32) {
+	need("x", len(x), rows*n)
+	need("y", len(y), rows*n)
+	inv := 1 / float32(n)
+	for r := range rows {
+		xr, yr := x[r*n:r*n+n], y[r*n:r*n+n]
+		m := Sum(xr) * inv
+		for i, v := range xr {
+			yr[i] = v - m
+		}
+		s := 1 / Sqrt32(FMA(Dot(yr, yr), inv, eps))
+		for i := range yr {
+			h := float32(yr[i] * s)
+			switch {
+			case w != nil && b != nil:
+				h = FMA(h, w[i], b[i])
+			case w != nil:
+				h = h * w[i]
+			case b != nil:
+				h = h + b[i]
+			}
+			yr[i] = h
+		}
+		mean[r], rstd[r] = m, s
+	}
+}
+
+// LayerNormBackward, row by row, with h = (x-mean)·rstd and g = dy·w: dx = rstd·(g - mean(g) - h·mean(g·h)); dw += dy·h, db += dy over rows
+// ascending. dw, db, w and dx may be nil. accX and accW add to what is there.
+func LayerNormBackward(dx, dw, db, dy, x, mean, rstd, w []float32, rows, n int, accX, accW bool) {
+	need("x", len(x), rows*n)
+	need("dy", len(dy), rows*n)
+	if !accW {
+		clear(dw)
+		clear(db)
+	}
+	inv := 1 / float32(n)
+	for r := range rows {
+		xr, gr, m, s := x[r*n:r*n+n], dy[r*n:r*n+n], mean[r], rstd[r]
+		if db != nil {
+			addTo(db[:n], gr)
+		}
+		if dw != nil {
+			for i, g := range gr {
+				dw[i] = FMA(g, float32((xr[i]-m)*s), dw[i])
+			}
+		}
+		if dx == nil {
+			continue
+		}
+		var sg, sh [lanes]float32
+		for i, g := range gr {
+			if w != nil {
+				g = float32(g * w[i])
+			}
+			l := i % lanes
+			sg[l] += g
+			sh[l] = FMA(g, float32((xr[i]-m)*s), sh[l])
+		}
+		mg, mh := tree(&sg)*inv, tree(&sh)*inv
+		d := dx[r*n : r*n+n]
+		for i, g := range gr {
+			if w != nil {
+				g = float32(g * w[i])
+			}
+			h := float32((xr[i] - m) * s)
+			put(d, i, float32(s*FMA(-h, mh, g-mg)), accX)
+		}
+	}
+}
+
+// RMSNorm writes y = x·rstd·w for each row of n, rstd = 1/√(SumSq(x)·(1/n) + eps). w may be nil. Source: Zhang and Sennrich 2019, arXiv:1910.07467.
+func RMSNorm(y, rstd, x, w []float32, rows, n int, eps float32) {
+	need("x", len(x), rows*n)
+	need("y", len(y), rows*n)
+	inv := 1 / float32(n)
+	for r := range rows {
+		xr, yr := x[r*n:r*n+n], y[r*n:r*n+n]
+		s := 1 / Sqrt32(FMA(Dot(xr, xr), inv, eps))
+		Scale(yr, xr, s)
+		if w != nil {
+			Mul(yr, yr, w[:n])
+		}
+		rstd[r] = s
+	}
+}
+
+// RMSNormBackward, row by row, with h = x·rstd and g = dy·w: dx = rstd·(g - h·mean(g·h)); dw += dy·h over rows ascending. dw, w and dx may be nil.
+func RMSNormBackward(dx, dw, dy, x, rstd, w []float32, rows, n int, accX, accW bool) {
+	need("x", len(x), rows*n)
+	need("dy", len(dy), rows*n)
+	if !accW {
+		clear(dw)
+	}
+	inv := 1 / float32(n)
+	for r := range rows {
+		xr, gr, s := x[r*n:r*n+n], dy[r*n:r*n+n], rstd[r]
+		if dw != nil {
+			for i, g := range gr {
+				dw[i] = FMA(g, float32(xr[i]*s), dw[i])
+			}
+		}
+		if dx == nil {
+			continue
+		}
+		var sh [lanes]float32
+		for i, g := range gr {
+			if w != nil {
+				g = float32(g * w[i])
+			}
+			l := i % lanes
+			sh[l] = FMA(g, float32(xr[i]*s), sh[l])
+		}
+		mh := tree(&sh) * inv
+		d := dx[r*n : r*n+n]
+		for i, g := range gr {
+			if w != nil {
+				g = float32(g * w[i])
+			}
+			put(d, i, float32(s*FMA(-float32(xr[i]*s), mh, g)), accX)
+		}
+	}
+}

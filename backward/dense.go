@@ -1,0 +1,110 @@
+package backward
+
+import (
+	"context"
+
+	"vtpu/compute/kernel"
+	"vtpu/stages"
+)
+
+// DenseConfig is the part of the forward stage's config that its twin needs.
+type DenseConfig struct {
+	Act string `yaml:"act"`
+}
+
+func init() {
+	stages.MustRegister(stages.Spec[DenseConfig]{
+		Name: "dense_backward", Room: stages.Backward, Pipe: stages.D,
+		Summary:  "Gradients of dense.",
+		Contract: func(DenseConfig) stages.Contract { return stages.Contract{Reads: []string{"x", "y", "z"}} },
+		New: func(env stages.Env, c DenseConfig) (stages.Stage, error) {
+			d := &dense{x: env.Ports["x"].Slot, dy: env.Ports["y"].Grad, dz: env.Ports["y"].Grad, v: env.Ports["y"].Slot, oc: env.Vars["OC"],
+				w: env.Params["weight"].T.F32, gx: inputGrad(env, "x"), gw: paramGrad(env, "weight"), gb: paramGrad(env, "bias"), act: activation(c.Act)}
+			if d.act != nil {
+				d.dz = env.Ports["dz"].Slot
+			}
+			if z, ok := env.Ports["z"]; ok {
+				d.v = z.Slot
+			}
+			return d, nil
+		},
+	})
+}
+
+// activation is the gradient kernel of an activation; nil for none.
+func activation(act string) func(dx, dy, v []float32, acc bool) {
+	switch act {
+	case "relu":
+		return kernel.ReLUBackward
+	case "squared_relu":
+		return kernel.SquaredReLUBackward
+	case "gelu":
+		return kernel.GeluErfBackward
+	case "gelu_tanh":
+		return kernel.GeluTanhBackward
+	case "tanh":
+		return kernel.TanhBackward
+	case "sigmoid":
+		return kernel.SigmoidBackward
+	case "silu":
+		return kernel.SiLUBackward
+	}
+	return nil
+}
+
+type dense struct {
+	x, dy, dz  stages.Slot
+	v          stages.Slot // what the activation's gradient reads: z, or y
+	oc         int
+	w          []float32
+	gx, gw, gb grad
+	act        func(dx, dy, v []float32, acc bool)
+}
+
+// Process: dz = act'·dy, dx = dz·W, dW = dzᵀ·x, db = sum of the rows of dz. dy, dz (...,OC), x, dx (...,C), W, dW (OC,C).
+func (d *dense) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	x, dz := m.T(d.x), m.T(d.dz)
+	c, rows := x.Shape.Last(), x.Shape.Rows()
+	if d.act != nil {
+		dy := m.T(d.dy)
+		dz.Resize(dy.Shape)
+		d.act(dz.F32, dy.F32, m.T(d.v).F32, false)
+	}
+	if d.oc == 1 {
+		d.one(m, rows, c, x.F32, dz.F32)
+		return out.Send(m)
+	}
+	if dx := d.gx.at(m, x.Shape); dx != nil {
+		kernel.Gemm(kernel.NN, rows, c, d.oc, dz.F32, d.oc, d.w, c, dx, c, d.gx.acc)
+	}
+	if dw := d.gw.flat(m); dw != nil {
+		kernel.Gemm(kernel.TN, d.oc, c, rows, dz.F32, d.oc, x.F32, c, dw, c, d.gw.acc)
+	}
+	if db := d.gb.flat(m); db != nil {
+		kernel.ColSum(rows, d.oc, dz.F32, d.oc, db, d.gb.acc)
+	}
+	return out.Send(m)
+}
+
+// one is Process for one output, without matrices: the same order of operations as the products of a one-column dz.
+func (d *dense) one(m *stages.Message, rows, c int, x, dz []float32) {
+	if dx := d.gx.at(m, m.T(d.x).Shape); dx != nil {
+		if !d.gx.acc {
+			clear(dx)
+		}
+		for r := range rows {
+			kernel.Axpy(dz[r], d.w, dx[r*c:r*c+c])
+		}
+	}
+	if dw := d.gw.flat(m); dw != nil {
+		if !d.gw.acc {
+			clear(dw)
+		}
+		for r := range rows {
+			kernel.Axpy(dz[r], x[r*c:r*c+c], dw)
+		}
+	}
+	if db := d.gb.flat(m); db != nil {
+		kernel.ColSum(rows, 1, dz, 1, db, d.gb.acc)
+	}
+}

@@ -1,0 +1,119 @@
+package compute
+
+import (
+	"context"
+
+	"vtpu/compute/kernel"
+	"vtpu/stages"
+)
+
+// DenseConfig is what a user may write under dense.
+type DenseConfig struct {
+	Units stages.Dim `yaml:"units" required:"true" doc:"Outputs: a number, or a fact of the data such as vocab or classes."`
+	Bias  bool       `yaml:"bias" doc:"Add a bias to each output."`
+	Act   string     `yaml:"act" enum:"none|relu|squared_relu|gelu|gelu_tanh|tanh|sigmoid|silu" doc:"Activation of the output."`
+}
+
+func init() {
+	stages.MustRegister(stages.Spec[DenseConfig]{
+		Name: "dense", Room: stages.Compute, Pipe: stages.D, Twin: "dense_backward",
+		Summary: "Linear layer with bias and activation: y = act(x·Wᵀ + b).",
+		Example: "dense: {units: 64, act: relu}",
+		Default: func() DenseConfig { return DenseConfig{Bias: true, Act: "none"} },
+		Contract: func(c DenseConfig) stages.Contract {
+			k := stages.Contract{
+				In:     []stages.Port{float("x", "... C")},
+				Out:    []stages.Port{float("y", "... OC")},
+				Vars:   map[string]stages.Dim{"OC": c.Units},
+				Params: []stages.Param{{Name: "weight", Shape: "OC C", Init: fanIn("C"), Doc: "(OC,C)"}},
+				Flops:  func(v map[string]int) int64 { return 2 * int64(v["..."]) * int64(v["C"]) * int64(v["OC"]) },
+			}
+			if c.Bias {
+				k.Params = append(k.Params, stages.Param{Name: "bias", Shape: "OC", Init: fanIn("C"), Doc: "(OC)"})
+			}
+			if c.Act != "none" {
+				k.Keep = append(k.Keep, float("dz", "... OC")) // gradient before the activation
+			}
+			if keepsInput(c.Act) {
+				k.Keep = append(k.Keep, float("z", "... OC")) // value before the activation
+			}
+			return k
+		},
+		New: func(env stages.Env, c DenseConfig) (stages.Stage, error) {
+			d := &dense{x: env.Ports["x"].Slot, y: env.Ports["y"].Slot, z: env.Ports["y"].Slot, oc: env.Vars["OC"],
+				w: env.Params["weight"].T.F32, act: Activation(c.Act)}
+			if keepsInput(c.Act) {
+				d.z = env.Ports["z"].Slot
+			}
+			if c.Bias {
+				d.b = env.Params["bias"].T.F32
+			}
+			return d, nil
+		},
+	})
+}
+
+// keepsInput says that the gradient of an activation needs its input; of the others the output is enough.
+func keepsInput(act string) bool {
+	switch act {
+	case "squared_relu", "gelu", "gelu_tanh", "silu":
+		return true
+	}
+	return false
+}
+
+// Activation is the kernel of that name; nil for none.
+func Activation(act string) func(dst, x []float32) {
+	switch act {
+	case "relu":
+		return kernel.ReLU
+	case "squared_relu":
+		return kernel.SquaredReLU
+	case "gelu":
+		return kernel.GeluErf
+	case "gelu_tanh":
+		return kernel.GeluTanh
+	case "tanh":
+		return kernel.Tanh
+	case "sigmoid":
+		return kernel.Sigmoid
+	case "silu":
+		return kernel.SiLU
+	}
+	return nil
+}
+
+type dense struct {
+	x, y, z stages.Slot // z is y where the activation works in place
+	oc      int
+	w, b    []float32
+	act     func(dst, x []float32)
+}
+
+// Process computes z = x·Wᵀ + b and y = act(z): x (...,C), weight (OC,C), bias (OC), y (...,OC). A layer with one output takes its products as long
+// reductions (kernel.MatVec), which is decided by the shape alone.
+func (d *dense) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	x, y, z := m.T(d.x), m.T(d.y), m.T(d.z)
+	c := x.Shape.Last()
+	rows := x.Shape.Rows()
+	s := x.Shape.WithLast(d.oc)
+	y.Resize(s)
+	if d.z != d.y {
+		z.Resize(s)
+	}
+	switch {
+	case d.oc == 1:
+		kernel.MatVec(rows, c, x.F32, c, d.w, z.F32, false)
+		if d.b != nil {
+			kernel.AddBias(rows, 1, z.F32, 1, d.b)
+		}
+	case d.b != nil:
+		kernel.GemmBias(kernel.NT, rows, d.oc, c, x.F32, c, d.w, c, z.F32, d.oc, d.b)
+	default:
+		kernel.Gemm(kernel.NT, rows, d.oc, c, x.F32, c, d.w, c, z.F32, d.oc, false)
+	}
+	if d.act != nil {
+		d.act(y.F32, z.F32)
+	}
+	return out.Send(m)
+}

@@ -73,6 +73,8 @@ type Contract struct {
 	Vars map[string]Dim
 	// Derive computes further variables when the inputs are known, and checks what shapes alone can't say.
 	Derive func(v map[string]int) error
+	// Loose checks inputs whose shapes need not agree word by word: "..." then stands for the leading dimensions of the first input alone.
+	Loose func(in []BoundPort) error
 
 	Reads    []string // twin: ports of the forward stage whose values it reads
 	Mutates  []string // input ports that are changed in place
@@ -181,7 +183,7 @@ func (c *Contract) Bind(facts map[string]int, in []tensor.Shape) (*Bound, error)
 			}
 			if !leadSet {
 				lead, leadSet = got[:n], true
-			} else if !slices.Equal(lead, got[:n]) {
+			} else if c.Loose == nil && !slices.Equal(lead, got[:n]) {
 				return nil, fmt.Errorf("input %s has leading dimensions %v, another input has %v", p.Name, got[:n], lead)
 			}
 			got, words = got[n:], words[1:]
@@ -202,6 +204,11 @@ func (c *Contract) Bind(facts map[string]int, in []tensor.Shape) (*Bound, error)
 			b.Vars[w] = got[j]
 		}
 		b.In = append(b.In, BoundPort{p, in[i]})
+	}
+	if c.Loose != nil {
+		if err := c.Loose(b.In); err != nil {
+			return nil, err
+		}
 	}
 	for i, n := range lead {
 		b.Vars["..."+strconv.Itoa(i)] = n

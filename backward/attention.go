@@ -1,0 +1,89 @@
+package backward
+
+import (
+	"context"
+	"math"
+
+	"vtpu/compute/kernel"
+	"vtpu/stages"
+	"vtpu/stages/tensor"
+)
+
+// AttentionConfig is the part of the forward stage's config that its twin needs.
+type AttentionConfig struct {
+	Heads  int  `yaml:"heads"`
+	Causal bool `yaml:"causal"`
+	Out    bool `yaml:"out"`
+}
+
+func init() {
+	stages.MustRegister(stages.Spec[AttentionConfig]{
+		Name: "attention_backward", Room: stages.Backward, Pipe: stages.D, Summary: "Gradients of attention.",
+		Contract: func(AttentionConfig) stages.Contract {
+			return stages.Contract{Reads: []string{"x", "qkv", "att", "ctx"}}
+		},
+		New: func(env stages.Env, c AttentionConfig) (stages.Stage, error) {
+			a := &attention{x: env.Ports["x"].Slot, dy: env.Ports["y"].Grad, qkv: env.Ports["qkv"].Slot, att: env.Ports["att"].Slot,
+				dqkv: env.Ports["dqkv"].Slot, datt: env.Ports["datt"].Slot, heads: c.Heads, causal: c.Causal,
+				w: env.Params["qkv"].T.F32, gx: inputGrad(env, "x"), gw: paramGrad(env, "qkv"), gwb: paramGrad(env, "qkv_bias")}
+			if c.Out {
+				a.ctx, a.dctx, a.p = env.Ports["ctx"].Slot, env.Ports["dctx"].Slot, env.Params["proj"].T.F32
+				a.gp, a.gpb = paramGrad(env, "proj"), paramGrad(env, "proj_bias")
+			}
+			return a, nil
+		},
+	})
+}
+
+type attention struct {
+	x, dy, qkv, att, ctx, dctx, dqkv, datt stages.Slot
+	w, p                                   []float32
+	gx, gw, gwb, gp, gpb                   grad
+	heads                                  int
+	causal                                 bool
+}
+
+// linearBackward: dx = dy·W, dW = dyᵀ·x, db = sum of the rows of dy; each where it is wanted (not nil).
+func linearBackward(rows, c, oc int, dx, dw, db, dy, x, w []float32, accX, accW, accB bool) {
+	if dx != nil {
+		kernel.Gemm(kernel.NN, rows, c, oc, dy, oc, w, c, dx, c, accX)
+	}
+	if dw != nil {
+		kernel.Gemm(kernel.TN, oc, c, rows, dy, oc, x, c, dw, c, accW)
+	}
+	if db != nil {
+		kernel.ColSum(rows, oc, dy, oc, db, accB)
+	}
+}
+
+// Process, for each example and head: datt = dctx·vᵀ, dv = attᵀ·dctx, dz = softmax gradient of datt, dq = dz·k, dk = dzᵀ·q; then the gradients
+// of the projections. Shapes as in the forward stage.
+func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	x, dy, qkv, att, dqkv, datt := m.T(s.x), m.T(s.dy), m.T(s.qkv), m.T(s.att), m.T(s.dqkv), m.T(s.datt)
+	B, T, C := x.Shape.Dims[0], x.Shape.Dims[1], x.Shape.Dims[2]
+	H, hs, ld := s.heads, C/s.heads, 3*C
+	dqkv.Resize(tensor.Of(B, T, ld))
+	datt.Resize(tensor.Of(T, T))
+	dctx := dy
+	if s.p != nil {
+		dctx = m.T(s.dctx)
+		dctx.Resize(x.Shape)
+		linearBackward(B*T, C, C, dctx.F32, s.gp.flat(m), s.gpb.flat(m), dy.F32, m.T(s.ctx).F32, s.p, false, s.gp.acc, s.gpb.acc)
+	}
+	scale := float32(1 / math.Sqrt(float64(hs)))
+	for b := range B {
+		for h := range H {
+			q, dq := qkv.F32[b*T*ld+h*hs:], dqkv.F32[b*T*ld+h*hs:]
+			k, v, dk, dv := q[C:], q[2*C:], dq[C:], dq[2*C:]
+			a, da := att.F32[(b*H+h)*T*T:][:T*T], datt.F32
+			g := dctx.F32[b*T*C+h*hs:]
+			kernel.Gemm(kernel.NT, T, T, hs, g, C, v, ld, da, T, false)
+			kernel.Gemm(kernel.TN, T, hs, T, a, T, g, C, dv, ld, false)
+			kernel.SoftmaxBackward(da, da, a, T, T, T, scale, s.causal)
+			kernel.Gemm(kernel.NN, T, hs, T, da, T, k, ld, dq, ld, false)
+			kernel.Gemm(kernel.TN, T, hs, T, da, T, q, ld, dk, ld, false)
+		}
+	}
+	linearBackward(B*T, C, ld, s.gx.at(m, x.Shape), s.gw.flat(m), s.gwb.flat(m), dqkv.F32, x.F32, s.w, s.gx.acc, s.gw.acc, s.gwb.acc)
+	return out.Send(m)
+}

@@ -1,0 +1,114 @@
+package compute
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"vtpu/compute/kernel"
+	"vtpu/stages"
+	"vtpu/stages/tensor"
+)
+
+// AttentionConfig is what a user may write under attention.
+type AttentionConfig struct {
+	Heads  int  `yaml:"heads" min:"1" doc:"Heads; they divide the channels."`
+	Causal bool `yaml:"causal" doc:"A position sees itself and those before it."`
+	Bias   bool `yaml:"bias" doc:"Add biases to the projections."`
+	Out    bool `yaml:"out" doc:"Project the heads' output once more."`
+}
+
+func init() {
+	stages.MustRegister(stages.Spec[AttentionConfig]{
+		Name: "attention", Room: stages.Compute, Pipe: stages.D, Twin: "attention_backward",
+		Summary: "Multi-head self-attention.", Source: "Vaswani et al. 2017, arXiv:1706.03762, section 3.2",
+		Example: "attention: {heads: 4, causal: true}",
+		Default: func() AttentionConfig { return AttentionConfig{Heads: 1, Out: true} },
+		Contract: func(c AttentionConfig) stages.Contract {
+			k := stages.Contract{
+				In:  []stages.Port{float("x", "B T C")},
+				Out: []stages.Port{float("y", "B T C")},
+				Keep: []stages.Port{float("qkv", "B T C3"), float("att", "B H T T"),
+					float("dqkv", "B T C3"), float("datt", "T T")}, // scratch of the backward twin
+				Params: []stages.Param{{Name: "qkv", Shape: "C3 C", Init: fanIn("C"), Doc: "(3C,C): query, key and value"}},
+				Derive: func(v map[string]int) error {
+					if v["C"]%c.Heads != 0 {
+						return fmt.Errorf("%d heads don't divide %d channels", c.Heads, v["C"])
+					}
+					v["H"], v["C3"] = c.Heads, 3*v["C"]
+					return nil
+				},
+				Flops: func(v map[string]int) int64 {
+					rows, C, T := int64(v["B"])*int64(v["T"]), int64(v["C"]), int64(v["T"])
+					f := 6*rows*C*C + 4*rows*T*C
+					if c.Out {
+						f += 2 * rows * C * C
+					}
+					return f
+				},
+			}
+			if c.Bias {
+				k.Params = append(k.Params, stages.Param{Name: "qkv_bias", Shape: "C3", Init: fanIn("C"), Doc: "(3C)"})
+			}
+			if c.Out {
+				k.Keep = append(k.Keep, float("ctx", "B T C"), float("dctx", "B T C"))
+				k.Params = append(k.Params, stages.Param{Name: "proj", Shape: "C C", Init: fanIn("C"), Doc: "(C,C)"})
+				if c.Bias {
+					k.Params = append(k.Params, stages.Param{Name: "proj_bias", Shape: "C", Init: fanIn("C"), Doc: "(C)"})
+				}
+			}
+			return k
+		},
+		New: func(env stages.Env, c AttentionConfig) (stages.Stage, error) {
+			a := &attention{x: env.Ports["x"].Slot, y: env.Ports["y"].Slot, qkv: env.Ports["qkv"].Slot, att: env.Ports["att"].Slot, ctx: env.Ports["y"].Slot,
+				w: values(env, "qkv"), wb: values(env, "qkv_bias"), p: values(env, "proj"), pb: values(env, "proj_bias"), heads: c.Heads, causal: c.Causal}
+			if c.Out {
+				a.ctx = env.Ports["ctx"].Slot
+			}
+			return a, nil
+		},
+	})
+}
+
+type attention struct {
+	x, y, qkv, att, ctx stages.Slot // ctx is y where there is no output projection
+	w, wb, p, pb        []float32
+	heads               int
+	causal              bool
+}
+
+func linear(rows, c, oc int, x, w, b, y []float32) {
+	if b != nil {
+		kernel.GemmBias(kernel.NT, rows, oc, c, x, c, w, c, y, oc, b)
+	} else {
+		kernel.Gemm(kernel.NT, rows, oc, c, x, c, w, c, y, oc, false)
+	}
+}
+
+// Process: qkv = x·Wᵀ; for each example and head att = softmax(q·kᵀ/√hs), ctx = att·v; y = ctx·Pᵀ. x, y, ctx (B,T,C), qkv (B,T,3C), att
+// (B,H,T,T), hs = C/H.
+func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	x, y, qkv, att, ctx := m.T(s.x), m.T(s.y), m.T(s.qkv), m.T(s.att), m.T(s.ctx)
+	B, T, C := x.Shape.Dims[0], x.Shape.Dims[1], x.Shape.Dims[2]
+	H, hs, ld := s.heads, C/s.heads, 3*C
+	y.Resize(x.Shape)
+	ctx.Resize(x.Shape)
+	qkv.Resize(tensor.Of(B, T, ld))
+	att.Resize(tensor.Of(B, H, T, T))
+	linear(B*T, C, ld, x.F32, s.w, s.wb, qkv.F32)
+	scale := float32(1 / math.Sqrt(float64(hs)))
+	for b := range B {
+		for h := range H {
+			q := qkv.F32[b*T*ld+h*hs:]
+			k, v := q[C:], q[2*C:]
+			a := att.F32[(b*H+h)*T*T:][:T*T]
+			kernel.Gemm(kernel.NT, T, T, hs, q, ld, k, ld, a, T, false)
+			kernel.SoftmaxRows(a, a, T, T, T, scale, s.causal)
+			kernel.Gemm(kernel.NN, T, hs, T, a, T, v, ld, ctx.F32[b*T*C+h*hs:], C, false)
+		}
+	}
+	if s.p != nil {
+		linear(B*T, C, C, ctx.F32, s.p, s.pb, y.F32)
+	}
+	return out.Send(m)
+}

@@ -1,0 +1,115 @@
+package compute
+
+import (
+	"context"
+	"fmt"
+
+	"vtpu/compute/kernel"
+	"vtpu/stages"
+)
+
+// LossConfig is the config of a loss without choices.
+type LossConfig struct{}
+
+func init() {
+	for _, l := range []struct {
+		name, summary string
+		f             func(d, x, y []float32) float32
+		hits          bool
+	}{
+		{"mse", "Mean squared error: the mean of (x-y)² over all elements of the step's targets.", squared, false},
+		{"mae", "Mean absolute error: the mean of |x-y| over all elements of the step's targets.", absolute, false},
+		{"bce", "Binary cross-entropy of logits against targets in 0..1, mean over all elements of the step's targets.", logistic, true},
+	} {
+		stages.MustRegister(stages.Spec[LossConfig]{
+			Name: l.name, Room: stages.Loss, Pipe: stages.D, Twin: l.name + "_backward", Summary: l.summary, Example: l.name + ": {}",
+			Contract: func(LossConfig) stages.Contract { return pointContract() },
+			New: func(env stages.Env, _ LossConfig) (stages.Stage, error) {
+				return &pointLoss{env.Ports["x"].Slot, env.Ports["y"].Slot, env.Ports["d"].Slot, l.f, l.hits}, nil
+			},
+		})
+	}
+}
+
+// pointContract: prediction (B,...) against a target of as many elements; (B,1) against (B) is fine.
+func pointContract() stages.Contract {
+	return stages.Contract{
+		In:   []stages.Port{{Name: "x", Shape: "...", Doc: "prediction"}, {Name: "y", Shape: "...", Slot: "y", NoGrad: true, Doc: "target"}},
+		Keep: []stages.Port{float("d", "...")},
+		Loose: func(in []stages.BoundPort) error {
+			if x, y := in[0].Dims, in[1].Dims; x.Len() != y.Len() || x.Dims[0] != y.Dims[0] {
+				return fmt.Errorf("the prediction has shape %v, the target %v; as many elements are wanted", x, y)
+			}
+			return nil
+		},
+	}
+}
+
+// pointLoss compares element by element. f writes to d what the gradient needs and returns the sum of the losses.
+type pointLoss struct {
+	x, y, d stages.Slot
+	f       func(d, x, y []float32) float32
+	hits    bool
+}
+
+// Process adds this part's share of the mean to the head. x, y, d (B,...).
+func (s *pointLoss) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	x, y, d := m.T(s.x), m.T(s.y), m.T(s.d)
+	d.Resize(x.Shape)
+	sum := s.f(d.F32, x.F32, y.F32)
+	m.Loss += float64(sum) / m.Mean(len(x.F32), false)
+	if s.hits && m.Mode != stages.Train {
+		for i, v := range x.F32 {
+			if (v > 0) == (y.F32[i] > 0.5) {
+				m.Hits++
+			}
+		}
+		m.Seen += int64(len(x.F32))
+	}
+	return out.Send(m)
+}
+
+// squared: d = x - y, sum of d² as Dot.
+func squared(d, x, y []float32) float32 {
+	kernel.Sub(d, x, y)
+	return kernel.Dot(d, d)
+}
+
+// absolute: d = x - y, sum of |d| as kernel.Sum.
+func absolute(d, x, y []float32) float32 {
+	for i, v := range x {
+		d[i] = v - y[i]
+		if d[i] < 0 {
+			d[i] = -d[i]
+		}
+	}
+	s := kernel.Sum(d)
+	kernel.Sub(d, x, y)
+	return s
+}
+
+// logistic: the loss is max(x,0) - x·y + log(1 + e^-|x|), which can't overflow; d = sigmoid(x) - y.
+func logistic(d, x, y []float32) float32 {
+	for i, v := range x {
+		a := v
+		if a < 0 {
+			a = -a
+		}
+		e := kernel.Exp32(-a)
+		// log(1+e) for small e: log(u)·e/(u-1) with u = 1+e rounded cancels the rounding (Kahan; Goldberg 1991, Theorem 4).
+		l := e
+		if u := 1 + e; u != 1 {
+			l = float32(kernel.Log32(u)*e) / (u - 1)
+		}
+		p := v
+		if p < 0 {
+			p = 0
+		}
+		d[i] = kernel.FMA(-v, y[i], p) + l
+	}
+	s := kernel.Sum(d)
+	for i, v := range x {
+		d[i] = kernel.Sigmoid32(v) - y[i]
+	}
+	return s
+}

@@ -1,0 +1,66 @@
+package compute
+
+import (
+	"context"
+	"fmt"
+
+	"vtpu/compute/kernel"
+	"vtpu/stages"
+	"vtpu/stages/tensor"
+)
+
+// XentConfig is what a user may write under softmax_xent.
+type XentConfig struct {
+	Accuracy bool `yaml:"accuracy" doc:"Count right predictions while training too; evaluation always does."`
+}
+
+func init() {
+	stages.MustRegister(stages.Spec[XentConfig]{
+		Name: "softmax_xent", Room: stages.Loss, Pipe: stages.D, Twin: "softmax_xent_backward",
+		Summary: "Cross-entropy of a softmax over the last dimension against class numbers; a target of -1 is padding.",
+		Example: "softmax_xent: {}",
+		Contract: func(XentConfig) stages.Contract {
+			return stages.Contract{
+				In: []stages.Port{{Name: "x", Shape: "... V", Doc: "logits"},
+					{Name: "y", Shape: "...", DType: tensor.I32, Slot: "y", NoGrad: true, Doc: "class numbers"}},
+				Keep:  []stages.Port{float("probs", "... V"), float("losses", "...")},
+				Flops: func(v map[string]int) int64 { return 12 * int64(v["..."]) * int64(v["V"]) },
+			}
+		},
+		New: func(env stages.Env, c XentConfig) (stages.Stage, error) {
+			return &xent{env.Ports["x"].Slot, env.Ports["y"].Slot, env.Ports["probs"].Slot, env.Ports["losses"].Slot, c.Accuracy}, nil
+		},
+	})
+}
+
+type xent struct {
+	x, y, probs, losses stages.Slot
+	accuracy            bool
+}
+
+// Process: probs = softmax(x), losses = -log probs[y], mean over the step's targets. x, probs (...,V), y, losses (...).
+func (s *xent) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	x, y, p, l := m.T(s.x), m.T(s.y), m.T(s.probs), m.T(s.losses)
+	v, rows := x.Shape.Last(), x.Shape.Rows()
+	p.Resize(x.Shape)
+	l.Resize(y.Shape)
+	for i, t := range y.I32 {
+		if int(t) >= v || t < -1 {
+			return fmt.Errorf("target %d of example %d is outside of the %d classes", t, m.First+i*m.Rows/max(rows, 1), v)
+		}
+	}
+	kernel.SoftmaxXent(l.F32, p.F32, x.F32, y.I32, rows, v)
+	m.Loss += float64(kernel.Sum(l.F32)) / m.Mean(rows, true)
+	if s.accuracy || m.Mode != stages.Train {
+		for i, t := range y.I32 {
+			if t < 0 {
+				continue
+			}
+			m.Seen++
+			if kernel.ArgMax(x.F32[i*v:i*v+v]) == int(t) {
+				m.Hits++
+			}
+		}
+	}
+	return out.Send(m)
+}

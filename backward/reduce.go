@@ -1,0 +1,93 @@
+package backward
+
+import (
+	"context"
+	"fmt"
+
+	"vtpu/compute/kernel"
+	"vtpu/stages"
+	"vtpu/stages/tensor"
+)
+
+// ReduceConfig has no choices.
+type ReduceConfig struct{}
+
+func init() {
+	stages.MustRegister(stages.Spec[ReduceConfig]{
+		Name: "reduce", Room: stages.Backward, Pipe: stages.S,
+		Summary: "Sum the gradients of a step's parts, in part order. It is put in by itself where parts is above 1.",
+		Contract: func(ReduceConfig) stages.Contract {
+			return stages.Contract{Grads: stages.GradWrite, Replicas: stages.One}
+		},
+		New: func(env stages.Env, _ ReduceConfig) (stages.Stage, error) {
+			return &Reduce{all: env.All, parts: int32(env.Parts)}, nil
+		},
+	})
+}
+
+// Reduce sums the parts of a step. It keeps the message of part 0, adds the gradients of the others to it as they arrive in their order, and sends
+// it after the last.
+type Reduce struct {
+	all    []*stages.ParamBinding
+	parts  int32
+	next   int32
+	acc    *stages.Message
+	done   []*stages.Message // added, to be handed back
+	idBuf  []int32           // grown to what occurs, with room to spare
+	rowBuf []float32
+}
+
+// Absorbed returns the messages that were added since the last call and are free now.
+func (s *Reduce) Absorbed() []*stages.Message {
+	d := s.done
+	s.done = s.done[:0]
+	return d
+}
+
+// Process: gradient += gradient of this part, loss += loss of this part.
+func (s *Reduce) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	if m.Part != s.next || s.acc != nil && m.Step != s.acc.Step {
+		return fmt.Errorf("part %d of step %d arrived, part %d is due", m.Part, m.Step+1, s.next)
+	}
+	s.next++
+	if m.Part == 0 {
+		s.acc = m
+	} else {
+		a := s.acc
+		a.Loss += m.Loss
+		a.Hits += m.Hits
+		a.Seen += m.Seen
+		a.Rows += m.Rows
+		for _, p := range s.all {
+			if p.Sparse {
+				s.sparse(p, a, m)
+			} else {
+				kernel.AddTo(a.T(p.Grad).F32, m.T(p.Grad).F32)
+			}
+		}
+		s.done = append(s.done, m)
+	}
+	if s.next < s.parts {
+		return nil
+	}
+	a := s.acc
+	s.acc, s.next = nil, 0
+	return out.Send(a)
+}
+
+func (s *Reduce) sparse(p *stages.ParamBinding, a, m *stages.Message) {
+	ia, ga, im, gm := a.T(p.IDs), a.T(p.Grad), m.T(p.IDs), m.T(p.Grad)
+	d := p.T.Shape.Last()
+	n := len(ia.I32) + len(im.I32)
+	if len(s.idBuf) < n {
+		s.idBuf = make([]int32, 2*n)
+	}
+	if len(s.rowBuf) < n*d {
+		s.rowBuf = make([]float32, 2*n*d)
+	}
+	n = merge(s.idBuf, s.rowBuf, ia.I32, ga.F32, im.I32, gm.F32, d)
+	ia.Resize(tensor.Of(n))
+	ga.Resize(tensor.Of(n, d))
+	copy(ia.I32, s.idBuf[:n])
+	copy(ga.F32, s.rowBuf[:n*d])
+}

@@ -1,0 +1,75 @@
+package update
+
+import (
+	"context"
+	"fmt"
+
+	"vtpu/compute/kernel"
+	"vtpu/stages"
+)
+
+// AdamConfig is what a user may write under adam and adamw.
+type AdamConfig struct {
+	LR          float64   `yaml:"lr" required:"true" above:"0" doc:"Learning rate."`
+	Betas       []float64 `yaml:"betas" min:"0" below:"1" doc:"Decay of the averages of the gradient and of its square."`
+	Eps         float64   `yaml:"eps" min:"0" doc:"Added to the denominator."`
+	WeightDecay float64   `yaml:"weight_decay" min:"0" doc:"adam: L2 penalty; adamw: share of lr by which weights shrink."`
+	Decay       string    `yaml:"decay" enum:"matrices|all" doc:"Which parameters decay: those with two dimensions or more, or all."`
+	Schedule    Schedule  `yaml:"schedule" doc:"Learning rate over the run."`
+	Groups      []Group   `yaml:"groups" doc:"Other settings for some parameters; of several that match, the last counts."`
+}
+
+func init() {
+	for _, v := range []struct {
+		name, summary, source, decay string
+		wd                           float64
+	}{
+		{"adam", "Adam, with weight decay as an L2 penalty. Sparse gradients touch the rows present only (lazy Adam).",
+			"Kingma and Ba 2015, arXiv:1412.6980, Algorithm 1", "all", 0},
+		{"adamw", "Adam with decoupled weight decay, by default none on vectors. Sparse gradients touch the rows present only (lazy Adam).",
+			"Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2", "matrices", 0.01},
+	} {
+		stages.MustRegister(stages.Spec[AdamConfig]{
+			Name: v.name, Room: stages.Update, Pipe: stages.S, Summary: v.summary, Source: v.source,
+			Example: v.name + ": {lr: 1e-3, betas: [0.9, 0.99]}",
+			Default: func() AdamConfig {
+				return AdamConfig{Betas: []float64{0.9, 0.999}, Eps: 1e-8, WeightDecay: v.wd, Decay: v.decay}
+			},
+			Check: func(c AdamConfig) error {
+				if len(c.Betas) != 2 {
+					return fmt.Errorf("betas: want two numbers, got %d", len(c.Betas))
+				}
+				return c.Schedule.check()
+			},
+			Contract: func(AdamConfig) stages.Contract { return contract() },
+			New: func(env stages.Env, c AdamConfig) (stages.Stage, error) {
+				b, err := newBase(env, settings{lr: c.LR, wd: c.WeightDecay, decay: c.Decay, groups: c.Groups, sched: c.Schedule, pieces: []string{"m", "v"}})
+				if err != nil {
+					return nil, err
+				}
+				return &adam{base: b, b1: c.Betas[0], b2: c.Betas[1],
+					p: kernel.AdamParams{Beta1: float32(c.Betas[0]), Beta2: float32(c.Betas[1]), Eps: float32(c.Eps), Decoupled: v.name == "adamw"}}, nil
+			},
+		})
+	}
+}
+
+type adam struct {
+	*base
+	b1, b2 float64
+	p      kernel.AdamParams
+}
+
+// Process: see kernel.Adam. Bias correction counts the updates of the stage, for rows of a table too.
+func (s *adam) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	if m.Skip {
+		return out.Send(m)
+	}
+	t, lr := s.begin(m)
+	s.p.Correct1, s.p.Correct2 = float32(1-power(s.b1, t)), float32(1-power(s.b2, t))
+	s.each(m, func(it *item, w, g []float32, lo int) {
+		s.p.LR, s.p.WeightDecay = float32(lr*it.scale), it.wd
+		kernel.Adam(w, g, it.piece(0, lo, len(w)), it.piece(1, lo, len(w)), &s.p)
+	})
+	return out.Send(m)
+}

@@ -1,0 +1,71 @@
+package update
+
+import (
+	"context"
+	"errors"
+
+	"vtpu/compute/kernel"
+	"vtpu/stages"
+)
+
+// SGDConfig is what a user may write under sgd.
+type SGDConfig struct {
+	LR          float64  `yaml:"lr" required:"true" above:"0" doc:"Learning rate."`
+	Momentum    float64  `yaml:"momentum" min:"0" below:"1" doc:"Momentum."`
+	Dampening   float64  `yaml:"dampening" min:"0" max:"1" doc:"Share of the gradient that momentum leaves out."`
+	Nesterov    bool     `yaml:"nesterov" doc:"Nesterov's momentum."`
+	WeightDecay float64  `yaml:"weight_decay" min:"0" doc:"L2 penalty."`
+	Decay       string   `yaml:"decay" enum:"matrices|all" doc:"Which parameters decay: those with two dimensions or more, or all."`
+	Schedule    Schedule `yaml:"schedule" doc:"Learning rate over the run."`
+	Groups      []Group  `yaml:"groups" doc:"Other settings for some parameters; of several that match, the last counts."`
+}
+
+func init() {
+	stages.MustRegister(stages.Spec[SGDConfig]{
+		Name: "sgd", Room: stages.Update, Pipe: stages.S,
+		Summary: "Stochastic gradient descent with momentum, Nesterov's momentum and weight decay.", Source: "torch.optim.SGD",
+		Example: "sgd: {lr: 0.1, momentum: 0.9}",
+		Default: func() SGDConfig { return SGDConfig{Decay: "all"} },
+		Check: func(c SGDConfig) error {
+			if c.Nesterov && (c.Momentum == 0 || c.Dampening != 0) {
+				return errors.New("nesterov needs a momentum and no dampening")
+			}
+			return c.Schedule.check()
+		},
+		Contract: func(SGDConfig) stages.Contract { return contract() },
+		New: func(env stages.Env, c SGDConfig) (stages.Stage, error) {
+			s := settings{lr: c.LR, wd: c.WeightDecay, decay: c.Decay, groups: c.Groups, sched: c.Schedule}
+			if c.Momentum > 0 {
+				s.pieces = []string{"momentum"}
+			}
+			b, err := newBase(env, s)
+			if err != nil {
+				return nil, err
+			}
+			return &sgd{base: b, mu: float32(c.Momentum), damp: float32(c.Dampening), nesterov: c.Nesterov}, nil
+		},
+	})
+}
+
+type sgd struct {
+	*base
+	mu, damp float32
+	nesterov bool
+}
+
+// Process: see kernel.SGD and kernel.SGDMomentum.
+func (s *sgd) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	if m.Skip {
+		return out.Send(m)
+	}
+	t, lr := s.begin(m)
+	if s.mu == 0 {
+		s.each(m, func(it *item, w, g []float32, _ int) { kernel.SGD(w, g, float32(lr*it.scale), it.wd) })
+		return out.Send(m)
+	}
+	s.each(m, func(it *item, w, g []float32, lo int) {
+		// The first update of a row that turns up late starts from a momentum of 0, which with no dampening is the same thing.
+		kernel.SGDMomentum(w, g, it.piece(0, lo, len(w)), float32(lr*it.scale), s.mu, s.damp, it.wd, s.nesterov, t == 1)
+	})
+	return out.Send(m)
+}

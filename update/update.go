@@ -1,0 +1,135 @@
+package update
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"vtpu/stages"
+	"vtpu/stages/tensor"
+	"vtpu/stages/weights"
+)
+
+// Group changes settings for some of the parameters.
+type Group struct {
+	Match       string   `yaml:"match" required:"true" doc:"Names of parameters; * stands for any text between dots and slashes."`
+	LR          *float64 `yaml:"lr" above:"0" doc:"Learning rate of these parameters, before the schedule."`
+	WeightDecay *float64 `yaml:"weight_decay" min:"0" doc:"Weight decay of these parameters."`
+}
+
+// contract is that of every optimizer.
+func contract() stages.Contract {
+	return stages.Contract{Grads: stages.GradRead, Replicas: stages.One}
+}
+
+// item is a parameter in an optimizer's care.
+type item struct {
+	*stages.ParamBinding
+	lr    float64 // before the schedule
+	scale float64 // lr relative to the stage's
+	wd    float32
+	state []*weights.Param
+}
+
+// settings are what every optimizer takes from its config.
+type settings struct {
+	lr, wd float64
+	decay  string // matrices or all
+	groups []Group
+	sched  Schedule
+	pieces []string // names of the state tensors
+}
+
+// base is the part that all optimizers share: the parameters, their groups and the learning rate.
+type base struct {
+	items []item
+	lr    float64
+	sched Schedule
+	steps int64
+	flat  bool           // constant rate
+	count *weights.Param // updates made, in the store
+}
+
+func newBase(env stages.Env, s settings) (*base, error) {
+	b := &base{lr: s.lr, sched: s.sched, steps: env.Steps, flat: s.sched.Linear == nil && s.sched.Cosine == nil && s.sched.Step == nil}
+	used := make([]bool, len(s.groups))
+	for _, p := range env.All {
+		if err := p.Claim(env.Name); err != nil {
+			return nil, err
+		}
+		it := item{ParamBinding: p, lr: s.lr, wd: float32(s.wd)}
+		if s.decay == "matrices" && !p.Decay {
+			it.wd = 0
+		}
+		for i, g := range s.groups {
+			ok, err := path.Match(g.Match, p.Name)
+			if err != nil {
+				return nil, fmt.Errorf("groups: match %q: %w", g.Match, err)
+			}
+			if !ok {
+				continue
+			}
+			used[i] = true
+			if g.LR != nil {
+				it.lr = *g.LR
+			}
+			if g.WeightDecay != nil {
+				it.wd = float32(*g.WeightDecay)
+			}
+		}
+		it.scale = it.lr / s.lr
+		for _, piece := range s.pieces {
+			st, err := env.Store.State(p.Name, env.Name, piece, tensor.F32, p.T.Shape)
+			if err != nil {
+				return nil, err
+			}
+			it.state = append(it.state, st)
+		}
+		b.items = append(b.items, it)
+	}
+	for i, u := range used {
+		if !u {
+			var names []string
+			for _, p := range env.All {
+				names = append(names, p.Name)
+			}
+			return nil, fmt.Errorf("groups: match %q fits no weight; there are %s", s.groups[i].Match, strings.Join(names, ", "))
+		}
+	}
+	var err error
+	b.count, err = env.Store.State(env.Name, env.Name, "updates", tensor.I32, tensor.Of(1))
+	return b, err
+}
+
+// begin counts an update and returns the number of it, from 1, and the rate of the stage in this step.
+func (b *base) begin(m *stages.Message) (t int64, lr float64) {
+	b.count.T.I32[0]++
+	if b.flat {
+		return int64(b.count.T.I32[0]), b.lr
+	}
+	return int64(b.count.T.I32[0]), b.sched.rate(b.lr, m.Step, b.steps)
+}
+
+// each calls f with the elements of each parameter and its gradient, and where these elements begin: whole for a dense gradient, row by row, ids
+// ascending, for a sparse one; rows without a gradient are not touched, nor is their state (as PyTorch's SparseAdam).
+func (b *base) each(m *stages.Message, f func(it *item, w, g []float32, lo int)) {
+	for i := range b.items {
+		it := &b.items[i]
+		g := m.T(it.Grad)
+		if !it.Sparse {
+			f(it, it.T.F32, g.F32, 0)
+			it.MarkAll(m.Step + 1)
+			continue
+		}
+		d := it.T.Shape.Last()
+		ids := m.T(it.IDs).I32
+		for r, id := range ids {
+			lo := int(id) * d
+			f(it, it.T.F32[lo:lo+d], g.F32[r*d:r*d+d], lo)
+		}
+		it.MarkRows(ids, m.Step+1)
+	}
+}
+
+// piece is the state tensor i for the n elements from lo on.
+func (it *item) piece(i, lo, n int) []float32 { return it.state[i].T.F32[lo : lo+n] }

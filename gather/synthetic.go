@@ -1,0 +1,214 @@
+package gather
+
+import (
+	"fmt"
+	"math"
+
+	"vtpu/compute/kernel"
+	"vtpu/stages"
+	"vtpu/stages/rng"
+	"vtpu/stages/tensor"
+)
+
+// SyntheticConfig is what a user may write under data with source synthetic.
+type SyntheticConfig struct {
+	Task     string  `yaml:"task" required:"true" enum:"weight|linear|attention|clusters|digits|recommender" doc:"What is to be learnt, see the source's description."`
+	Rows     int     `yaml:"rows" min:"1" max:"16777216" doc:"Examples."`
+	Features int     `yaml:"features" min:"1" max:"1048576" doc:"Numbers of an example; attention: channels; recommender: dense features."`
+	Outputs  int     `yaml:"outputs" min:"1" max:"65536" doc:"linear: numbers to predict."`
+	Length   int     `yaml:"length" min:"1" max:"65536" doc:"attention: positions of a sequence."`
+	Classes  int     `yaml:"classes" min:"2" max:"65536" doc:"clusters: classes."`
+	Size     int     `yaml:"size" min:"8" max:"64" doc:"digits: width and height of an image."`
+	Tables   int     `yaml:"tables" min:"1" max:"1024" doc:"recommender: columns of ids."`
+	IDs      int     `yaml:"ids" min:"2" max:"100000000" doc:"recommender: ids of a column."`
+	Noise    float64 `yaml:"noise" min:"0" doc:"Standard deviation of what is added to the targets (linear), the inputs (clusters) or the pixels (digits)."`
+}
+
+// maxSynthetic bounds the values of a synthetic table.
+const maxSynthetic = 1 << 30
+
+func init() {
+	stages.MustRegisterSource(stages.SourceSpec[SyntheticConfig]{
+		Name: "synthetic",
+		Summary: "Tasks made by a teacher from the seed. weight: one sample, y = w·x. linear: y = x·W + noise. attention: y is a teacher's " +
+			"single-head attention over x. clusters: classes around random centres. digits: drawn digits, shifted, thickened and noisy. " +
+			"recommender: dense features, columns of ids, and a click that depends on both.",
+		Example: "data: {source: synthetic, task: linear, rows: 320, features: 1024}",
+		Default: func() SyntheticConfig {
+			return SyntheticConfig{Rows: 1, Features: 1, Outputs: 1, Length: 64, Classes: 10, Size: 12, Tables: 26, IDs: 1000}
+		},
+		Load: func(env stages.LoadEnv, c SyntheticConfig) (*stages.Dataset, error) {
+			per := c.Features + c.Outputs
+			switch c.Task {
+			case "attention":
+				per = 2 * c.Length * c.Features
+			case "digits":
+				per = c.Size * c.Size
+			case "recommender":
+				per = c.Features + c.Tables + 1
+			}
+			if int64(c.Rows)*int64(per) > maxSynthetic {
+				return nil, fmt.Errorf("%d rows of %d values are more than %d", c.Rows, per, maxSynthetic)
+			}
+			t := &stages.Table{N: c.Rows}
+			facts := map[string]int{"rows": c.Rows, "features": c.Features}
+			r := func(name string) rng.Stream { return rng.Named(env.Seed, "data."+c.Task+"."+name) }
+			switch c.Task {
+			case "weight":
+				t.Cols = weightTask(c, r)
+			case "linear":
+				t.Cols = linearTask(c, r)
+				facts["outputs"] = c.Outputs
+			case "attention":
+				t.Cols = attentionTask(c, r)
+				facts["length"] = c.Length
+			case "clusters":
+				t.Cols = clusterTask(c, r)
+				facts["classes"] = c.Classes
+			case "digits":
+				t.Cols = digitTask(c, r)
+				facts["classes"], facts["features"] = 10, c.Size*c.Size
+			case "recommender":
+				t.Cols = recommenderTask(c, r)
+				facts["cat_rows"], facts["tables"] = c.IDs, c.Tables
+			}
+			return &stages.Dataset{Table: t, Facts: facts, Check: checkTable(t)}, nil
+		},
+	})
+}
+
+type streams func(name string) rng.Stream
+
+// normals fills n draws from N(0, std²).
+func normals(s rng.Stream, n int, std float64) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(s.Normal(uint64(i)>>32, uint32(i)) * std)
+	}
+	return v
+}
+
+// weightTask: y = 3x, x = 1, 0.5, ...
+func weightTask(c SyntheticConfig, _ streams) []stages.Column {
+	x, y := make([]float32, c.Rows), make([]float32, c.Rows)
+	for i := range x {
+		x[i] = 1 / float32(i+1)
+		y[i] = 3 * x[i]
+	}
+	return []stages.Column{{Name: "x", Shape: tensor.Of(1), F32: x}, {Name: "y", Shape: tensor.Of(1), F32: y}}
+}
+
+// linearTask: y = x·Wᵀ + noise, W (outputs, features) with rows of length about 1.
+func linearTask(c SyntheticConfig, r streams) []stages.Column {
+	n, f, o := c.Rows, c.Features, c.Outputs
+	x := normals(r("x"), n*f, 1)
+	w := normals(r("teacher"), o*f, 1/math.Sqrt(float64(f)))
+	y := normals(r("noise"), n*o, c.Noise)
+	kernel.Gemm(kernel.NT, n, o, f, x, f, w, f, y, o, true)
+	return []stages.Column{{Name: "x", Shape: tensor.Of(f), F32: x}, {Name: "y", Shape: tensor.Of(o), F32: y}}
+}
+
+// attentionTask: x (T,C) from N(0,1), y = softmax(q·kᵀ/√C)·v with q, k, v = x times the teacher's three matrices (C,C).
+func attentionTask(c SyntheticConfig, r streams) []stages.Column {
+	n, T, C := c.Rows, c.Length, c.Features
+	x := normals(r("x"), n*T*C, 1)
+	y := make([]float32, n*T*C)
+	w := normals(r("teacher"), 3*C*C, 1/math.Sqrt(float64(C)))
+	qkv, att := make([]float32, T*3*C), make([]float32, T*T)
+	scale := float32(1 / math.Sqrt(float64(C)))
+	for i := range n {
+		kernel.Gemm(kernel.NT, T, 3*C, C, x[i*T*C:], C, w, C, qkv, 3*C, false)
+		kernel.Gemm(kernel.NT, T, T, C, qkv, 3*C, qkv[C:], 3*C, att, T, false)
+		kernel.SoftmaxRows(att, att, T, T, T, scale, false)
+		kernel.Gemm(kernel.NN, T, C, T, att, T, qkv[2*C:], 3*C, y[i*T*C:], C, false)
+	}
+	return []stages.Column{{Name: "x", Shape: tensor.Of(T, C), F32: x}, {Name: "y", Shape: tensor.Of(T, C), F32: y}}
+}
+
+// clusterTask: class k has a centre from N(0,1) in each feature, examples lie around it with the noise given.
+func clusterTask(c SyntheticConfig, r streams) []stages.Column {
+	n, f := c.Rows, c.Features
+	centres := normals(r("centres"), c.Classes*f, 1)
+	x := normals(r("x"), n*f, c.Noise)
+	y := make([]int32, n)
+	s := r("class")
+	for i := range n {
+		k := s.Intn(0, uint32(i), c.Classes)
+		y[i] = int32(k)
+		kernel.AddTo(x[i*f:i*f+f], centres[k*f:k*f+f])
+	}
+	return []stages.Column{{Name: "x", Shape: tensor.Of(f), F32: x}, {Name: "y", DType: tensor.I32, I32: y, Max: c.Classes}}
+}
+
+// recommenderTask: the logit of a click is the sum of the dense features times a teacher's weights and of a hidden number of each id.
+func recommenderTask(c SyntheticConfig, r streams) []stages.Column {
+	n, f, k := c.Rows, c.Features, c.Tables
+	x := normals(r("dense"), n*f, 1)
+	w := normals(r("teacher"), f, 0.5)
+	cats, y := make([]int32, n*k), make([]float32, n)
+	ids, hidden, click := r("ids"), r("hidden"), r("click")
+	for i := range n {
+		z := kernel.Dot(x[i*f:i*f+f], w)
+		for j := range k {
+			id := ids.Intn(uint64(i), uint32(j), c.IDs)
+			cats[i*k+j] = int32(id)
+			z += float32(hidden.Normal(uint64(id), uint32(j)) * 0.3)
+		}
+		if click.Uniform(0, uint32(i)) < kernel.Sigmoid32(z) {
+			y[i] = 1
+		}
+	}
+	return []stages.Column{{Name: "x", Shape: tensor.Of(f), F32: x}, {Name: "cats", DType: tensor.I32, Shape: tensor.Of(k), I32: cats, Max: c.IDs},
+		{Name: "y", Shape: tensor.Of(1), F32: y}}
+}
+
+// font has the ten digits as 5x7 dots, a row a byte.
+var font = [10][7]byte{
+	{0b01110, 0b10001, 0b10011, 0b10101, 0b11001, 0b10001, 0b01110},
+	{0b00100, 0b01100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110},
+	{0b01110, 0b10001, 0b00001, 0b00010, 0b00100, 0b01000, 0b11111},
+	{0b11111, 0b00010, 0b00100, 0b00010, 0b00001, 0b10001, 0b01110},
+	{0b00010, 0b00110, 0b01010, 0b10010, 0b11111, 0b00010, 0b00010},
+	{0b11111, 0b10000, 0b11110, 0b00001, 0b00001, 0b10001, 0b01110},
+	{0b00110, 0b01000, 0b10000, 0b11110, 0b10001, 0b10001, 0b01110},
+	{0b11111, 0b00001, 0b00010, 0b00100, 0b01000, 0b01000, 0b01000},
+	{0b01110, 0b10001, 0b10001, 0b01110, 0b10001, 0b10001, 0b01110},
+	{0b01110, 0b10001, 0b10001, 0b01111, 0b00001, 0b00010, 0b01100},
+}
+
+// digitTask draws a digit of the font at a random place, slanted or not, thick or thin, at a random brightness, with noise.
+func digitTask(c SyntheticConfig, r streams) []stages.Column {
+	n, s := c.Rows, c.Size
+	x := normals(r("noise"), n*s*s, c.Noise)
+	y := make([]int32, n)
+	d := r("draw")
+	for i := range n {
+		w := d.Block(0, uint32(i))
+		k := int(w[0] % 10)
+		y[i] = int32(k)
+		dx, dy := int(w[1]%uint32(s-6)), int(w[2]%uint32(s-7+1))
+		slant, thick := int(w[1]>>16%3)-1, w[2]>>16%2 == 1
+		light := 0.6 + 0.4*float32(w[3]>>8)/(1<<24)
+		img := x[i*s*s : (i+1)*s*s]
+		on := make([]bool, s*s)
+		for row := range 7 {
+			for col := range 5 {
+				if font[k][row]>>(4-col)&1 == 0 {
+					continue
+				}
+				px := dx + col + (3-row)*slant/3
+				for t := 0; t < 2; t++ {
+					if p := px + t; p >= 0 && p < s && (t == 0 || thick) {
+						on[(dy+row)*s+p] = true
+					}
+				}
+			}
+		}
+		for p, set := range on {
+			if set {
+				img[p] += light
+			}
+		}
+	}
+	return []stages.Column{{Name: "x", Shape: tensor.Of(s * s), F32: x}, {Name: "y", DType: tensor.I32, I32: y, Max: 10}}
+}

@@ -1,0 +1,66 @@
+package chart
+
+import (
+	"bytes"
+	"encoding/xml"
+	"image/png"
+	"io"
+	"math"
+	"strings"
+	"testing"
+)
+
+func curve(n int, f func(i int) float64) Series {
+	s := Series{Name: "training"}
+	for i := range n {
+		s.X, s.Y = append(s.X, float64(i+1)), append(s.Y, f(i))
+	}
+	return s
+}
+
+func TestDrawIsReadableAndRepeats(t *testing.T) {
+	for name, s := range map[string]Series{
+		"long":     curve(5000, func(i int) float64 { return 3 / float64(i+1) }),
+		"one":      curve(1, func(int) float64 { return 2 }),
+		"flat":     curve(9, func(int) float64 { return 2 }),
+		"zero":     curve(9, func(i int) float64 { return float64(i) }),
+		"not":      curve(9, func(i int) float64 { return []float64{1, math.NaN(), math.Inf(1)}[i%3] }),
+		"nothing":  {},
+		"negative": curve(9, func(i int) float64 { return -float64(i) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var a, b, p bytes.Buffer
+			for _, w := range []io.Writer{&a, &b} {
+				if err := Draw(w, "svg", "a <title> & more", []Series{s}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !bytes.Equal(a.Bytes(), b.Bytes()) {
+				t.Error("the same data gave two pictures")
+			}
+			for d := xml.NewDecoder(&a); ; {
+				if _, err := d.Token(); err == io.EOF {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := Draw(&p, "png", "title", []Series{s}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := png.Decode(&p); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestTerminal(t *testing.T) {
+	out := Terminal(curve(3000, func(i int) float64 { return 1000 / float64(i+1) }), 60, 8)
+	if !strings.Contains(out, "log10") || !strings.Contains(out, "steps") || strings.Count(out, "\n") < 8 {
+		t.Errorf("not a chart:\n%s", out)
+	}
+	if Terminal(Series{}, 60, 8) != "" {
+		t.Error("a chart of nothing")
+	}
+}

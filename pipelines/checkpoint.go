@@ -1,0 +1,136 @@
+package pipelines
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+
+	"vtpu/pipelines/rundir"
+	"vtpu/stages"
+	"vtpu/stages/tensor"
+	"vtpu/stages/tensorfile"
+	"vtpu/stages/weights"
+)
+
+// entries lists what the store holds: the weights, and with all set the optimizer state too.
+func entries(s *weights.Store, all bool) []tensorfile.Entry {
+	var es []tensorfile.Entry
+	for _, p := range s.All(weights.Weight) {
+		es = append(es, tensorfile.Entry{Name: p.Name, T: p.T, Coord: p.Coord})
+	}
+	if all {
+		for _, p := range s.All(weights.State) {
+			es = append(es, tensorfile.Entry{Name: p.Name, T: p.T, Coord: p.Coord})
+		}
+	}
+	return es
+}
+
+// save writes a checkpoint of a drained pipeline and removes the oldest ones.
+func (p *Plan) save(d *rundir.Dir, step int64) error {
+	w, st := p.Store.Hashes()
+	meta := map[string]string{"vtpu.step": strconv.FormatInt(step, 10), "vtpu.pipeline": p.Pipe.Name, "vtpu.identity": p.Identity(),
+		"vtpu.weights_sha256": w, "vtpu.state_sha256": st}
+	if p.Data != nil && p.Data.Text != nil {
+		b, err := json.Marshal(p.Data.Text.Vocab)
+		if err != nil {
+			return err
+		}
+		meta["vtpu.vocab"] = string(b)
+	}
+	err := d.Write(rundir.CheckpointName(step), func(out io.Writer) error {
+		return tensorfile.WriteSafetensors(out, entries(p.Store, true), meta)
+	})
+	if err != nil {
+		return err
+	}
+	return d.Prune(p.Pipe.Run.Keep)
+}
+
+// Identity is that of the pipeline and of the data that it found.
+func (p *Plan) Identity() string {
+	id := p.Pipe.Identity()
+	if p.Data != nil {
+		id += "/" + p.Data.Check
+	}
+	return id
+}
+
+// restore reads a checkpoint into the store: everything must be there, with the right shapes, and give the hashes that the file names.
+func (p *Plan) restore(path string) (step int64, err error) {
+	es, meta, err := tensorfile.ReadSafetensors(path)
+	if err != nil {
+		return 0, err
+	}
+	bad := func(fix, format string, args ...any) error {
+		return stages.Finding{File: path, Msg: fmt.Sprintf(format, args...), Fix: fix}
+	}
+	step, err = strconv.ParseInt(meta["vtpu.step"], 10, 64)
+	if err != nil || step < 0 {
+		return 0, bad("vtpu import takes weights from other tools", "not a checkpoint of vtpu: it does not say after which step it was written")
+	}
+	if id := meta["vtpu.identity"]; id != p.Identity() {
+		return 0, bad("resume with the pipeline and the data that the run began with", "the checkpoint belongs to another pipeline, seed or data")
+	}
+	if err := p.fill(path, es, true); err != nil {
+		return 0, err
+	}
+	p.Store.SetVersion(step)
+	if w, st := p.Store.Hashes(); w != meta["vtpu.weights_sha256"] || st != meta["vtpu.state_sha256"] {
+		return 0, bad("use an older checkpoint of the run", "damaged: the weights have another SHA-256 than when they were written")
+	}
+	return step, nil
+}
+
+// fill copies entries into the store. all wants the optimizer state too; otherwise entries that the model lacks are passed over if they are state.
+func (p *Plan) fill(path string, es []tensorfile.Entry, all bool) error {
+	byName := map[string]*tensor.Tensor{}
+	for i := range es {
+		byName[es[i].Name] = &es[i].T
+	}
+	var fs stages.Findings
+	fault := func(format string, args ...any) {
+		fs = append(fs, stages.Finding{File: path, Msg: fmt.Sprintf(format, args...)})
+	}
+	kinds := []weights.Kind{weights.Weight}
+	if all {
+		kinds = append(kinds, weights.State)
+	}
+	for _, k := range kinds {
+		for _, w := range p.Store.All(k) {
+			t := byName[w.Name]
+			switch {
+			case t == nil:
+				fault("tensor %s is missing", w.Name)
+			case t.Shape != w.T.Shape || t.DType != w.T.DType:
+				fault("tensor %s is %v %v, the model has %v %v", w.Name, t.DType, t.Shape, w.T.DType, w.T.Shape)
+			}
+		}
+	}
+	if err := fs.Err(); err != nil {
+		return err
+	}
+	for _, k := range kinds {
+		for _, w := range p.Store.All(k) {
+			copy(w.T.F32, byName[w.Name].F32)
+			copy(w.T.I32, byName[w.Name].I32)
+		}
+	}
+	return nil
+}
+
+// Import takes the weights of a file of any format into the store; optimizer state starts anew.
+func (p *Plan) Import(path string) error {
+	es, _, err := tensorfile.Load(path)
+	if err != nil {
+		return err
+	}
+	return p.fill(path, es, false)
+}
+
+// Export writes the weights, and with state the optimizer state, in the format that the extension names.
+func (p *Plan) Export(path string, state bool) error {
+	w, _ := p.Store.Hashes()
+	return tensorfile.Save(path, entries(p.Store, state), map[string]string{"vtpu.pipeline": p.Pipe.Name, "vtpu.weights_sha256": w})
+}

@@ -1,0 +1,122 @@
+// Package cli is the command line: flags, output for people and for programs, exit codes.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"vtpu/pipelines"
+	"vtpu/stages"
+)
+
+// app is one call of the command.
+type app struct {
+	out, err io.Writer
+	json     bool
+}
+
+// Main runs the command and returns its exit code: 0 done, 1 internal, 2 findings in what the user gave, 3 the environment lacks something.
+func Main(args []string, out, errOut io.Writer) (code int) {
+	a := &app{out: out, err: errOut}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop() // a second Ctrl-C ends the process at once
+	}()
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return stages.ExitOK
+	}
+	a.report(err)
+	return stages.ExitCode(err)
+}
+
+// report prints an error: each finding on a line of its own, as an object with --json.
+func (a *app) report(err error) {
+	var fs stages.Findings
+	var f stages.Finding
+	switch {
+	case errors.As(err, &fs):
+	case errors.As(err, &f):
+		if err.Error() != f.Error() { // where it happened is in the text around it
+			f = stages.Finding{Msg: strings.TrimSuffix(err.Error(), " ("+f.Fix+")"), Fix: f.Fix}
+		}
+		fs = stages.Findings{f}
+	default:
+		fs = stages.Findings{{Msg: err.Error()}}
+	}
+	for _, f := range fs {
+		if a.json {
+			a.line(struct {
+				Event string `json:"event"`
+				Code  int    `json:"code"`
+				stages.Finding
+			}{"error", stages.ExitCode(err), f})
+		} else {
+			fmt.Fprintln(a.err, "vtpu: "+f.String())
+		}
+	}
+}
+
+// line prints one JSON object.
+func (a *app) line(v any) {
+	b, err := json.Marshal(v)
+	if err != nil { // NaN or Inf, which JSON lacks: a run that gets there has been stopped by the guard
+		b, _ = json.Marshal(map[string]string{"event": "error", "msg": err.Error()})
+	}
+	fmt.Fprintf(a.out, "%s\n", b)
+}
+
+// usage makes a mistake in flags or arguments a finding.
+func usage(cmd *cobra.Command, err error) error {
+	return stages.Finding{Msg: err.Error(), Fix: "vtpu " + cmd.Name() + " --help"}
+}
+
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, a []string) error {
+		if err := check(cmd, a); err != nil {
+			return usage(cmd, err)
+		}
+		return nil
+	}
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use: "vtpu", Short: "Train small models on CPUs, with the same bits everywhere", SilenceErrors: true, SilenceUsage: true,
+		Long: "vtpu trains small models on CPUs. A training step is cut into stages (gather, forward, loss, backward, update, scatter) that a YAML\n" +
+			"file composes. The same file and seed end in the same weights, bit for bit, on any number of lanes.",
+		Example: "  vtpu run names\n  vtpu lint my.yaml",
+		Version: pipelines.Version(),
+		Args: func(cmd *cobra.Command, a []string) error {
+			if len(a) > 0 {
+				var names []string
+				for _, c := range cmd.Commands() {
+					names = append(names, c.Name())
+				}
+				return stages.Finding{Msg: fmt.Sprintf("there is no command %q", a[0]), Fix: pipelines.Suggest(a[0], names)}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(usage)
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object a line")
+	root.AddCommand(a.run(), a.lint(), a.plan(), a.list(), a.schema(), a.fresh(), a.sample(), a.eval(), a.export(), a.importCmd(), a.doctor())
+	root.CompletionOptions.HiddenDefaultCmd = true
+	return root
+}

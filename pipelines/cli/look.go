@@ -1,0 +1,440 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"vtpu/compute/kernel"
+	"vtpu/pipelines"
+	"vtpu/pipelines/strict"
+	"vtpu/smtpool"
+	"vtpu/stages"
+	"vtpu/stages/tensorfile"
+	"vtpu/stages/weights"
+)
+
+func (a *app) lint() *cobra.Command {
+	o := pipelines.Options{LookAhead: -1}
+	cmd := &cobra.Command{
+		Use: "lint FILE...", Short: "Check pipelines without starting them; what passes, run starts", Args: args(cobra.MinimumNArgs(1)),
+		Example: "  vtpu lint my.yaml",
+		RunE: func(cmd *cobra.Command, files []string) error {
+			if err := check(o); err != nil {
+				return err
+			}
+			var all stages.Findings
+			for _, f := range files {
+				o.File = f
+				p, _, err := pipelines.Prepare(o)
+				var fs stages.Findings
+				var one stages.Finding
+				switch {
+				case errors.As(err, &fs):
+					all = append(all, fs...)
+				case errors.As(err, &one):
+					all = append(all, one)
+				case err != nil:
+					return err
+				case a.json:
+					a.line(lintLine{"lint", f, true, p.ParamCount(), p.Steps, p.Flops(), p.Lanes.String()})
+				default:
+					store, msgs := p.Bytes()
+					fmt.Fprintf(a.out, "%s: ok, %d weights, %d steps, %s a step, %s of memory, lanes %s\n", f, p.ParamCount(), p.Steps,
+						flops(p.Flops()), size(store+msgs), p.Lanes)
+				}
+			}
+			return all.Err()
+		},
+	}
+	pipelineFlags(cmd, &o)
+	return cmd
+}
+
+type lintLine struct {
+	Event  string `json:"event"`
+	File   string `json:"file"`
+	OK     bool   `json:"ok"`
+	Params int    `json:"params"`
+	Steps  int64  `json:"steps"`
+	Flops  int64  `json:"flops_per_step"`
+	Lanes  string `json:"lanes"`
+}
+
+func scaled(n int64, step float64, units ...string) string {
+	v, i := float64(n), 0
+	for ; v >= step && i < len(units)-1; i++ {
+		v /= step
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d %s", n, units[0])
+	}
+	return fmt.Sprintf("%.1f %s", v, units[i])
+}
+
+func flops(n int64) string { return scaled(n, 1000, "FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP") }
+func size(n int64) string  { return scaled(n, 1024, "B", "KiB", "MiB", "GiB", "TiB") }
+
+type planLine struct {
+	Event string   `json:"event"`
+	Name  string   `json:"name"`
+	Kind  string   `json:"kind"`
+	Room  string   `json:"room"`
+	Pipe  string   `json:"pipe"`
+	Lane  string   `json:"lane"`
+	In    []string `json:"in"`
+	Out   []string `json:"out"`
+	Flops int64    `json:"flops"`
+}
+
+type weightLine struct {
+	Event  string `json:"event"`
+	Name   string `json:"name"`
+	Shape  []int  `json:"shape"`
+	Home   string `json:"home"`
+	Writer string `json:"writer"`
+}
+
+func (a *app) plan() *cobra.Command {
+	o := pipelines.Options{LookAhead: -1}
+	cmd := &cobra.Command{
+		Use: "plan FILE", Short: "Show the whole walk: stages, shapes, gradients, weights and their homes, lanes, memory", Args: args(cobra.ExactArgs(1)),
+		Example: "  vtpu plan names",
+		RunE: func(cmd *cobra.Command, f []string) error {
+			o.File = f[0]
+			if err := check(o); err != nil {
+				return err
+			}
+			p, _, err := pipelines.Prepare(o)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				for _, n := range p.Nodes {
+					a.line(planLine{"stage", n.Name, n.Def.Name, n.Def.Room.String(), n.Def.Pipe.String(), p.LaneOf(n), n.In, n.Out, n.Flops})
+				}
+				for _, w := range p.Store.All(weights.Weight) {
+					a.line(weightLine{"weight", w.Name, w.T.Shape.Slice(), w.Coord.String(), w.Writer()})
+				}
+				a.line(lintLine{"plan", o.File, true, p.ParamCount(), p.Steps, p.Flops(), p.Lanes.String()})
+				return nil
+			}
+			t := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(t, "STAGE\tKIND\tROOM\tPIPE\tLANE\tREADS\tWRITES\tFLOP A PART")
+			for _, n := range p.Nodes {
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", n.Name, n.Def.Name, n.Def.Room, n.Def.Pipe, p.LaneOf(n), strings.Join(n.In, ", "), p.Writes(n), n.Flops)
+			}
+			fmt.Fprintln(t, "\t\t\t\t\t\t\t")
+			fmt.Fprintln(t, "WEIGHT\tSHAPE\tHOME\tWRITER\t\t\t\t")
+			for _, w := range p.Store.All(weights.Weight) {
+				fmt.Fprintf(t, "%s\t%v\t%s\t%s\t\t\t\t\n", w.Name, w.T.Shape, w.Coord, orDash(w.Writer()))
+			}
+			if err := t.Flush(); err != nil {
+				return err
+			}
+			store, msgs := p.Bytes()
+			fmt.Fprintf(a.out, "\nlanes %s, look-ahead %d: %s\n%d steps of %s; %s for weights and state, %s for messages\n", p.Lanes, p.Lanes.Look, p.Lanes.Why,
+				p.Steps, flops(p.Flops()), size(store), size(msgs))
+			if p.PerEpoch > 0 {
+				fmt.Fprintf(a.out, "an epoch is %d steps\n", p.PerEpoch)
+			}
+			return nil
+		},
+	}
+	pipelineFlags(cmd, &o)
+	return cmd
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// listed is one stage or source of list --json.
+type listed struct {
+	Event   string         `json:"event"` // stage, source or preset
+	Name    string         `json:"name"`
+	Room    string         `json:"room,omitempty"`
+	Pipe    string         `json:"pipe,omitempty"`
+	Summary string         `json:"summary"`
+	Source  string         `json:"source,omitempty"`
+	Example string         `json:"example,omitempty"`
+	Keys    []strict.Field `json:"keys,omitempty"`
+}
+
+func catalogue() []listed {
+	var all []listed
+	for _, d := range stages.Registered() {
+		if !strings.HasSuffix(d.Name, "_backward") {
+			all = append(all, listed{"stage", d.Name, d.Room.String(), d.Pipe.String(), d.Summary, d.Source, d.Example, strict.Fields(d.NewConfig())})
+		}
+	}
+	for _, d := range stages.RegisteredSources() {
+		all = append(all, listed{Event: "source", Name: d.Name, Summary: d.Summary, Example: d.Example, Keys: strict.Fields(d.NewConfig())})
+	}
+	for _, n := range pipelines.PresetNames() {
+		all = append(all, listed{Event: "preset", Name: n, Summary: pipelines.PresetSummary(n)})
+	}
+	return all
+}
+
+func (a *app) list() *cobra.Command {
+	format := "text"
+	cmd := &cobra.Command{
+		Use: "list [NAME]", Short: "Stages, data sources and presets; with a name, all keys of it", Args: args(cobra.MaximumNArgs(1)),
+		Example: "  vtpu list\n  vtpu list attention\n  vtpu list --format md > stages.md",
+		RunE: func(cmd *cobra.Command, p []string) error {
+			all := catalogue()
+			if len(p) == 1 {
+				var one []listed
+				var names []string
+				for _, l := range all {
+					names = append(names, l.Name)
+					if l.Name == p[0] {
+						one = append(one, l)
+					}
+				}
+				if one == nil {
+					return stages.Finding{Msg: fmt.Sprintf("there is no stage, source or preset %q", p[0]), Fix: pipelines.Suggest(p[0], names)}
+				}
+				all = one
+			}
+			if a.json {
+				format = "json"
+			}
+			switch format {
+			case "json":
+				for _, l := range all {
+					a.line(l)
+				}
+			case "md":
+				markdown(a.out, all)
+			case "text":
+				return text(a.out, all, len(p) == 1)
+			default:
+				return stages.Finding{File: "--format " + format, Msg: "want text, md or json"}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "text", "text, md or json")
+	return cmd
+}
+
+func text(w io.Writer, all []listed, keys bool) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, l := range all {
+		kind := l.Event
+		if l.Room != "" {
+			kind = l.Room
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", l.Name, kind, l.Summary)
+		if !keys {
+			continue
+		}
+		for _, k := range l.Keys {
+			printKey(t, "  ", k)
+		}
+		if l.Source != "" {
+			fmt.Fprintf(t, "  source\t\t%s\n", l.Source)
+		}
+		if l.Example != "" {
+			fmt.Fprintf(t, "  example\t\t%s\n", l.Example)
+		}
+	}
+	return t.Flush()
+}
+
+func printKey(w io.Writer, indent string, k strict.Field) {
+	def := ""
+	switch {
+	case k.Required:
+		def = " (required)"
+	case k.Default != "":
+		def = " (default " + k.Default + ")"
+	}
+	fmt.Fprintf(w, "%s%s\t%s\t%s%s\n", indent, k.Name, k.Type, k.Doc, def)
+	for _, c := range k.Children {
+		printKey(w, indent+"  ", c)
+	}
+}
+
+func markdown(w io.Writer, all []listed) {
+	room := ""
+	for _, l := range all {
+		kind := l.Event + "s"
+		if l.Room != "" {
+			kind = l.Room
+		}
+		if kind != room {
+			fmt.Fprintf(w, "# %s\n\n", kind)
+			room = kind
+		}
+		fmt.Fprintf(w, "## %s\n\n%s\n\n", l.Name, l.Summary)
+		if l.Source != "" {
+			fmt.Fprintf(w, "Source: %s.\n\n", l.Source)
+		}
+		if l.Example != "" {
+			fmt.Fprintf(w, "```yaml\n%s\n```\n\n", l.Example)
+		}
+		if len(l.Keys) > 0 {
+			fmt.Fprint(w, "| key | type | default | meaning |\n|---|---|---|---|\n")
+			for _, k := range l.Keys {
+				mdKey(w, "", k)
+			}
+			fmt.Fprintln(w)
+		}
+	}
+}
+
+func mdKey(w io.Writer, prefix string, k strict.Field) {
+	def := k.Default
+	if k.Required {
+		def = "required"
+	}
+	fmt.Fprintf(w, "| %s%s | %s | %s | %s |\n", prefix, k.Name, strings.ReplaceAll(k.Type, "|", `\|`), def, k.Doc)
+	for _, c := range k.Children {
+		mdKey(w, prefix+k.Name+".", c)
+	}
+}
+
+func (a *app) schema() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "JSON schema of a pipeline file, for editors", Args: args(cobra.NoArgs),
+		Example: "  vtpu schema > vtpu.schema.json",
+		RunE: func(*cobra.Command, []string) error {
+			b, err := json.MarshalIndent(pipelines.Schema(), "", "  ")
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.out, "%s\n", b)
+			return err
+		},
+	}
+}
+
+func (a *app) fresh() *cobra.Command {
+	force := false
+	from := "linear"
+	cmd := &cobra.Command{
+		Use: "new FILE", Short: "Write a pipeline to start from", Args: args(cobra.ExactArgs(1)),
+		Example: "  vtpu new my.yaml --from digits",
+		RunE: func(_ *cobra.Command, p []string) error {
+			b, ok := pipelines.Preset(from)
+			if !ok {
+				return stages.Finding{File: "--from " + from, Msg: "there is no such preset", Fix: pipelines.Suggest(from, pipelines.PresetNames())}
+			}
+			if _, err := os.Stat(p[0]); err == nil && !force {
+				return stages.Finding{File: p[0], Msg: "exists already", Fix: "choose another name, or --force"}
+			}
+			if err := tensorfile.WriteFile(p[0], func(w io.Writer) error { _, err := w.Write(b); return err }); err != nil {
+				return err
+			}
+			if a.json {
+				a.line(struct {
+					Event string `json:"event"`
+					File  string `json:"file"`
+				}{"new", p[0]})
+				return nil
+			}
+			fmt.Fprintf(a.out, "%s written; next: vtpu lint %s, vtpu run %s\n", p[0], p[0], p[0])
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&from, "from", from, "preset to copy: "+strings.Join(pipelines.PresetNames(), ", "))
+	cmd.Flags().BoolVar(&force, "force", false, "replace a file that exists")
+	return cmd
+}
+
+// checked is one line of doctor.
+type checked struct {
+	Event string `json:"event"`
+	What  string `json:"what"`
+	Value string `json:"value"`
+	OK    bool   `json:"ok"`
+}
+
+func (a *app) doctor() *cobra.Command {
+	return &cobra.Command{
+		Use: "doctor", Short: "What this machine offers, and whether the kernels agree on it", Args: args(cobra.NoArgs),
+		Example: "  vtpu doctor",
+		RunE: func(*cobra.Command, []string) error {
+			cpus := smtpool.CPUs()
+			pairs := 0
+			for _, c := range cpus {
+				if len(c.Siblings) > 1 {
+					pairs++
+				}
+			}
+			sib := "none named by the system: no SMT result can be taken here"
+			if pairs > 0 {
+				sib = fmt.Sprintf("%d of the CPUs have one, as the system names them (a claim, not a measurement)", pairs)
+			}
+			lines := []checked{
+				{"check", "vtpu", pipelines.Version() + ", " + runtime.Version() + ", " + runtime.GOOS + "/" + runtime.GOARCH, true},
+				{"check", "CPUs", fmt.Sprintf("%d usable, GOMAXPROCS %d", len(cpus), runtime.GOMAXPROCS(0)), true},
+				{"check", "siblings", sib, true},
+				{"check", "pinning", pinning(cpus[0].ID), true},
+				{"check", "instruction sets", strings.Join(kernel.ISAs(), ", ") + "; in use: " + kernel.ISA(), true},
+			}
+			same, err := sameBits()
+			if err != nil {
+				return err
+			}
+			v := "all instruction sets give the same bits"
+			if !same {
+				v = "the instruction sets differ: please report this"
+			}
+			lines = append(lines, checked{"check", "kernels", v, same})
+			for _, l := range lines {
+				if a.json {
+					a.line(l)
+				} else {
+					fmt.Fprintf(a.out, "%-18s%s\n", l.What, l.Value)
+				}
+			}
+			if !same {
+				return errors.New("the kernels of this machine do not agree")
+			}
+			return nil
+		},
+	}
+}
+
+func pinning(cpu int) string {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unpin, err := smtpool.Pin(cpu)
+	if err != nil {
+		return "not possible: " + err.Error()
+	}
+	unpin()
+	return "possible"
+}
+
+// sameBits trains a small preset with each instruction set.
+func sameBits() (bool, error) {
+	was := kernel.ISA()
+	defer func() { _ = kernel.SetISA(was) }() // it was in use a moment ago
+	hash := ""
+	for _, isa := range kernel.ISAs() {
+		w := &last{}
+		if err := pipelines.Train(contextBackground, pipelines.Options{File: "attention", ISA: isa, Out: "none", Steps: 2, LookAhead: -1}, w); err != nil {
+			return false, err
+		}
+		if hash != "" && hash != w.done.Weights {
+			return false, nil
+		}
+		hash = w.done.Weights
+	}
+	return true, nil
+}

@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"vtpu/pipelines"
+	"vtpu/pipelines/chart"
+	"vtpu/pipelines/rundir"
+	"vtpu/stages"
+)
+
+// pipelineFlags are those of every command that plans a pipeline.
+func pipelineFlags(cmd *cobra.Command, o *pipelines.Options) {
+	f := cmd.Flags()
+	f.StringArrayVar(&o.Sets, "set", nil, "change a value of the pipeline, such as stages.adamw.lr=3e-4 (may be given several times)")
+	f.Int64Var(&o.Steps, "steps", 0, "steps to run, instead of what the file says")
+	f.StringVar(&o.Lanes, "lanes", "", "lanes, such as d=2,s=1")
+	f.IntVar(&o.LookAhead, "look-ahead", -1, "steps that gather may run ahead")
+	f.StringVar(&o.ISA, "isa", "", "instruction set: generic, avx2 or avx512; the best there is if left out")
+}
+
+func check(o pipelines.Options) error {
+	if o.Steps < 0 || o.Every < 0 || o.LookAhead < -1 || o.LookAhead > 64 || o.StopAfter < 0 {
+		return stages.Finding{Msg: "--steps, --every, --look-ahead and --stop-after want whole numbers that are not negative (look-ahead at most 64)"}
+	}
+	return nil
+}
+
+func (a *app) run() *cobra.Command {
+	o := pipelines.Options{LookAhead: -1}
+	quiet := false
+	cmd := &cobra.Command{
+		Use: "run FILE", Short: "Train a pipeline: a file, or a preset by name", Args: args(cobra.ExactArgs(1)),
+		Example: "  vtpu run names\n  vtpu run my.yaml --steps 500 --set stages.adamw.lr=3e-4 --lanes d=2,s=1\n  vtpu run my.yaml --resume --out runs/my-1",
+		RunE: func(cmd *cobra.Command, p []string) error {
+			o.File = p[0]
+			if err := check(o); err != nil {
+				return err
+			}
+			var w pipelines.Watcher = &human{w: a.out, quiet: quiet, tty: isTerminal(a.out)}
+			if a.json {
+				w = &machine{a}
+			}
+			return pipelines.Train(cmd.Context(), o, w)
+		},
+	}
+	pipelineFlags(cmd, &o)
+	f := cmd.Flags()
+	f.StringVar(&o.Out, "out", "", `run directory; a new one below runs/ if left out, "none" writes nothing`)
+	f.BoolVar(&o.Resume, "resume", false, "continue the run in --out, or the newest of this name")
+	f.Int64Var(&o.Every, "every", 0, "steps between two lines of the log; by itself at most some 10,000 lines a run")
+	f.Int64Var(&o.StopAfter, "stop-after", 0, "stop after this step and save, as Ctrl-C does")
+	f.BoolVarP(&quiet, "quiet", "q", false, "print the result only")
+	return cmd
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// machine writes JSON lines.
+type machine struct{ a *app }
+
+func (m *machine) Started(p *pipelines.Plan, dir string, from int64) {
+	m.a.line(struct {
+		Event  string `json:"event"`
+		Name   string `json:"name"`
+		Steps  int64  `json:"steps"`
+		From   int64  `json:"from"`
+		Params int    `json:"params"`
+		Lanes  string `json:"lanes"`
+		Dir    string `json:"dir,omitempty"`
+	}{"start", p.Pipe.Name, p.Steps, from, p.ParamCount(), p.Lanes.String(), dir})
+}
+
+func (m *machine) Stepped(x rundir.Metric) { _, _ = m.a.out.Write(rundir.AppendMetric(nil, x)) }
+
+func (m *machine) Saved(step int64, file string) {
+	m.a.line(struct {
+		Event string `json:"event"`
+		Step  int64  `json:"step"`
+		File  string `json:"file"`
+	}{"checkpoint", step, file})
+}
+
+func (m *machine) Finished(d pipelines.Done) { m.a.line(d) }
+
+// human writes lines for people, and a bar on a terminal.
+type human struct {
+	w      io.Writer
+	quiet  bool
+	tty    bool
+	steps  int64
+	from   int64
+	begin  time.Time
+	last   time.Time
+	mean   float64
+	seen   bool
+	drawn  bool
+	lessby time.Duration
+}
+
+func (h *human) Started(p *pipelines.Plan, dir string, from int64) {
+	h.steps, h.from, h.begin = p.Steps, from, time.Now()
+	h.lessby = 2 * time.Second
+	if h.tty {
+		h.lessby = 100 * time.Millisecond
+	}
+	if h.quiet {
+		return
+	}
+	fmt.Fprintf(h.w, "%s: %d weights in %d tensors, %d steps, lanes %s\n", p.Pipe.Name, p.ParamCount(), p.TensorCount(), p.Steps, p.Lanes)
+	if from > 0 {
+		fmt.Fprintf(h.w, "resumed after step %d\n", from)
+	}
+}
+
+func (h *human) clear() {
+	if h.drawn {
+		fmt.Fprint(h.w, "\r\033[K")
+		h.drawn = false
+	}
+}
+
+func (h *human) Stepped(m rundir.Metric) {
+	if h.quiet {
+		return
+	}
+	if m.Event == "eval" {
+		h.clear()
+		fmt.Fprintf(h.w, "step %d/%d  validation loss %.4f%s\n", m.Step, h.steps, m.Loss, accuracy(m))
+		return
+	}
+	if !h.seen {
+		h.mean, h.seen = m.Loss, true
+	}
+	h.mean += 0.05 * (m.Loss - h.mean)
+	now := time.Now()
+	if now.Sub(h.last) < h.lessby && m.Step != h.steps || m.Step == h.steps && h.tty {
+		return
+	}
+	h.last = now
+	done := float64(m.Step-h.from) / now.Sub(h.begin).Seconds()
+	left := time.Duration(float64(h.steps-m.Step) / done * float64(time.Second)).Round(time.Second)
+	if !h.tty {
+		fmt.Fprintf(h.w, "step %d/%d  loss %.4f  %.0f steps/s\n", m.Step, h.steps, h.mean, done)
+		return
+	}
+	const width = 30
+	n := int(width * m.Step / max(h.steps, 1))
+	fmt.Fprintf(h.w, "\r\033[K%s%s %d/%d  loss %.4f  %.0f steps/s  %s left", strings.Repeat("█", n), strings.Repeat("░", width-n), m.Step, h.steps, h.mean, done, left)
+	h.drawn = true
+}
+
+func accuracy(m rundir.Metric) string {
+	if m.Seen == 0 {
+		return ""
+	}
+	return fmt.Sprintf("  accuracy %.2f %%", 100*float64(m.Hits)/float64(m.Seen))
+}
+
+func (h *human) Saved(int64, string) {}
+
+func (h *human) Finished(d pipelines.Done) {
+	h.clear()
+	if !h.quiet {
+		if s := pipelines.Curves(d.Metrics)[0]; len(s.X) > 1 {
+			fmt.Fprintf(h.w, "\n%s\n\n", chart.Terminal(s, 60, 10))
+		}
+	}
+	if len(d.Metrics) > 0 && d.FirstLoss != 0 {
+		fmt.Fprintf(h.w, "loss %.6g at first, %.6g at last", d.FirstLoss, d.LastLoss)
+		if d.EvalLoss != nil {
+			fmt.Fprintf(h.w, ", validation %.6g", *d.EvalLoss)
+		}
+		if d.Accuracy != nil {
+			fmt.Fprintf(h.w, ", accuracy %.2f %%", 100**d.Accuracy)
+		}
+		fmt.Fprintln(h.w)
+	}
+	if len(d.Samples) > 0 {
+		fmt.Fprintln(h.w, "samples:")
+		for _, s := range d.Samples {
+			fmt.Fprintln(h.w, "  "+strings.ReplaceAll(s, "\n", "\n  "))
+		}
+	}
+	for _, c := range d.Cells {
+		fmt.Fprintf(h.w, "%s at %s: %v\n", c.Name, c.At, c.Value)
+	}
+	fmt.Fprintf(h.w, "%d steps, %.0f a second, lanes %s, %s\n", d.Steps, d.PerSecond, d.Lanes, d.ISA)
+	if d.Dir != "" {
+		fmt.Fprintf(h.w, "written to %s: report.html, loss.svg, metrics.jsonl, a checkpoint\n", d.Dir)
+	}
+	if d.Event == "stopped" {
+		fmt.Fprintf(h.w, "stopped after step %d; go on with: %s\n", d.Steps, orNone(d.Resume))
+	}
+	fmt.Fprintf(h.w, "state_sha256   %s\nweights_sha256 %s\n", d.State, d.Weights)
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "nothing was written, there is nothing to go on from"
+	}
+	return s
+}

@@ -1,0 +1,490 @@
+package exec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"vtpu/smtpool"
+	"vtpu/stages"
+	"vtpu/stages/link/ring"
+)
+
+// Outcome is what is known of a finished step.
+type Outcome struct {
+	Step       int64 // from 0
+	Loss       float64
+	Hits, Seen int64
+}
+
+// An Engine runs a program. It is used by one goroutine; between two calls of Run the pipeline is drained.
+type Engine struct {
+	prog  Program
+	place Placement
+	ctx   context.Context // of the present Run: a stage that waits must heed it
+
+	gather []unit
+	finish []stages.Finisher
+	work   [][]unit // forward and backward, for each D lane
+	close  []unit
+	reduce absorber // among close, or nil
+	serial []unit   // gather, work and close as one chain: one lane, one part
+
+	version int64 // steps committed, as the conductor knows it
+	stop    atomic.Bool
+	pause   bool // set by a stage in close: return to the caller after this step
+
+	free   []*stages.Message
+	bodies []*stages.Body
+	ahead  [][]*stages.Message // gathered steps: step t in ahead[t % len]
+	next   int64               // step that gather works on next
+	out    outbox
+
+	lanes  []*lane
+	closer *closer
+	mu     sync.RWMutex // S lanes: close writes the store, gather ahead reads it
+	lock   bool         // mu is needed
+	wg     sync.WaitGroup
+	broken error
+}
+
+// absorber is the reduction: it takes the messages of a step's parts and sends one. Absorbed returns those that it is done with since the
+// last call.
+type absorber interface{ Absorbed() []*stages.Message }
+
+// result is what a D lane hands on.
+type result struct {
+	m   *stages.Message
+	err error
+}
+
+// lane is a D lane of its own thread.
+type lane struct {
+	in  *ring.Ring[*stages.Message]
+	out *ring.Ring[result]
+}
+
+// returned is what the second S lane hands back to the first.
+type returned struct {
+	m     *stages.Message
+	done  bool // the step is committed
+	pause bool
+	res   Outcome
+	err   error
+}
+
+type closer struct{ back *ring.Ring[returned] }
+
+// New makes the instances and the lanes. Call Close.
+func New(p Program, pl Placement) (*Engine, error) {
+	if pl.D < 1 || pl.S < 0 || pl.LookAhead < 0 || p.Parts < 1 {
+		return nil, fmt.Errorf("exec: placement %+v with %d parts", pl, p.Parts)
+	}
+	pl.D = min(pl.D, p.Parts)
+	pl.S = min(pl.S, 2)
+	e := &Engine{prog: p, place: pl, ctx: context.Background()}
+	var err error
+	fail := func(err error) (*Engine, error) {
+		e.closeStages()
+		return nil, err
+	}
+	if e.gather, err = instantiate(p.Gather); err != nil {
+		return fail(err)
+	}
+	for range pl.D {
+		us, err := instantiate(append(append([]Node{}, p.Forward...), p.Backward...))
+		if err != nil {
+			return fail(err)
+		}
+		e.work = append(e.work, us)
+	}
+	if e.close, err = instantiate(p.Close); err != nil {
+		return fail(err)
+	}
+	for i := range e.gather {
+		if f, ok := e.gather[i].stage.(stages.Finisher); ok {
+			e.finish = append(e.finish, f)
+		}
+	}
+	for i := range e.close {
+		if a, ok := e.close[i].stage.(absorber); ok {
+			e.reduce = a
+		}
+	}
+	if p.Parts > 1 && len(p.Backward) > 0 && e.reduce == nil {
+		return fail(errors.New("exec: several parts and no reduction"))
+	}
+	e.version = p.Store.Version()
+	e.next = e.version
+
+	threads := pl.D
+	if pl.S == 0 {
+		threads-- // lane D0 is the caller's
+	}
+	if threads == 0 {
+		e.place.LookAhead = 0 // nothing runs beside gather
+	}
+	depth := e.place.LookAhead + 1
+	for range depth * p.Parts {
+		e.free = append(e.free, p.Layout.NewMessage())
+	}
+	e.ahead = make([][]*stages.Message, depth)
+	for i := range e.ahead {
+		e.ahead[i] = make([]*stages.Message, 0, p.Parts)
+	}
+	for range Bodies(p.Parts, pl.D) {
+		e.bodies = append(e.bodies, p.Layout.NewBody())
+	}
+	if pl.D == 1 && pl.S == 0 && p.Parts == 1 {
+		e.serial = append(append(append([]unit{}, e.gather...), e.work[0]...), e.close...)
+	}
+	e.start()
+	return e, nil
+}
+
+// Bodies is the number of bodies that parts on d lanes need: each lane works on one while the next waits, and the reduction holds one.
+func Bodies(parts, d int) int {
+	if d == 1 {
+		return min(parts, 2)
+	}
+	return min(parts, 2*d+1)
+}
+
+func (e *Engine) cpu(i int) int {
+	if i < len(e.place.CPUs) {
+		return e.place.CPUs[i]
+	}
+	return -1
+}
+
+// bind holds the goroutine's thread and pins it. A system that does not allow that is no error: the plan says where lanes were wanted.
+func bind(cpu int) (release func()) {
+	runtime.LockOSThread()
+	if cpu < 0 {
+		return runtime.UnlockOSThread
+	}
+	unpin, err := smtpool.Pin(cpu)
+	if err != nil {
+		return runtime.UnlockOSThread
+	}
+	return func() { unpin(); runtime.UnlockOSThread() }
+}
+
+func (e *Engine) start() {
+	first := 0
+	if e.place.S == 0 {
+		first = 1
+	}
+	e.lanes = make([]*lane, e.place.D)
+	for d := first; d < e.place.D; d++ {
+		l := &lane{in: ring.New[*stages.Message](e.prog.Parts, e.place.Spin), out: ring.New[result](e.prog.Parts, e.place.Spin)}
+		e.lanes[d] = l
+		e.wg.Go(func() { e.runLane(l, e.work[d], e.cpu(e.place.S+d)) })
+	}
+	if e.place.S == 2 {
+		e.lock = len(e.finish) > 0
+		e.closer = &closer{back: ring.New[returned](e.prog.Parts+1, e.place.Spin)}
+		start := e.version
+		e.wg.Go(func() { e.runCloser(start, e.cpu(1)) })
+	}
+}
+
+func caught(where string, err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("exec: panic in %s: %v\n%s", where, p, debug.Stack())
+	}
+}
+
+// runLane is the life of a D lane: a part in, a part out.
+func (e *Engine) runLane(l *lane, us []unit, cpu int) {
+	defer bind(cpu)()
+	defer l.out.Close()
+	var o outbox
+	for {
+		m, ok := l.in.Pop()
+		if !ok {
+			return
+		}
+		r := e.part(us, m, &o)
+		if !l.out.Push(r) || r.err != nil {
+			return
+		}
+	}
+}
+
+func (e *Engine) part(us []unit, m *stages.Message, o *outbox) (r result) {
+	defer caught("a D lane", &r.err)
+	r.m, r.err = e.walk(us, m, o)
+	return r
+}
+
+// runCloser is the life of the second S lane: it takes the parts in their order and ends the steps.
+func (e *Engine) runCloser(step int64, cpu int) {
+	defer bind(cpu)()
+	back := e.closer.back
+	defer back.Close()
+	var o outbox
+	for ; ; step++ {
+		for p := range e.prog.Parts {
+			r, ok := e.lanes[p%e.place.D].out.Pop()
+			if !ok {
+				return
+			}
+			if r.err == nil {
+				if e.lock {
+					e.mu.Lock()
+				}
+				r = e.part(e.close, r.m, &o)
+				if e.lock {
+					e.mu.Unlock()
+				}
+			}
+			if r.err != nil {
+				back.Push(returned{err: r.err})
+				return
+			}
+			if e.reduce != nil {
+				for _, m := range e.reduce.Absorbed() {
+					if !back.Push(returned{m: m}) {
+						return
+					}
+				}
+			}
+			if r.m != nil && !back.Push(e.outcome(r.m, p)) {
+				return
+			}
+		}
+	}
+}
+
+// outcome describes the message that came out of the close segment for part p.
+func (e *Engine) outcome(m *stages.Message, p int) returned {
+	r := returned{m: m, res: Outcome{Step: m.Step, Loss: m.Loss, Hits: m.Hits, Seen: m.Seen}}
+	if p == e.prog.Parts-1 {
+		r.done, r.pause, e.pause = true, e.pause, false
+	}
+	return r
+}
+
+// Pause makes Run return after the present step. Only stages of the close segment may call it, from within Process.
+func (e *Engine) Pause() { e.pause = true }
+
+// Stop makes Run return after the step in hand. Any goroutine may call it.
+func (e *Engine) Stop() { e.stop.Store(true) }
+
+// Version is the number of committed steps.
+func (e *Engine) Version() int64 { return e.version }
+
+// Run trains until the store has the version until. It calls seen after the first step, every every-th and the last. It returns early,
+// without an error, after Stop or Pause. After an error the engine is of no more use.
+func (e *Engine) Run(ctx context.Context, until int64, every int64, seen func(Outcome)) (err error) {
+	if e.broken != nil {
+		return e.broken
+	}
+	e.ctx = ctx
+	e.stop.Store(false)
+	defer func() { e.broken = err }()
+	defer caught("the pipeline", &err)
+	if len(e.place.CPUs) > 0 || e.place.D+e.place.S > 1 {
+		cpu := e.cpu(0)
+		defer bind(cpu)()
+	}
+	if e.serial != nil {
+		return e.runSerial(until, every, seen)
+	}
+	for e.version < until && !e.stop.Load() {
+		res, pause, err := e.step(until)
+		if err != nil {
+			return err
+		}
+		e.version++
+		if n := e.version; n == 1 || n%every == 0 || n == until || pause {
+			seen(res)
+		}
+		if pause {
+			return nil
+		}
+	}
+	return nil
+}
+
+// runSerial is Run where everything is one fused chain: no queue, no clock, no lock.
+func (e *Engine) runSerial(until, every int64, seen func(Outcome)) error {
+	m := e.free[0]
+	if e.bodies[0] != nil {
+		m.Attach(e.bodies[0])
+		defer m.Detach()
+	}
+	left := every - e.version%every // steps until the next one that is seen
+	for e.version < until && !e.stop.Load() {
+		m.Head = stages.Head{Step: e.version, Gathered: e.version, Parts: 1}
+		got, err := e.walk(e.serial, m, &e.out)
+		if err != nil {
+			return err
+		}
+		if got != m {
+			return fmt.Errorf("exec: step %d ended with another message than it began with", e.version+1)
+		}
+		e.version++
+		left--
+		if left == 0 || e.version == 1 || e.version == until || e.pause {
+			if left == 0 {
+				left = every
+			}
+			seen(Outcome{m.Step, m.Loss, m.Hits, m.Seen})
+			if e.pause {
+				e.pause = false
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// gatherStep fills the messages of step e.next.
+func (e *Engine) gatherStep() error {
+	t := e.next
+	q := e.ahead[t%int64(len(e.ahead))][:0]
+	if e.lock && e.version < t {
+		e.mu.RLock()
+		defer e.mu.RUnlock()
+	}
+	for p := range e.prog.Parts {
+		m := e.free[len(e.free)-1]
+		e.free = e.free[:len(e.free)-1]
+		m.Head = stages.Head{Step: t, Gathered: e.version, Part: int32(p), Parts: int32(e.prog.Parts)}
+		m, err := e.walk(e.gather, m, &e.out)
+		if err != nil {
+			return err
+		}
+		q = append(q, m)
+	}
+	e.ahead[t%int64(len(e.ahead))] = q
+	e.next++
+	return nil
+}
+
+// step runs step e.version on the lanes.
+func (e *Engine) step(until int64) (res Outcome, pause bool, err error) {
+	t := e.version
+	if e.next == t {
+		if err := e.gatherStep(); err != nil {
+			return res, false, err
+		}
+	}
+	parts := e.ahead[t%int64(len(e.ahead))]
+	for _, m := range parts {
+		if m.Gathered < t {
+			for _, f := range e.finish {
+				if err := f.Finish(m); err != nil {
+					return res, false, fmt.Errorf("step %d: %w", t+1, err)
+				}
+			}
+		}
+	}
+	D, P := e.place.D, e.prog.Parts
+	own := func(p int) bool { return e.place.S == 0 && p%D == 0 }
+	sent, done := 0, 0 // parts dispatched; parts closed
+	for {
+		for sent < P && len(e.bodies) > 0 {
+			m := parts[sent]
+			m.Attach(e.bodies[len(e.bodies)-1])
+			e.bodies = e.bodies[:len(e.bodies)-1]
+			if !own(sent) && !e.lanes[sent%D].in.Push(m) {
+				return res, false, e.lost(sent % D)
+			}
+			sent++
+		}
+		if sent == P && e.place.LookAhead > 0 {
+			for e.next <= t+int64(e.place.LookAhead) && e.next < until && len(e.free) >= P {
+				if err := e.gatherStep(); err != nil {
+					return res, false, err
+				}
+			}
+		}
+		var r returned
+		if e.closer != nil {
+			var ok bool
+			if r, ok = e.closer.back.Pop(); !ok {
+				return res, false, errors.New("exec: the second S lane ended")
+			}
+		} else {
+			r = e.collect(parts[done], done)
+			done++
+		}
+		if r.err != nil {
+			return res, false, r.err
+		}
+		if r.m != nil {
+			e.recycle(r.m)
+		}
+		if r.done {
+			return r.res, r.pause, nil
+		}
+	}
+}
+
+// collect takes part p from its lane, or computes it here, and closes it.
+func (e *Engine) collect(m *stages.Message, p int) returned {
+	var r result
+	if e.place.S == 0 && p%e.place.D == 0 {
+		r.m, r.err = e.walk(e.work[0], m, &e.out)
+	} else {
+		var ok bool
+		if r, ok = e.lanes[p%e.place.D].out.Pop(); !ok {
+			r.err = e.lost(p % e.place.D)
+		}
+	}
+	if r.err == nil {
+		r.m, r.err = e.walk(e.close, r.m, &e.out)
+	}
+	if r.err != nil {
+		return returned{err: r.err}
+	}
+	if e.reduce != nil {
+		for _, a := range e.reduce.Absorbed() {
+			e.recycle(a)
+		}
+	}
+	if r.m == nil {
+		return returned{}
+	}
+	return e.outcome(r.m, p)
+}
+
+func (e *Engine) lost(d int) error { return fmt.Errorf("exec: lane D%d ended", d) }
+
+// recycle takes a message and its body back.
+func (e *Engine) recycle(m *stages.Message) {
+	if b := m.Detach(); b != nil {
+		e.bodies = append(e.bodies, b)
+	}
+	e.free = append(e.free, m)
+}
+
+func (e *Engine) closeStages() error {
+	errs := []error{closeUnits(e.gather)}
+	for _, us := range e.work {
+		errs = append(errs, closeUnits(us))
+	}
+	return errors.Join(append(errs, closeUnits(e.close))...)
+}
+
+// Close ends the lanes and waits for them, then closes the stages. Closing twice is fine.
+func (e *Engine) Close() error {
+	for _, l := range e.lanes {
+		if l != nil {
+			l.in.Close()
+			l.out.Close()
+		}
+	}
+	if e.closer != nil {
+		e.closer.back.Close()
+	}
+	e.wg.Wait()
+	return e.closeStages()
+}

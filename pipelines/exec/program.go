@@ -1,0 +1,134 @@
+// Package exec runs a plan in one process: lanes, fused neighbours, rings where the lane changes.
+//
+// A step is cut into three segments. The first (gather) and the last (reduce, clip, update, scatter) see the steps one by one; the middle one
+// (forward, loss, backward) works on the parts of a step, on any number of lanes. Stages of a segment are fused: a direct call after another.
+// The schedule is fixed by the number of lanes alone, and the sums by the number of parts alone, so no timing can change a bit.
+package exec
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"vtpu/stages"
+	"vtpu/stages/weights"
+)
+
+// A Node is a stage of a program that can be made any number of times.
+type Node struct {
+	Name string
+	New  func() (stages.Stage, error)
+}
+
+// A Program is a checked pipeline, ready to run.
+type Program struct {
+	Layout *stages.Layout
+	Store  *weights.Store
+	Parts  int
+	// The walk. Gather and Close exist once; Forward and Backward once for each D lane. Loss is the last Forward node, if HasLoss.
+	Gather, Forward, Backward, Close []Node
+	HasLoss                          bool
+}
+
+// A Placement says on how many lanes a program runs, and where.
+type Placement struct {
+	D, S      int   // lanes for parts (at least 1), lanes for gather and update (0, 1 or 2; 0: D lane 0 does it all)
+	LookAhead int   // steps that gather may run ahead
+	CPUs      []int // logical CPU of each lane, the S lanes first; nil: not pinned
+	Spin      int   // looks before a waiting lane parks; 0 where lanes share a CPU
+}
+
+// A StageError says in which step and stage a run failed.
+type StageError struct {
+	Step  int64
+	Stage string
+	Err   error
+}
+
+func (e *StageError) Error() string { return fmt.Sprintf("step %d, %s: %v", e.Step+1, e.Stage, e.Err) }
+func (e *StageError) Unwrap() error { return e.Err }
+
+var errTwice = errors.New("the stage sent more than one message")
+
+// outbox keeps what a stage sends for the next one, which the same lane calls directly.
+type outbox struct{ m *stages.Message }
+
+func (o *outbox) Send(m *stages.Message) error {
+	if o.m != nil {
+		return errTwice
+	}
+	o.m = m
+	return nil
+}
+
+// unit is one instance of a node.
+type unit struct {
+	stage stages.Stage
+	name  string
+	nanos int64 // time in Process, in the steps that were measured
+}
+
+func instantiate(nodes []Node) ([]unit, error) {
+	us := make([]unit, 0, len(nodes))
+	for _, n := range nodes {
+		s, err := n.New()
+		if err != nil {
+			closeUnits(us)
+			return nil, fmt.Errorf("%s: %w", n.Name, err)
+		}
+		us = append(us, unit{stage: s, name: n.Name})
+	}
+	return us, nil
+}
+
+func closeUnits(us []unit) error {
+	var errs []error
+	for i := range us {
+		if c, ok := us[i].stage.(io.Closer); ok {
+			if err := c.Close(); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", us[i].name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// measured steps: one in sampleEvery is timed stage by stage, the others run without a look at the clock.
+const sampleEvery = 64
+
+// walk takes m through fused stages. It returns nil without an error where a stage absorbed the message.
+func (e *Engine) walk(us []unit, m *stages.Message, o *outbox) (*stages.Message, error) {
+	if m.Step%sampleEvery == sampleEvery-1 {
+		return e.walkTimed(us, m, o)
+	}
+	for i := range us {
+		o.m = nil
+		step := m.Step
+		if err := us[i].stage.Process(e.ctx, m, o); err != nil {
+			return nil, &StageError{step, us[i].name, err}
+		}
+		if m = o.m; m == nil {
+			return nil, nil
+		}
+	}
+	return m, nil
+}
+
+func (e *Engine) walkTimed(us []unit, m *stages.Message, o *outbox) (*stages.Message, error) {
+	step, t := m.Step, time.Now()
+	for i := range us {
+		o.m = nil
+		err := us[i].stage.Process(e.ctx, m, o)
+		now := time.Now()
+		us[i].nanos += int64(now.Sub(t))
+		t = now
+		if err != nil {
+			return nil, &StageError{step, us[i].name, err}
+		}
+		if m = o.m; m == nil {
+			return nil, nil
+		}
+	}
+	return m, nil
+}

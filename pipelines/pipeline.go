@@ -1,0 +1,101 @@
+// Package pipelines turns a YAML file into a run: strict reading, the plan (shapes, gradients, memory, lanes), training, checkpoints and the
+// run directory. What the plan accepts, the run starts.
+package pipelines
+
+import (
+	"vtpu/stages"
+	"vtpu/stages/weights"
+)
+
+// A Place is where something stands in what the user wrote.
+type Place struct {
+	File      string
+	Line, Col int
+}
+
+func (p Place) finding(msg, fix string) stages.Finding {
+	return stages.Finding{File: p.File, Line: p.Line, Col: p.Col, Msg: msg, Fix: fix}
+}
+
+// A Pipeline is what a file says, checked as far as that is possible without the data. `repeat` and `residual` are unfolded.
+type Pipeline struct {
+	Name    string
+	Comment string // the comment that opens the file
+	Seed    uint64
+	Parts   int
+	Data    *DataSection // nil: a pipeline without data
+	Items   []Item       // forward half and what follows it, in the order of the walk
+	Run     RunSection
+	Place   PlaceSection
+	Links   LinkSection
+	Sample  *SampleSection // nil: no samples
+
+	File string // as the user named it
+	Text []byte // the file as it was read
+	Sets []string
+}
+
+// DataSection is where the examples come from.
+type DataSection struct {
+	Place  Place
+	Source *stages.SourceDef
+	Cfg    any     // pointer to the source's config
+	Split  float64 // share for training
+}
+
+// An Item is one stage of a pipeline, unfolded.
+type Item struct {
+	Place  Place
+	Def    *stages.Def
+	Cfg    any    // pointer to the stage's config
+	Name   string // unique, such as h0.dense2
+	Scope  string // prefix of the repeat that it stands in, such as "h0."
+	In     []Ref  // inputs by position; nil: defaults
+	Out    []Ref  // names of the outputs by position; nil: defaults
+	Share  map[string]string
+	Init   map[string]stages.Init // by parameter; "" is for all
+	At     map[string]weights.Coord
+	Freeze bool
+	Marks  []string // names under which the plan keeps what this stage reads, for a residual that ends later
+	Skip   string   // residual_add: the mark of its branch
+	Match  string   // update: glob over the names of the parameters in its care; "" is all
+}
+
+// Ref is a name of a slot and where it was written.
+type Ref struct {
+	Name  string
+	Place Place
+}
+
+// RunSection says how long to run and what to do on the way.
+type RunSection struct {
+	Steps       int64 `yaml:"steps" min:"0" doc:"Steps to run; 0 where epochs says it."`
+	Epochs      int64 `yaml:"epochs" min:"0" doc:"Walks over the training data, instead of steps."`
+	EvalEvery   int64 `yaml:"eval_every" min:"0" doc:"Evaluate on the validation data every so many steps and at the end; 0 is at the end only."`
+	EvalBatches int64 `yaml:"eval_batches" min:"0" doc:"Batches of one evaluation; 0 is all of the validation data."`
+	Checkpoint  int64 `yaml:"checkpoint_every" min:"0" doc:"Save a checkpoint every so many steps; one is saved at the end in any case."`
+	Keep        int   `yaml:"keep" min:"1" doc:"Checkpoints to keep."`
+	LogEvery    int64 `yaml:"log_every" min:"0" doc:"Write the loss every so many steps; 0 chooses, so that the log stays below some 10,000 lines."`
+}
+
+// PlaceSection is the placement on lanes, apart from the model: it changes no bit.
+type PlaceSection struct {
+	DLanes    AutoInt `yaml:"d_lanes" doc:"Lanes that compute parts; auto takes what the machine has and the pipeline can use."`
+	SLanes    AutoInt `yaml:"s_lanes" doc:"Lanes for gather and update; 0 leaves them to the first D lane."`
+	LookAhead int     `yaml:"look_ahead" min:"0" max:"64" doc:"Steps that gather may run ahead of the computation."`
+	Pin       string  `yaml:"pin" enum:"auto|off" doc:"Bind lanes to CPUs where the system allows it."`
+}
+
+// LinkSection says what joins the lanes.
+type LinkSection struct {
+	Default string `yaml:"default" enum:"ring" doc:"What joins two lanes."`
+}
+
+// SampleSection says how samples are drawn at the end of a run and by the sample command.
+type SampleSection struct {
+	Count       int     `yaml:"count" min:"1" max:"10000" doc:"Samples to draw."`
+	Tokens      int     `yaml:"tokens" min:"0" doc:"Largest length; 0 is the block of the model."`
+	Temperature float64 `yaml:"temperature" min:"0" doc:"Divides the logits; 0 takes the likeliest token."`
+	TopK        int     `yaml:"top_k" min:"0" doc:"Draw from the k likeliest tokens only; 0 is all."`
+	Prompt      string  `yaml:"prompt" doc:"Text that every sample continues."`
+}

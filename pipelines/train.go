@@ -1,0 +1,469 @@
+package pipelines
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"vtpu/compute/kernel"
+	"vtpu/pipelines/exec"
+	"vtpu/pipelines/rundir"
+	"vtpu/stages"
+)
+
+// Options are what the command line adds to a pipeline.
+type Options struct {
+	File      string   // path or preset
+	Sets      []string // key=value
+	Steps     int64    // 0: as the file says
+	Lanes     string   // d=2,s=1; "": as the file says
+	LookAhead int      // -1: as the file says
+	ISA       string   // "": the best
+	Out       string   // run directory; "": a new one below runs; "none": write nothing
+	Resume    bool
+	Every     int64 // steps between two lines; 0: as the file says
+	StopAfter int64 // stop after this step as Ctrl-C would; 0: never
+}
+
+// Watcher is told what happens in a run.
+type Watcher interface {
+	Started(p *Plan, dir string, from int64)
+	Stepped(m rundir.Metric) // a step or an evaluation
+	Saved(step int64, file string)
+	Finished(d Done)
+}
+
+// Done is the result of a run. Its JSON is the last line of run --json.
+type Done struct {
+	Event     string   `json:"event"` // done or stopped
+	Name      string   `json:"name"`
+	Steps     int64    `json:"steps"`
+	FirstLoss float64  `json:"first_loss"`
+	LastLoss  float64  `json:"last_loss"`
+	EvalLoss  *float64 `json:"eval_loss,omitempty"`
+	Accuracy  *float64 `json:"accuracy,omitempty"`
+	Weights   string   `json:"weights_sha256"`
+	State     string   `json:"state_sha256"`
+	PerSecond float64  `json:"steps_per_s"`
+	Lanes     string   `json:"lanes"`
+	ISA       string   `json:"isa"`
+	Dir       string   `json:"dir,omitempty"`
+	Samples   []string `json:"samples,omitempty"`
+	Cells     []Cell   `json:"cells,omitempty"`
+	Resume    string   `json:"resume,omitempty"`
+
+	Metrics []rundir.Metric    `json:"-"` // of the whole run
+	Shares  map[string]float64 `json:"-"` // measured part of the time of each stage
+}
+
+// Cell is a scalar of the store, read back at the end of a pipeline that learns nothing.
+type Cell struct {
+	Name  string  `json:"name"`
+	At    string  `json:"at"`
+	Value float32 `json:"value"`
+}
+
+// RunInfo is run.json: what it takes to repeat the run, and where it ran.
+type RunInfo struct {
+	Version  string   `json:"version"`
+	Name     string   `json:"name"`
+	File     string   `json:"file"`
+	Dir      string   `json:"dir"` // where relative paths of the pipeline start
+	Sets     []string `json:"sets,omitempty"`
+	Seed     uint64   `json:"seed"`
+	Steps    int64    `json:"steps"`
+	Identity string   `json:"identity"`
+	Host     string   `json:"host"`
+	System   string   `json:"system"`
+	Go       string   `json:"go"`
+	CPUs     int      `json:"cpus"`
+	ISA      string   `json:"isa"`
+	Lanes    string   `json:"lanes"`
+	Started  string   `json:"started"`
+	Pipeline string   `json:"pipeline"`
+}
+
+// Version is that of the module, as the Go toolchain recorded it.
+func Version() string {
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {
+		return b.Main.Version
+	}
+	return "(devel)"
+}
+
+// Prepare reads a pipeline, applies the options and plans it.
+func Prepare(o Options) (*Plan, string, error) {
+	p, dir, err := Load(o.File, o.Sets)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := apply(p, o); err != nil {
+		return nil, "", err
+	}
+	plan, err := NewPlan(p, dir, nil)
+	return plan, dir, err
+}
+
+func apply(p *Pipeline, o Options) error {
+	if o.Steps > 0 {
+		p.Run.Steps, p.Run.Epochs = o.Steps, 0
+	}
+	if o.LookAhead >= 0 {
+		p.Place.LookAhead = o.LookAhead
+	}
+	if o.ISA != "" {
+		if err := kernel.SetISA(o.ISA); err != nil {
+			return stages.Finding{File: "--isa", Msg: err.Error()}
+		}
+	}
+	if o.Lanes == "" {
+		return nil
+	}
+	for part := range strings.SplitSeq(o.Lanes, ",") {
+		k, v, _ := strings.Cut(part, "=")
+		var a AutoInt
+		if err := a.UnmarshalText([]byte(v)); err != nil || k != "d" && k != "s" || k == "d" && !a.Auto && a.N == 0 {
+			return stages.Finding{File: "--lanes " + o.Lanes, Msg: fmt.Sprintf("%q can't be read", part), Fix: "d=2,s=1, or auto for either; at least one D lane"}
+		}
+		if k == "d" {
+			p.Place.DLanes = a
+		} else {
+			p.Place.SLanes = a
+		}
+	}
+	return nil
+}
+
+// maxLines is the number of lines that a log has at most where the file does not say more.
+const maxLines = 10000
+
+func (p *Plan) every(o Options) int64 {
+	switch {
+	case o.Every > 0:
+		return o.Every
+	case p.Pipe.Run.LogEvery > 0:
+		return p.Pipe.Run.LogEvery
+	}
+	return max(1, (p.Steps+maxLines-1)/maxLines)
+}
+
+// runRoot is where run directories go that the user does not name.
+const runRoot = "runs"
+
+// choose finds a run directory: the newest of this name to resume, or the next number.
+func choose(name string, resume bool) string {
+	last := ""
+	for i := 1; ; i++ {
+		dir := filepath.Join(runRoot, name+"-"+strconv.Itoa(i))
+		if _, err := os.Stat(dir); err != nil {
+			if resume && last != "" {
+				return last
+			}
+			return dir
+		}
+		last = dir
+	}
+}
+
+// run is a run in progress.
+type run struct {
+	plan  *Plan
+	o     Options
+	w     Watcher
+	e     *exec.Engine
+	dir   *rundir.Dir
+	log   *rundir.Metrics
+	done  Done
+	every int64
+	busy  time.Duration // in training steps
+	count int64         // steps of this process
+	save  bool          // a checkpoint stage has asked
+	last  int64         // step of the newest checkpoint
+}
+
+// Train runs a pipeline to its end, or until ctx is cancelled: then it stops after the step in hand, saves, and Done.Event is "stopped".
+func Train(ctx context.Context, o Options, w Watcher) (err error) {
+	plan, base, err := Prepare(o)
+	if err != nil {
+		return err
+	}
+	r := &run{plan: plan, o: o, w: w, every: plan.every(o), last: -1}
+	if o.Resume && o.Out == "none" {
+		return stages.Finding{File: "--resume", Msg: "there is nothing to resume from with --out none"}
+	}
+	if o.Out != "none" {
+		if err := r.open(base); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, r.close()) }()
+	}
+	if r.e, err = exec.New(plan.Program(func() { r.save = true; r.e.Pause() }), plan.Lanes.placement()); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.e.Close()) }()
+	stop := context.AfterFunc(ctx, r.e.Stop)
+	defer stop()
+	w.Started(plan, r.path(), r.e.Version())
+	if err := r.loop(ctx); err != nil {
+		return err
+	}
+	return r.finish(ctx)
+}
+
+func (r *run) path() string {
+	if r.dir == nil {
+		return ""
+	}
+	return r.dir.Path
+}
+
+// open takes the run directory and, to resume, reads the newest checkpoint that is whole.
+func (r *run) open(base string) (err error) {
+	name := r.o.Out
+	if name == "" {
+		name = choose(r.plan.Pipe.Name, r.o.Resume)
+	}
+	if r.o.Resume {
+		if r.dir, err = rundir.Open(name); err != nil {
+			return err
+		}
+		if err := r.restore(); err != nil {
+			return errors.Join(err, r.dir.Close())
+		}
+	} else {
+		if r.dir, err = rundir.Create(name); err != nil {
+			return err
+		}
+		host, _ := os.Hostname() // for people only
+		abs, aerr := filepath.Abs(base)
+		if aerr != nil {
+			abs = base
+		}
+		info := RunInfo{Version: Version(), Name: r.plan.Pipe.Name, File: r.o.File, Dir: abs, Sets: r.o.Sets, Seed: r.plan.Pipe.Seed, Steps: r.plan.Steps,
+			Identity: r.plan.Identity(), Host: host, System: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(), CPUs: runtime.NumCPU(),
+			ISA: kernel.ISA(), Lanes: r.plan.Lanes.String(), Started: time.Now().UTC().Format(time.RFC3339), Pipeline: string(r.plan.Pipe.Text)}
+		if err := r.dir.WriteJSON(rundir.RunFile, info); err != nil {
+			return errors.Join(err, r.dir.Close())
+		}
+	}
+	if r.log, err = r.dir.OpenMetrics(r.plan.Store.Version()); err != nil {
+		return errors.Join(err, r.dir.Close())
+	}
+	return nil
+}
+
+func (r *run) restore() error {
+	var info RunInfo
+	if err := rundir.ReadJSON(r.dir.File(rundir.RunFile), &info); err != nil {
+		return err
+	}
+	if info.Steps != r.plan.Steps {
+		return stages.Finding{File: r.o.File, Msg: fmt.Sprintf("the run was begun for %d steps, now there are %d: schedules would not fit", info.Steps, r.plan.Steps),
+			Fix: fmt.Sprintf("resume with --steps %d", info.Steps)}
+	}
+	steps, err := rundir.Checkpoints(r.dir.Path)
+	if err != nil {
+		return err
+	}
+	if len(steps) == 0 {
+		return nil // it was stopped before its first checkpoint: begin anew, with the same bits
+	}
+	newest := steps[len(steps)-1]
+	if _, err := r.plan.restore(r.dir.File(rundir.CheckpointName(newest))); err != nil {
+		return err
+	}
+	r.last = newest
+	return nil
+}
+
+func (r *run) close() error {
+	var err error
+	if r.log != nil {
+		err = r.log.Close()
+	}
+	return errors.Join(err, r.dir.Close())
+}
+
+// next is the step at which training pauses for something: evaluation, checkpoint, end.
+func (r *run) next(at int64) int64 {
+	to := r.plan.Steps
+	for _, every := range []int64{r.plan.Pipe.Run.EvalEvery, r.plan.Pipe.Run.Checkpoint} {
+		if every > 0 {
+			to = min(to, (at/every+1)*every)
+		}
+	}
+	if s := r.o.StopAfter; s > at {
+		to = min(to, s)
+	}
+	return to
+}
+
+func (r *run) loop(ctx context.Context) error {
+	d := &r.done
+	d.Event = "done"
+	seen := func(o exec.Outcome) {
+		m := rundir.Metric{Event: "step", Step: o.Step + 1, Loss: o.Loss, Hits: o.Hits, Seen: o.Seen}
+		r.metric(m)
+	}
+	sec := r.plan.Pipe.Run
+	for r.e.Version() < r.plan.Steps {
+		from := r.e.Version()
+		begin := time.Now()
+		err := r.e.Run(ctx, r.next(from), r.every, seen)
+		r.busy += time.Since(begin)
+		at := r.e.Version()
+		r.count += at - from
+		if err != nil {
+			if r.log != nil {
+				err = errors.Join(err, r.log.Flush())
+			}
+			return err
+		}
+		stopped := ctx.Err() != nil || r.o.StopAfter > 0 && at >= r.o.StopAfter
+		if sec.EvalEvery > 0 && at%sec.EvalEvery == 0 && at < r.plan.Steps {
+			if err := r.eval(ctx); err != nil {
+				return err
+			}
+		}
+		if r.dir != nil && (r.save || sec.Checkpoint > 0 && at%sec.Checkpoint == 0 || stopped && at < r.plan.Steps) {
+			if err := r.checkpoint(at); err != nil {
+				return err
+			}
+		}
+		r.save = false
+		if stopped && at < r.plan.Steps {
+			d.Event = "stopped"
+			return nil
+		}
+	}
+	return nil
+}
+
+func (r *run) metric(m rundir.Metric) {
+	if r.log != nil {
+		r.log.Add(m)
+	} else {
+		r.done.Metrics = append(r.done.Metrics, m)
+	}
+	r.w.Stepped(m)
+}
+
+// checkpoint saves the run: metrics first, so that a checkpoint never is ahead of its log.
+func (r *run) checkpoint(at int64) error {
+	if r.last == at {
+		return nil
+	}
+	if err := r.log.Flush(); err != nil {
+		return err
+	}
+	if err := r.plan.save(r.dir, at); err != nil {
+		return err
+	}
+	r.last = at
+	r.w.Saved(at, r.dir.File(rundir.CheckpointName(at)))
+	return nil
+}
+
+func (r *run) eval(ctx context.Context) error {
+	ev, err := r.e.Eval(ctx, r.plan.Pipe.Run.EvalBatches)
+	if errors.Is(err, exec.ErrNoEval) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.done.EvalLoss = &ev.Loss
+	if ev.Seen > 0 {
+		a := float64(ev.Hits) / float64(ev.Seen)
+		r.done.Accuracy = &a
+	}
+	r.metric(rundir.Metric{Event: "eval", Step: r.e.Version(), Loss: ev.Loss, Hits: ev.Hits, Seen: ev.Seen})
+	return nil
+}
+
+// finish evaluates, samples, saves, and draws.
+func (r *run) finish(ctx context.Context) error {
+	d := &r.done
+	p := r.plan
+	d.Name, d.Steps, d.Lanes, d.ISA, d.Dir = p.Pipe.Name, r.e.Version(), p.Lanes.String(), kernel.ISA(), r.path()
+	if r.busy > 0 {
+		d.PerSecond = float64(r.count) / r.busy.Seconds()
+	}
+	if d.Event == "done" {
+		if err := r.eval(ctx); err != nil {
+			return err
+		}
+		if p.Pipe.Sample != nil {
+			var err error
+			if d.Samples, err = p.Sample(ctx, r.e, *p.Pipe.Sample, p.Pipe.Seed); err != nil && !errors.Is(err, context.Canceled) {
+				return err
+			}
+		}
+		if r.dir != nil {
+			if err := r.checkpoint(r.e.Version()); err != nil {
+				return err
+			}
+		}
+	} else {
+		d.Resume = r.resumeCommand()
+	}
+	d.Weights, d.State = p.Store.Hashes()
+	d.Shares = r.e.Shares()
+	if r.log != nil {
+		if err := r.log.Flush(); err != nil {
+			return err
+		}
+		ms, err := rundir.ReadMetrics(r.dir.Path)
+		if err != nil {
+			return err
+		}
+		d.Metrics = ms
+	}
+	for _, m := range d.Metrics {
+		if m.Event == "step" {
+			if m.Step == 1 {
+				d.FirstLoss = m.Loss
+			}
+			d.LastLoss = m.Loss
+		}
+	}
+	for _, n := range p.Nodes {
+		if n.Def.Name == "write_cell" {
+			for _, b := range n.Bound.Params {
+				w := n.Env.Params[b.Name]
+				// Read back from the store by its coordinate, as any reader would.
+				if got := p.Store.At(w.Coord); got != nil {
+					d.Cells = append(d.Cells, Cell{got.Name, got.Coord.String(), got.T.F32[0]})
+				}
+			}
+		}
+	}
+	if r.dir != nil {
+		if err := r.draw(); err != nil {
+			return err
+		}
+	}
+	r.w.Finished(*d)
+	return nil
+}
+
+func (r *run) resumeCommand() string {
+	if r.dir == nil {
+		return ""
+	}
+	cmd := "vtpu run " + r.o.File + " --resume --out " + r.dir.Path
+	for _, s := range r.o.Sets {
+		cmd += " --set " + strconv.Quote(s)
+	}
+	if r.o.Steps > 0 {
+		cmd += fmt.Sprintf(" --steps %d", r.o.Steps)
+	}
+	return cmd
+}

@@ -1,0 +1,236 @@
+// Command gen writes the assembly of package kernel: one file for AVX2 with FMA, one for AVX-512. Run it with go generate ./compute/kernel.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// isa is what a generator needs to know of an instruction set.
+type isa struct {
+	name  string
+	lanes int // float32 in a register
+	vec   func() reg.VecVirtual
+}
+
+func main() {
+	which := flag.String("isa", "", "avx2 or avx512")
+	flag.Parse()
+	var v isa
+	switch *which {
+	case "avx2":
+		v = isa{"AVX2", 8, YMM}
+	case "avx512":
+		v = isa{"AVX512", 16, ZMM}
+	default:
+		fmt.Fprintln(os.Stderr, "gen: -isa wants avx2 or avx512")
+		os.Exit(2)
+	}
+	ConstraintExpr("amd64,!purego")
+	rows := []int{6, 4, 2, 1}
+	if v.lanes == 16 {
+		rows = []int{8, 4, 2, 1}
+	}
+	for _, r := range rows {
+		v.gemm(r)
+	}
+	v.dot()
+	v.axpy()
+	v.adam()
+	Generate()
+}
+
+// gemm: C (rows, 2 registers) += A (rows,k) · B (k, 2 registers), k ascending, one FMA each. Strides are in bytes.
+func (v isa) gemm(rows int) {
+	TEXT(fmt.Sprintf("gemm%d%s", rows, v.name), NOSPLIT, "func(k int, a *float32, lda, ska int, b *float32, ldb int, c *float32, ldc int)")
+	Doc(fmt.Sprintf("gemm%d%s adds a product of %d rows and %d columns to C: C[i,j] = FMA(A[i,p], B[p,j], C[i,j]) for p in 0..k. A[i,p] is at a+i*lda+p*ska,",
+		rows, v.name, rows, 2*v.lanes), "B[p,j] at b+p*ldb+4j, C[i,j] at c+i*ldc+4j; strides in bytes.")
+	k := Load(Param("k"), GP64())
+	a := Load(Param("a"), GP64())
+	lda := Load(Param("lda"), GP64())
+	ska := Load(Param("ska"), GP64())
+	b := Load(Param("b"), GP64())
+	ldb := Load(Param("ldb"), GP64())
+	c := Load(Param("c"), GP64())
+	ldc := Load(Param("ldc"), GP64())
+	w := 4 * v.lanes
+
+	acc := make([][2]reg.VecVirtual, rows)
+	p := GP64()
+	MOVQ(c, p)
+	for i := range acc {
+		acc[i] = [2]reg.VecVirtual{v.vec(), v.vec()}
+		VMOVUPS(Mem{Base: p}, acc[i][0])
+		VMOVUPS(Mem{Base: p, Disp: w}, acc[i][1])
+		if i < rows-1 {
+			ADDQ(ldc, p)
+		}
+	}
+	// Three pointers reach eight rows: rows 0..2 from a, 3..5 from a+3lda, 6..7 from a+6lda (x86 scales an index by 1 and 2).
+	base := []reg.GPVirtual{a.(reg.GPVirtual)}
+	for r := 3; r < rows; r += 3 {
+		q := GP64()
+		LEAQ(Mem{Base: base[len(base)-1], Index: lda, Scale: 2}, q)
+		ADDQ(lda, q)
+		base = append(base, q)
+	}
+	at := func(i int) Mem {
+		m := Mem{Base: base[i/3]}
+		if i%3 > 0 {
+			m.Index, m.Scale = lda, uint8(i%3)
+		}
+		return m
+	}
+	TESTQ(k, k)
+	JZ(LabelRef("done"))
+	Label("loop")
+	b0, b1 := v.vec(), v.vec()
+	VMOVUPS(Mem{Base: b}, b0)
+	VMOVUPS(Mem{Base: b, Disp: w}, b1)
+	for i := range acc {
+		x := v.vec()
+		VBROADCASTSS(at(i), x)
+		VFMADD231PS(x, b0, acc[i][0])
+		VFMADD231PS(x, b1, acc[i][1])
+	}
+	for _, q := range base {
+		ADDQ(ska, q)
+	}
+	ADDQ(ldb, b)
+	DECQ(k)
+	JNZ(LabelRef("loop"))
+	Label("done")
+	for i := range acc {
+		VMOVUPS(acc[i][0], Mem{Base: c})
+		VMOVUPS(acc[i][1], Mem{Base: c, Disp: w})
+		if i < rows-1 {
+			ADDQ(ldc, c)
+		}
+	}
+	VZEROUPPER()
+	RET()
+}
+
+// dot: s[i mod 64] = FMA(x[i], y[i], s[i mod 64]) for whole blocks of 64.
+func (v isa) dot() {
+	TEXT("dot"+v.name, NOSPLIT, "func(blocks int, x, y *float32, s *[64]float32)")
+	Doc("dot" + v.name + " sets s[l] = FMA(x[64b+l], y[64b+l], s[l]), starting from 0, for b in 0..blocks.")
+	n := Load(Param("blocks"), GP64())
+	x := Load(Param("x"), GP64())
+	y := Load(Param("y"), GP64())
+	s := Load(Param("s"), GP64())
+	regs := 64 / v.lanes
+	acc := make([]reg.VecVirtual, regs)
+	for i := range acc {
+		acc[i] = v.vec()
+		v.zero(acc[i])
+	}
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("loop")
+	for i := range acc {
+		t := v.vec()
+		VMOVUPS(Mem{Base: x, Disp: 4 * v.lanes * i}, t)
+		VFMADD231PS(Mem{Base: y, Disp: 4 * v.lanes * i}, t, acc[i])
+	}
+	ADDQ(U32(256), x)
+	ADDQ(U32(256), y)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	Label("done")
+	for i := range acc {
+		VMOVUPS(acc[i], Mem{Base: s, Disp: 4 * v.lanes * i})
+	}
+	VZEROUPPER()
+	RET()
+}
+
+func (v isa) zero(r reg.VecVirtual) {
+	if v.lanes == 16 {
+		VPXORD(r, r, r)
+	} else {
+		VXORPS(r, r, r)
+	}
+}
+
+// axpy: y[i] = FMA(a, x[i], y[i]) for whole registers.
+func (v isa) axpy() {
+	TEXT("axpy"+v.name, NOSPLIT, "func(n int, a float32, x, y *float32)")
+	Doc(fmt.Sprintf("axpy%s is y[i] = FMA(a, x[i], y[i]) for n blocks of %d.", v.name, v.lanes))
+	n := Load(Param("n"), GP64())
+	a := v.broadcast("a")
+	x := Load(Param("x"), GP64())
+	y := Load(Param("y"), GP64())
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("loop")
+	t := v.vec()
+	VMOVUPS(Mem{Base: y}, t)
+	VFMADD231PS(Mem{Base: x}, a, t)
+	VMOVUPS(t, Mem{Base: y})
+	ADDQ(U32(4*v.lanes), x)
+	ADDQ(U32(4*v.lanes), y)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+func (v isa) broadcast(param string) reg.VecVirtual {
+	r := v.vec()
+	addr, err := Param(param).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	VBROADCASTSS(addr.Addr, r) // from the stack frame
+	return r
+}
+
+// adam is adamGeneric for whole registers.
+func (v isa) adam() {
+	TEXT("adam"+v.name, NOSPLIT, "func(n int, w, grad, m, v *float32, beta1, rest1, beta2, rest2, step, root, eps, shrink, wd float32)")
+	Doc(fmt.Sprintf("adam%s is the loop of adamGeneric for n blocks of %d.", v.name, v.lanes))
+	n := Load(Param("n"), GP64())
+	w := Load(Param("w"), GP64())
+	g := Load(Param("grad"), GP64())
+	m := Load(Param("m"), GP64())
+	vv := Load(Param("v"), GP64())
+	c := map[string]reg.VecVirtual{}
+	for _, name := range []string{"beta1", "rest1", "beta2", "rest2", "step", "root", "eps", "shrink", "wd"} {
+		c[name] = v.broadcast(name)
+	}
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	Label("loop")
+	x, d, mi, vi, t := v.vec(), v.vec(), v.vec(), v.vec(), v.vec()
+	VMULPS(Mem{Base: w}, c["shrink"], x) // x = w·shrink
+	VMOVUPS(Mem{Base: g}, d)
+	VFMADD231PS(c["wd"], x, d) // d = FMA(wd, x, g)
+	VMULPS(Mem{Base: m}, c["beta1"], mi)
+	VFMADD231PS(c["rest1"], d, mi) // m = FMA(1-beta1, d, beta1·m)
+	VMULPS(Mem{Base: vv}, c["beta2"], vi)
+	VMULPS(c["rest2"], d, t)
+	VFMADD231PS(t, d, vi) // v = FMA((1-beta2)·d, d, beta2·v)
+	VMOVUPS(mi, Mem{Base: m})
+	VMOVUPS(vi, Mem{Base: vv})
+	VSQRTPS(vi, t)
+	VDIVPS(c["root"], t, t)
+	VADDPS(c["eps"], t, t)
+	VDIVPS(t, mi, t) // m / (√v/root + eps)
+	VFMADD231PS(c["step"], t, x)
+	VMOVUPS(x, Mem{Base: w})
+	for _, p := range []reg.Register{w, g, m, vv} {
+		ADDQ(U32(4*v.lanes), p)
+	}
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	Label("done")
+	VZEROUPPER()
+	RET()
+}

@@ -100,8 +100,14 @@ func (d *dense) one(m *stages.Message, rows, c int, x, dz []float32) {
 		if !d.gw.acc {
 			clear(dw)
 		}
-		for r := range rows {
-			kernel.Axpy(dz[r], x[r*c:r*c+c], dw)
+		if c == 1 {
+			for r := range rows {
+				dw[0] = kernel.FMA(dz[r], x[r], dw[0])
+			}
+		} else {
+			for r := range rows {
+				kernel.Axpy(dz[r], x[r*c:r*c+c], dw)
+			}
 		}
 	}
 	if db := d.gb.flat(m); db != nil {

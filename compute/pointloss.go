@@ -71,6 +71,10 @@ func (s *pointLoss) Process(_ context.Context, m *stages.Message, out stages.Out
 
 // squared: d = x - y, sum of d² as Dot.
 func squared(d, x, y []float32) float32 {
+	if len(x) == 1 {
+		d[0] = x[0] - y[0]
+		return float32(d[0]*d[0]) + 0
+	}
 	kernel.Sub(d, x, y)
 	return kernel.Dot(d, d)
 }

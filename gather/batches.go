@@ -37,6 +37,7 @@ func init() {
 		},
 		New: func(env stages.Env, c BatchesConfig) (stages.Stage, error) {
 			b := &batches{order: newOrder(env, c.Batch, c.Shuffle, c.Drop)}
+			b.whole = b.n == 1 && (!c.Shuffle || len(b.train) == 1) && env.Parts == 1
 			for i := range env.Data.Table.Cols {
 				col := &env.Data.Table.Cols[i]
 				b.cols = append(b.cols, column{env.Ports[col.Name].Slot, col, col.Shape.Len()})
@@ -64,6 +65,10 @@ type column struct {
 type batches struct {
 	*order
 	cols []column
+
+	// Where every step brings the same rows in the same order, a message that holds them already needs no copy.
+	whole bool
+	held  *stages.Message
 }
 
 // StepsPerEpoch is the number of steps in a walk over the training rows.
@@ -74,6 +79,14 @@ func (s *batches) EvalSteps() int64 { return s.evalSteps() }
 
 // Process copies this part's rows of each column: (B,...).
 func (s *batches) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	if s.whole && m.Mode == stages.Train && m == s.held {
+		m.Rows, m.Count = len(s.train), len(s.train)
+		return out.Send(m)
+	}
+	s.held = nil
+	if m.Mode == stages.Train {
+		s.held = m
+	}
 	rows := s.at(m)
 	for i := range s.cols {
 		c := &s.cols[i]

@@ -48,6 +48,9 @@ type Lanes struct {
 
 func (l Lanes) String() string { return fmt.Sprintf("d=%d,s=%d", l.D, l.S) }
 
+// Placement is what the executor is told.
+func (p *Plan) Placement() exec.Placement { return p.Lanes.placement() }
+
 func (l Lanes) placement() exec.Placement {
 	return exec.Placement{D: l.D, S: l.S, LookAhead: l.Look, CPUs: l.CPUs, Spin: l.Spin}
 }

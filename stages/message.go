@@ -37,6 +37,9 @@ func (h *Head) Mean(n int, tokens bool) float64 {
 	if tokens && h.Targets > 0 {
 		return float64(h.Targets)
 	}
+	if h.Rows == h.Count {
+		return float64(max(n, 1))
+	}
 	if h.Rows == 0 {
 		return 1
 	}

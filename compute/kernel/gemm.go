@@ -118,6 +118,16 @@ func MatVec(m, k int, a []float32, lda int, x, y []float32, acc bool) {
 	need("x", len(x), k)
 	need("y", len(y), m)
 	x = x[:k]
+	if k == 1 { // FMA(a, x, 0) is a·x, and a tree of zeros adds +0
+		for i := range m {
+			d := float32(a[i*lda]*x[0]) + 0
+			if acc {
+				d = y[i] + d
+			}
+			y[i] = d
+		}
+		return
+	}
 	for i := range m {
 		d := Dot(a[i*lda:i*lda+k], x)
 		if acc {

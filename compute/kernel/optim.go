@@ -3,6 +3,10 @@ package kernel
 // SGD is w = FMA(-lr, g', w) with g' = FMA(wd, w, g).
 func SGD(w, g []float32, lr, wd float32) {
 	need("g", len(g), len(w))
+	if wd == 0 && len(w) == 1 {
+		w[0] = FMA(-lr, g[0], w[0])
+		return
+	}
 	if wd == 0 {
 		axpy(-lr, g[:len(w)], w)
 		return

@@ -6,25 +6,39 @@ package kernel
 
 // gemm8AVX512 adds a product of 8 rows and 32 columns to C: C[i,j] = FMA(A[i,p], B[p,j], C[i,j]) for p in 0..k. A[i,p] is at a+i*lda+p*ska,
 // B[p,j] at b+p*ldb+4j, C[i,j] at c+i*ldc+4j; strides in bytes.
+//
+//go:noescape
 func gemm8AVX512(k int, a *float32, lda int, ska int, b *float32, ldb int, c *float32, ldc int)
 
 // gemm4AVX512 adds a product of 4 rows and 32 columns to C: C[i,j] = FMA(A[i,p], B[p,j], C[i,j]) for p in 0..k. A[i,p] is at a+i*lda+p*ska,
 // B[p,j] at b+p*ldb+4j, C[i,j] at c+i*ldc+4j; strides in bytes.
+//
+//go:noescape
 func gemm4AVX512(k int, a *float32, lda int, ska int, b *float32, ldb int, c *float32, ldc int)
 
 // gemm2AVX512 adds a product of 2 rows and 32 columns to C: C[i,j] = FMA(A[i,p], B[p,j], C[i,j]) for p in 0..k. A[i,p] is at a+i*lda+p*ska,
 // B[p,j] at b+p*ldb+4j, C[i,j] at c+i*ldc+4j; strides in bytes.
+//
+//go:noescape
 func gemm2AVX512(k int, a *float32, lda int, ska int, b *float32, ldb int, c *float32, ldc int)
 
 // gemm1AVX512 adds a product of 1 rows and 32 columns to C: C[i,j] = FMA(A[i,p], B[p,j], C[i,j]) for p in 0..k. A[i,p] is at a+i*lda+p*ska,
 // B[p,j] at b+p*ldb+4j, C[i,j] at c+i*ldc+4j; strides in bytes.
+//
+//go:noescape
 func gemm1AVX512(k int, a *float32, lda int, ska int, b *float32, ldb int, c *float32, ldc int)
 
 // dotAVX512 sets s[l] = FMA(x[64b+l], y[64b+l], s[l]), starting from 0, for b in 0..blocks.
+//
+//go:noescape
 func dotAVX512(blocks int, x *float32, y *float32, s *[64]float32)
 
 // axpyAVX512 is y[i] = FMA(a, x[i], y[i]) for n blocks of 16.
+//
+//go:noescape
 func axpyAVX512(n int, a float32, x *float32, y *float32)
 
 // adamAVX512 is the loop of adamGeneric for n blocks of 16.
+//
+//go:noescape
 func adamAVX512(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, root float32, eps float32, shrink float32, wd float32)

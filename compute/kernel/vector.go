@@ -19,7 +19,7 @@ func tree(s *[lanes]float32) float32 {
 func Dot(x, y []float32) float32 {
 	need("y", len(y), len(x))
 	if len(x) == 1 {
-		return FMA(x[0], y[0], 0) + 0 // the tree adds lanes of +0
+		return float32(x[0]*y[0]) + 0 // FMA with 0 is the product; the tree adds lanes of +0
 	}
 	return dot(x, y)
 }

@@ -141,6 +141,13 @@ func (t *Tensor) Cap() int {
 // Resize gives the tensor a new shape within its storage; elements keep their place in the flat slice. It allocates nothing and
 // panics when the storage is too small.
 func (t *Tensor) Resize(s Shape) {
+	if a := &t.Shape; a.Rank == s.Rank && a.Dims[0] == s.Dims[0] && a.Dims[1] == s.Dims[1] && a.Dims[2] == s.Dims[2] && a.Dims[3] == s.Dims[3] {
+		return // word by word: a comparison of the structs is a call
+	}
+	t.resize(s)
+}
+
+func (t *Tensor) resize(s Shape) {
 	n := s.Len()
 	t.Shape = s
 	if t.DType == I32 {

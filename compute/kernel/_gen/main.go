@@ -48,6 +48,7 @@ func main() {
 // gemm: C (rows, 2 registers) += A (rows,k) · B (k, 2 registers), k ascending, one FMA each. Strides are in bytes.
 func (v isa) gemm(rows int) {
 	TEXT(fmt.Sprintf("gemm%d%s", rows, v.name), NOSPLIT, "func(k int, a *float32, lda, ska int, b *float32, ldb int, c *float32, ldc int)")
+	Pragma("noescape")
 	Doc(fmt.Sprintf("gemm%d%s adds a product of %d rows and %d columns to C: C[i,j] = FMA(A[i,p], B[p,j], C[i,j]) for p in 0..k. A[i,p] is at a+i*lda+p*ska,",
 		rows, v.name, rows, 2*v.lanes), "B[p,j] at b+p*ldb+4j, C[i,j] at c+i*ldc+4j; strides in bytes.")
 	k := Load(Param("k"), GP64())
@@ -119,6 +120,7 @@ func (v isa) gemm(rows int) {
 // dot: s[i mod 64] = FMA(x[i], y[i], s[i mod 64]) for whole blocks of 64.
 func (v isa) dot() {
 	TEXT("dot"+v.name, NOSPLIT, "func(blocks int, x, y *float32, s *[64]float32)")
+	Pragma("noescape")
 	Doc("dot" + v.name + " sets s[l] = FMA(x[64b+l], y[64b+l], s[l]), starting from 0, for b in 0..blocks.")
 	n := Load(Param("blocks"), GP64())
 	x := Load(Param("x"), GP64())
@@ -161,6 +163,7 @@ func (v isa) zero(r reg.VecVirtual) {
 // axpy: y[i] = FMA(a, x[i], y[i]) for whole registers.
 func (v isa) axpy() {
 	TEXT("axpy"+v.name, NOSPLIT, "func(n int, a float32, x, y *float32)")
+	Pragma("noescape")
 	Doc(fmt.Sprintf("axpy%s is y[i] = FMA(a, x[i], y[i]) for n blocks of %d.", v.name, v.lanes))
 	n := Load(Param("n"), GP64())
 	a := v.broadcast("a")
@@ -195,6 +198,7 @@ func (v isa) broadcast(param string) reg.VecVirtual {
 // adam is adamGeneric for whole registers.
 func (v isa) adam() {
 	TEXT("adam"+v.name, NOSPLIT, "func(n int, w, grad, m, v *float32, beta1, rest1, beta2, rest2, step, root, eps, shrink, wd float32)")
+	Pragma("noescape")
 	Doc(fmt.Sprintf("adam%s is the loop of adamGeneric for n blocks of %d.", v.name, v.lanes))
 	n := Load(Param("n"), GP64())
 	w := Load(Param("w"), GP64())

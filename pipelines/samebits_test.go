@@ -1,0 +1,247 @@
+package pipelines_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"vtpu/compute/kernel"
+	"vtpu/pipelines"
+	"vtpu/pipelines/rundir"
+	"vtpu/stages"
+)
+
+// quiet keeps the result of a run alone.
+type quiet struct{ done pipelines.Done }
+
+func (*quiet) Started(*pipelines.Plan, string, int64) {}
+func (*quiet) Stepped(rundir.Metric)                  {}
+func (*quiet) Saved(int64, string)                    {}
+func (q *quiet) Finished(d pipelines.Done)            { q.done = d }
+
+// train runs a pipeline and returns its result.
+func train(tb testing.TB, o pipelines.Options) pipelines.Done {
+	tb.Helper()
+	if o.Out == "" {
+		o.Out = "none"
+	}
+	var q quiet
+	if err := pipelines.Train(context.Background(), o, &q); err != nil {
+		tb.Fatal(err)
+	}
+	return q.done
+}
+
+// bits is what must be equal between two runs.
+func bits(d pipelines.Done) string {
+	return fmt.Sprintf("%s %s %v %v %v", d.Weights, d.State, d.LastLoss, d.EvalLoss != nil, d.Samples)
+}
+
+var placements = []string{"d=1,s=0", "d=1,s=1", "d=2,s=0", "d=2,s=1", "d=4,s=2", "d=3,s=2", "d=1,s=2"}
+
+// samebits runs one pipeline on many placements, with many look-aheads, instruction sets, processors, and resumed at a random step.
+func samebits(t *testing.T, o pipelines.Options, r *rand.Rand) {
+	t.Helper()
+	o.Lanes, o.LookAhead = "d=1,s=0", 0
+	first := train(t, o)
+	want := bits(first)
+	same := func(what string, got pipelines.Done) {
+		t.Helper()
+		if bits(got) != want {
+			t.Errorf("%s: %s\nwant %s", what, bits(got), want)
+		}
+	}
+	for i, lanes := range placements {
+		o.Lanes = lanes
+		o.LookAhead = []int{0, 1, 3}[i%3]
+		same(fmt.Sprintf("lanes %s, look-ahead %d", lanes, o.LookAhead), train(t, o))
+	}
+	o.Lanes = "d=2,s=1"
+	for _, look := range []int{0, 1, 3} {
+		o.LookAhead = look
+		same(fmt.Sprintf("look-ahead %d", look), train(t, o))
+	}
+	for _, procs := range []int{1, 4} {
+		was := runtime.GOMAXPROCS(procs)
+		got := train(t, o)
+		runtime.GOMAXPROCS(was)
+		same(fmt.Sprintf("GOMAXPROCS %d", procs), got)
+	}
+	was := kernel.ISA()
+	for _, isa := range kernel.ISAs() {
+		o.ISA = isa
+		same("instruction set "+isa, train(t, o))
+	}
+	if err := kernel.SetISA(was); err != nil {
+		t.Fatal(err)
+	}
+	o.ISA = ""
+	if first.Steps > 2 {
+		for range 2 {
+			at := 1 + r.Int64N(first.Steps-1)
+			o.Out = filepath.Join(t.TempDir(), "run")
+			o.StopAfter = at
+			if d := train(t, o); d.Event != "stopped" || d.Steps != at {
+				t.Errorf("stop after step %d: %s after %d", at, d.Event, d.Steps)
+			}
+			o.StopAfter, o.Resume, o.Lanes, o.LookAhead = 0, true, placements[r.IntN(len(placements))], r.IntN(4)
+			same(fmt.Sprintf("resumed after step %d on %s", at, o.Lanes), train(t, o))
+			o.Resume, o.Out = false, "none"
+		}
+	}
+}
+
+// few bounds the steps of a preset in a test: plain Go kernels run too.
+var few = map[string]int64{"attention": 6, "digits": 40, "names": 60, "linear": 40}
+
+func TestEveryPresetHasTheSameBitsEverywhere(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	for _, name := range pipelines.PresetNames() {
+		t.Run(name, func(t *testing.T) {
+			samebits(t, pipelines.Options{File: name, Steps: few[name]}, r)
+		})
+	}
+}
+
+// random writes a small pipeline: data, model, loss, optimizer and parts drawn at random.
+func random(r *rand.Rand) string {
+	pick := func(s ...string) string { return s[r.IntN(len(s))] }
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed: %d\n", r.IntN(1000))
+	batch := 3 + r.IntN(6)
+	parts := 1 + r.IntN(3)
+	fmt.Fprintf(&b, "parts: %d\n", parts)
+	var stages []string
+	add := func(format string, args ...any) { stages = append(stages, "  - "+fmt.Sprintf(format, args...)) }
+	acts := func() string { return pick("relu", "squared_relu", "gelu", "gelu_tanh", "tanh", "sigmoid", "silu", "none") }
+	sparse := false
+	switch r.IntN(4) {
+	case 0:
+		fmt.Fprintf(&b, "data: {source: synthetic, task: clusters, rows: 23, features: %d, classes: 4, noise: 0.5, split: 0.7}\n", 3+r.IntN(20))
+		add("batches: {batch: %d, drop_last: %v}", batch, r.IntN(2) == 0)
+		for range 1 + r.IntN(3) {
+			add("dense: {units: %d, act: %s, bias: %v}", 2+r.IntN(20), acts(), r.IntN(2) == 0)
+			if r.IntN(3) == 0 {
+				add("dropout: {p: 0.3}")
+			}
+			if r.IntN(3) == 0 {
+				add("residual: [%s: {}, dense: {units: %d}]", pick("layernorm", "rmsnorm"), 0)
+				stages = stages[:len(stages)-1] // the width is not known here; see the text models for residuals
+			}
+		}
+		add("dense: {units: classes}")
+		add("softmax_xent: {}")
+	case 1:
+		fmt.Fprintf(&b, "data: {source: synthetic, task: recommender, rows: 31, features: 5, tables: 3, ids: 7, split: 0.8}\n")
+		add("batches: {batch: %d}", batch)
+		sparse = r.IntN(3) > 0
+		if r.IntN(2) == 0 {
+			add("rows: {dim: 4, rows: cat_rows, per_column: true, sparse: %v, out: [emb, ids]}", sparse)
+			add("dense: {in: x, units: 4, act: relu}")
+			add("interaction: {in: [dense, emb]}")
+		} else {
+			add("embedding_bag: {in: cats, dim: 6, rows: cat_rows, mode: %s, sparse: %v, out: emb}", pick("sum", "mean"), sparse)
+			add("concat: {in: [emb, x]}")
+		}
+		add("dense: {units: 5, act: %s}", acts())
+		add("dense: {units: 1}")
+		add("bce: {}")
+	case 2:
+		b.WriteString("data: {source: text, path: data/names.txt, docs: lines, split: 0.95}\n")
+		add("lines: {batch: %d, block: 9}", batch)
+		add("embed: {dim: 8, positions: 9%s}", pick("", ", init: {normal: 0.1}"))
+		b.WriteString("run: {steps: 7, eval_every: 3, eval_batches: 2}\nsample: {count: 2}\n")
+		stages = append(stages, "  - repeat: 2\n    stages:\n      - residual: [layernorm: {}, attention: {heads: 2, causal: true, bias: true}, dropout: {p: 0.1}]\n"+
+			"      - residual: [rmsnorm: {gain: true}, dense: {units: 16, act: "+acts()+"}, dense: {units: 8}]")
+		if r.IntN(2) == 0 {
+			add("dense: {units: vocab, bias: false, share: embed.weight}")
+		} else {
+			add("dense: {units: vocab}")
+		}
+		add("softmax_xent: {}")
+	default:
+		fmt.Fprintf(&b, "data: {source: synthetic, task: attention, rows: 9, features: 6, length: 5}\n")
+		add("batches: {batch: %d}", batch)
+		add("attention: {heads: %s, out: %v}", pick("1", "2", "3"), r.IntN(2) == 0)
+		add("%s: {}", pick("mse", "mae"))
+	}
+	if r.IntN(2) == 0 {
+		add("%s", pick("clip_norm: {max_norm: 0.5}", "clip_value: {max: 0.05}"))
+	}
+	if !sparse && r.IntN(3) == 0 {
+		add("accumulate: {steps: 2}")
+	}
+	add("%s", pick("sgd: {lr: 0.05}", "sgd: {lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 0.01}", "adam: {lr: 0.01}",
+		"adamw: {lr: 0.01, schedule: {cosine: {warmup: 2, min: 0.001}}}", "adagrad: {lr: 0.05}", "rmsprop: {lr: 0.01, momentum: 0.5}",
+		"lion: {lr: 0.01, weight_decay: 0.1, schedule: {linear: {}}}"))
+	if r.IntN(3) == 0 {
+		add("ema: {decay: 0.9}")
+	}
+	if !strings.Contains(b.String(), "run:") {
+		b.WriteString("run: {steps: 9, eval_every: 4}\n")
+	}
+	return b.String() + "stages:\n" + strings.Join(stages, "\n") + "\n"
+}
+
+func TestRandomPipelinesHaveTheSameBitsEverywhere(t *testing.T) {
+	n := 24
+	if testing.Short() {
+		n = 6
+	}
+	for i := range n {
+		r := rand.New(rand.NewPCG(uint64(i), 99))
+		text := random(r)
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "random.yaml")
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if t.Failed() {
+					t.Logf("pipeline:\n%s", text)
+				}
+			}()
+			p, _, err := pipelines.Prepare(pipelines.Options{File: file, LookAhead: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.Nodes[0].Def.Room != stages.Gather {
+				t.Fatal("does not begin with gather")
+			}
+			samebits(t, pipelines.Options{File: file}, r)
+		})
+	}
+}
+
+// TestPurego builds the program without assembly and compares the bits of whole runs.
+func TestPurego(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: -short leaves out the build without assembly")
+	}
+	bin := filepath.Join(t.TempDir(), "vtpu")
+	cmd := exec.Command("go", "build", "-tags", "purego", "-o", bin, "vtpu")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build -tags purego: %v\n%s", err, out)
+	}
+	for _, name := range pipelines.PresetNames() {
+		o := pipelines.Options{File: name, Steps: few[name], LookAhead: -1}
+		want := train(t, o)
+		args := []string{"run", name, "--json", "--out", "none"}
+		if o.Steps > 0 {
+			args = append(args, "--steps", fmt.Sprint(o.Steps))
+		}
+		out, err := exec.Command(bin, args...).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !strings.Contains(string(out), want.Weights) || !strings.Contains(string(out), want.State) || !strings.Contains(string(out), `"isa":"generic"`) {
+			t.Errorf("%s without assembly ends differently, want %s %s:\n%s", name, want.Weights, want.State, out)
+		}
+	}
+}

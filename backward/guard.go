@@ -3,10 +3,11 @@ package backward
 import (
 	"context"
 	"fmt"
-	"math"
+	"slices"
 
 	"vtpu/compute/kernel"
 	"vtpu/stages"
+	"vtpu/stages/tensor"
 )
 
 // GuardConfig has no choices.
@@ -35,17 +36,28 @@ func (s *guard) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 	for _, p := range s.all {
 		g := m.T(p.Grad)
 		if !kernel.AllFinite(g.F32) {
-			return stages.Finding{Msg: fmt.Sprintf("the gradient of %s is %s", p.Name, where(g.F32)), Fix: guardFix}
+			return stages.Finding{Msg: fmt.Sprintf("the gradient of %s is %s", p.Name, s.where(m, p)), Fix: guardFix}
 		}
 	}
 	return out.Send(m)
 }
 
-func where(g []float32) string {
-	for i, v := range g {
-		if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
-			return fmt.Sprintf("%v at element %d of %d", v, i, len(g))
-		}
+// where names the first bad element by its place in the parameter, as in "NaN at (3,5) of (10,8)".
+func (s *guard) where(m *stages.Message, p *stages.ParamBinding) string {
+	g := m.T(p.Grad)
+	i := slices.IndexFunc(g.F32, func(v float32) bool { return v-v != 0 })
+	if i < 0 {
+		return "not finite"
 	}
-	return "not finite"
+	what, shape := g.F32[i], p.T.Shape
+	if p.Sparse {
+		d := g.Shape.Last()
+		i = int(m.T(p.IDs).I32[i/d])*d + i%d
+	}
+	var at tensor.Shape
+	at.Rank = shape.Rank
+	for k := shape.Rank - 1; k >= 0; k-- {
+		at.Dims[k], i = i%shape.Dims[k], i/shape.Dims[k]
+	}
+	return fmt.Sprintf("%v at %v of %v", what, at, shape)
 }

@@ -46,7 +46,10 @@ func (s *Reduce) Absorbed() []*stages.Message {
 
 // Process: gradient += gradient of this part, loss += loss of this part.
 func (s *Reduce) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
-	if m.Part != s.next || s.acc != nil && m.Step != s.acc.Step {
+	if s.acc != nil && m.Step != s.acc.Step {
+		return fmt.Errorf("part %d of step %d arrived, part %d of step %d is due", m.Part, m.Step+1, s.next, s.acc.Step+1)
+	}
+	if m.Part != s.next {
 		return fmt.Errorf("part %d of step %d arrived, part %d is due", m.Part, m.Step+1, s.next)
 	}
 	s.next++

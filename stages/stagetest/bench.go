@@ -4,10 +4,14 @@ package stagetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 
 	"vtpu/stages"
 	"vtpu/stages/rng"
@@ -15,15 +19,18 @@ import (
 	"vtpu/stages/weights"
 )
 
-// A Case is a stage with a config and inputs.
+// A Case is a stage with a config and inputs. A stage that works on all gradients or parameters (clipping, optimizers, averages) gets some of
+// its own making.
 type Case struct {
 	Name   string          // of the subtest; the stage's if left out
-	Stage  string          // registered name of a forward stage or a loss; its twin is tested with it
+	Stage  string          // registered name; a forward stage or a loss is tested together with its twin
 	Config func(cfg any)   // changes the default config, a pointer; see With
-	In     []tensor.Tensor // inputs in the order of the contract, the first dimension being examples
-	Facts  map[string]int  // facts of the data that the config names
+	In     []tensor.Tensor // inputs in the order of the contract, the first dimension being examples; nil: made up from the contract
+	Facts  map[string]int  // facts of the data that the config names; nil: those of Data, or 6 for each
+	Data   *stages.Dataset // for gather stages that read one
 	Tokens int             // target tokens in the step; 0 where targets are not tokens
 	Std    float64         // of the parameters' random values; 0 is 0.5
+	Sparse bool            // stages that work on all gradients: one of these is sparse
 
 	// Reference computes in float64 what the stage does: all outputs in order, or for a loss its mean. Whole numbers come as float64. nil: the stage
 	// itself is used for differences, with a wide tolerance.
@@ -70,6 +77,15 @@ type Bench struct {
 
 	cfg, twinCfg any
 	fw, bw       stages.Stage
+	data, body   []stages.Slot
+	bystanders   []stages.Slot // tensors that the stage knows nothing of
+	start        []saved
+}
+
+// saved is an entry of the store and what it held at the start.
+type saved struct {
+	p *weights.Param
+	t tensor.Tensor
 }
 
 // Want says which gradients a bench asks for.
@@ -81,52 +97,51 @@ type Want struct {
 // New makes a bench. An error is one of the contract or of the stage's New.
 func New(c Case, want Want) (*Bench, error) {
 	b := &Bench{Case: c, Def: stages.Find(c.Stage), Store: weights.NewStore()}
-	if b.Def == nil {
-		return nil, fmt.Errorf("stagetest: no stage %q is registered", c.Stage)
-	}
-	if b.Def.Contract == nil {
-		return nil, fmt.Errorf("stagetest: the contract of %q depends on data", c.Stage)
-	}
-	b.cfg = b.Def.NewConfig()
-	if c.Config != nil {
-		c.Config(b.cfg)
-	}
-	if err := b.Def.Check(b.cfg); err != nil {
+	if err := b.configure(); err != nil {
 		return nil, err
 	}
-	b.Contract = b.Def.Contract(b.cfg)
-	shapes := make([]tensor.Shape, len(c.In))
-	for i := range c.In {
-		shapes[i] = c.In[i].Shape
+	shapes := make([]tensor.Shape, len(b.Case.In))
+	for i := range shapes {
+		shapes[i] = b.Case.In[i].Shape
 	}
 	var err error
-	if b.Bound, err = b.Contract.Bind(c.Facts, shapes); err != nil {
+	if b.Bound, err = b.Contract.Bind(b.Case.Facts, shapes); err != nil {
 		return nil, err
 	}
-	b.Env = stages.Env{Name: "bench", Seed: 1, Ports: map[string]stages.Binding{}, Inputs: len(c.In), Params: map[string]*stages.ParamBinding{},
-		Vars: b.Bound.Vars, Store: b.Store, Parts: 1, Steps: 100}
-	for _, p := range b.Bound.In {
-		b.Env.Ports[p.Name] = stages.Binding{Slot: b.Layout.AddData(stages.SlotInfo{Name: p.Name, DType: p.DType, Shape: p.Dims}), DType: p.DType, Shape: p.Dims}
-	}
-	for _, list := range [][]stages.BoundPort{b.Bound.Out, b.Bound.Keep} {
-		for _, p := range list {
-			b.Env.Ports[p.Name] = stages.Binding{Slot: b.Layout.AddBody(stages.SlotInfo{Name: p.Name, DType: p.DType, Shape: p.Dims}), DType: p.DType, Shape: p.Dims}
+	for i, p := range b.Bound.In {
+		if p.DType != b.Case.In[i].DType {
+			return nil, fmt.Errorf("stagetest: input %s is %v, the case gives %v", p.Name, p.DType, b.Case.In[i].DType)
 		}
 	}
-	std := c.Std
-	if std == 0 {
-		std = 0.5
+	b.Env = stages.Env{Name: "bench", Seed: 1, Ports: map[string]stages.Binding{}, Inputs: len(shapes), Params: map[string]*stages.ParamBinding{},
+		Vars: b.Bound.Vars, Store: b.Store, Data: c.Data, Parts: 1, Steps: 100}
+	for _, p := range b.Bound.In {
+		b.Env.Ports[p.Name] = b.port(b.addData, p)
+	}
+	add := b.addBody
+	if b.Def.Room == stages.Gather {
+		add = b.addData
+	}
+	for _, p := range b.Bound.Out {
+		b.Env.Ports[p.Name] = b.port(add, p)
+	}
+	for _, p := range b.Bound.Keep {
+		b.Env.Ports[p.Name] = b.port(b.addBody, p)
+	}
+	for _, add := range []func(stages.SlotInfo) stages.Slot{b.addData, b.addBody} {
+		for _, d := range []tensor.DType{tensor.F32, tensor.I32} {
+			b.bystanders = append(b.bystanders, add(stages.SlotInfo{Name: "bystander", DType: d, Shape: tensor.Of(16)}))
+		}
 	}
 	for _, p := range b.Bound.Params {
-		w, err := b.Store.Add("bench."+p.Name, weights.Weight, tensor.F32, p.Dims, weights.Coord{})
-		if err != nil {
+		if b.Env.Params[p.Name], err = b.param("bench."+p.Name, p.Dims); err != nil {
 			return nil, err
 		}
-		s := rng.Named(5, p.Name)
-		for i := range w.T.F32 {
-			w.T.F32[i] = float32(s.Normal(0, uint32(i)) * std)
+	}
+	if b.Def.Room >= stages.Backward {
+		if err := b.everything(); err != nil {
+			return nil, err
 		}
-		b.Env.Params[p.Name] = &stages.ParamBinding{Param: w}
 	}
 	if b.fw, err = b.Def.New(b.Env, b.cfg); err != nil {
 		return nil, err
@@ -136,10 +151,175 @@ func New(c Case, want Want) (*Bench, error) {
 			return nil, err
 		}
 	}
+	for _, k := range []weights.Kind{weights.Weight, weights.State} {
+		for _, p := range b.Store.All(k) {
+			b.start = append(b.start, saved{p, clone(&p.T)})
+		}
+	}
 	b.M = b.Layout.NewMessage()
 	b.M.Attach(b.Layout.NewBody())
 	b.Reset()
 	return b, nil
+}
+
+// configure makes config, contract and, where the case has none, inputs and facts.
+func (b *Bench) configure() error {
+	c := &b.Case
+	if b.Def == nil {
+		return fmt.Errorf("stagetest: no stage %q is registered; import its package", c.Stage)
+	}
+	for _, d := range stages.Registered() {
+		if d.Twin == c.Stage {
+			return fmt.Errorf("stagetest: %s is a twin: it is tested with %s", c.Stage, d.Name)
+		}
+	}
+	b.cfg = b.Def.NewConfig()
+	if c.Config != nil {
+		c.Config(b.cfg)
+	} else if key := required(b.cfg); key != "" {
+		return fmt.Errorf("stagetest: %s needs %s: give a Case with a Config", c.Stage, key)
+	}
+	if err := b.Def.Check(b.cfg); err != nil {
+		return err
+	}
+	if b.Def.Data != nil {
+		if c.Data == nil {
+			return fmt.Errorf("stagetest: the contract of %s depends on data: give a Case with Data", c.Stage)
+		}
+		var err error
+		if b.Contract, err = b.Def.Data(b.cfg, c.Data, 1); err != nil {
+			return err
+		}
+	} else {
+		b.Contract = b.Def.Contract(b.cfg)
+	}
+	if c.Facts == nil {
+		c.Facts = map[string]int{}
+		for _, d := range b.Contract.Vars {
+			if d.Fact != "" {
+				c.Facts[d.Fact] = 6
+			}
+		}
+		if c.Data != nil {
+			c.Facts = c.Data.Facts
+		}
+	}
+	if c.In == nil {
+		c.In = makeInputs(&b.Contract, c.Facts)
+	}
+	return nil
+}
+
+// required is the first key of a config that a user has to give.
+func required(cfg any) string {
+	v := reflect.ValueOf(cfg).Elem()
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.Tag.Get("required") == "true" && v.Field(i).IsZero() {
+			return f.Tag.Get("yaml")
+		}
+	}
+	return ""
+}
+
+// makeInputs makes up inputs that fit the contract: 3 examples, other dimensions from the contract or 4. Whole numbers are 0 and 1; floats keep a distance
+// from 0, where some stages have a kink.
+func makeInputs(k *stages.Contract, facts map[string]int) []tensor.Tensor {
+	ports := slices.Clone(k.In)
+	if n := len(ports); n > 0 && ports[n-1].Variadic {
+		ports = append(ports, ports[n-1])
+	}
+	var in []tensor.Tensor
+	for i, p := range ports {
+		var dims []int
+		for _, w := range strings.Fields(p.Shape) {
+			n, err := strconv.Atoi(w)
+			d, set := k.Vars[w]
+			switch {
+			case err == nil:
+				dims = append(dims, n)
+			case w == "...":
+				dims = append(dims, 3, 2)
+			case set && d.Fact != "":
+				dims = append(dims, facts[d.Fact])
+			case set:
+				dims = append(dims, d.N)
+			case len(dims) == 0:
+				dims = append(dims, 3)
+			default:
+				dims = append(dims, 4)
+			}
+		}
+		if p.DType == tensor.I32 {
+			in = append(in, Ints(uint64(200+i), 0, 2, dims...))
+			continue
+		}
+		t := Random(uint64(200+i), 1, dims...)
+		for j, v := range t.F32 {
+			t.F32[j] = v + float32(math.Copysign(0.1, float64(v)))
+		}
+		in = append(in, t)
+	}
+	return in
+}
+
+func (b *Bench) addData(s stages.SlotInfo) stages.Slot {
+	b.data = append(b.data, b.Layout.AddData(s))
+	return b.data[len(b.data)-1]
+}
+
+func (b *Bench) addBody(s stages.SlotInfo) stages.Slot {
+	b.body = append(b.body, b.Layout.AddBody(s))
+	return b.body[len(b.body)-1]
+}
+
+func (b *Bench) port(add func(stages.SlotInfo) stages.Slot, p stages.BoundPort) stages.Binding {
+	return stages.Binding{Slot: add(stages.SlotInfo{Name: p.Name, DType: p.DType, Shape: p.Dims}), DType: p.DType, Shape: p.Dims}
+}
+
+// param adds a parameter of random values to the store.
+func (b *Bench) param(name string, s tensor.Shape) (*stages.ParamBinding, error) {
+	w, err := b.Store.Add(name, weights.Weight, tensor.F32, s, weights.Coord{})
+	if err != nil {
+		return nil, err
+	}
+	std := b.Case.Std
+	if std == 0 {
+		std = 0.5
+	}
+	r := rng.Named(5, strings.TrimPrefix(name, "bench."))
+	for i := range w.T.F32 {
+		w.T.F32[i] = float32(r.Normal(0, uint32(i)) * std)
+	}
+	return &stages.ParamBinding{Param: w, Decay: s.Rank > 1}, nil
+}
+
+// everything gives a stage parameters and gradients to take care of.
+func (b *Bench) everything() error {
+	for _, x := range []struct {
+		name   string
+		shape  tensor.Shape
+		sparse bool
+	}{{"a.bias", tensor.Of(7), false}, {"a.weight", tensor.Of(5, 9), false}, {"b.scalar", tensor.Of(1), false}, {"c.table", tensor.Of(6, 4), true}} {
+		p, err := b.param(x.name, x.shape)
+		if err != nil {
+			return err
+		}
+		p.HasGrad = true
+		if x.sparse && b.Case.Sparse {
+			x.shape.Dims[0] = 3
+			p.Sparse, p.IDs = true, b.addBody(stages.SlotInfo{Name: "ids of d " + x.name, DType: tensor.I32, Shape: tensor.Of(3)})
+		}
+		p.Grad = b.addBody(stages.SlotInfo{Name: "d " + x.name, DType: tensor.F32, Shape: x.shape})
+		b.Env.All = append(b.Env.All, p)
+	}
+	return nil
+}
+
+func clone(t *tensor.Tensor) tensor.Tensor {
+	c := tensor.New(t.DType, t.Shape)
+	copy(c.F32, t.F32)
+	copy(c.I32, t.I32)
+	return c
 }
 
 // twin binds the gradients that are wanted.
@@ -153,7 +333,7 @@ func (b *Bench) twin(want Want) error {
 	b.Back.Ports = maps.Clone(b.Env.Ports)
 	b.Back.Params = map[string]*stages.ParamBinding{}
 	grad := func(name string, s tensor.Shape) stages.Slot {
-		return b.Layout.AddBody(stages.SlotInfo{Name: "d " + name, DType: tensor.F32, Shape: s})
+		return b.addBody(stages.SlotInfo{Name: "d " + name, DType: tensor.F32, Shape: s})
 	}
 	for _, p := range b.Bound.Out {
 		x := b.Back.Ports[p.Name]
@@ -182,7 +362,7 @@ func (b *Bench) twin(want Want) error {
 					}
 				}
 				n = min(n, shape.Dims[0])
-				c.Sparse, c.IDs = true, b.Layout.AddBody(stages.SlotInfo{Name: "ids of " + p.Name, DType: tensor.I32, Shape: tensor.Of(n)})
+				c.Sparse, c.IDs = true, b.addBody(stages.SlotInfo{Name: "ids of d " + p.Name, DType: tensor.I32, Shape: tensor.Of(n)})
 				shape.Dims[0] = n
 			}
 			c.Grad = grad(p.Name, shape)
@@ -194,23 +374,19 @@ func (b *Bench) twin(want Want) error {
 	return err
 }
 
-// Reset puts the inputs back and fills everything else with NaN.
+// Reset puts inputs, parameters and optimizer state back to the start and fills everything else with NaN.
 func (b *Bench) Reset() {
-	nan := float32(math.NaN())
-	for i, info := range b.Layout.Body {
-		t := b.M.T(b.slotOfBody(i))
-		t.Resize(info.Shape)
-		for j := range t.F32 {
-			t.F32[j] = nan
-		}
-		for j := range t.I32 {
-			t.I32[j] = -1 << 31
-		}
+	for _, s := range b.start {
+		copy(s.p.T.F32, s.t.F32)
+		copy(s.p.T.I32, s.t.I32)
+	}
+	for _, s := range slices.Concat(b.data, b.body) {
+		b.M.T(s).Resize(b.Layout.Info(s).Shape)
+		spoil(b.M.T(s))
 	}
 	rows := 1
 	for i, p := range b.Bound.In {
 		t := b.M.T(b.Env.Ports[p.Name].Slot)
-		t.Resize(b.Case.In[i].Shape)
 		copy(t.F32, b.Case.In[i].F32)
 		copy(t.I32, b.Case.In[i].I32)
 		if i == 0 && t.Shape.Rank > 0 {
@@ -218,6 +394,7 @@ func (b *Bench) Reset() {
 		}
 	}
 	b.M.Head = stages.Head{Step: 3, Gathered: 3, Parts: 1, Rows: rows, Count: rows, Targets: b.Case.Tokens}
+	b.Store.SetVersion(3)
 	// Gradients that arrive, and what accumulation adds to.
 	for k, p := range b.Bound.Out {
 		if x := b.Back.Ports[p.Name]; x.HasGrad {
@@ -228,20 +405,30 @@ func (b *Bench) Reset() {
 	for _, g := range b.grads() {
 		if g.acc {
 			for j := range b.M.T(g.slot).F32 {
-				b.M.T(g.slot).F32[j] = 0.25
+				b.M.T(g.slot).F32[j] = accumulated
 			}
+		}
+	}
+	for k, p := range b.Env.All {
+		t := b.M.T(p.Grad)
+		copy(t.F32, Random(uint64(300+k), 1, t.Len()).F32)
+		if p.Sparse {
+			copy(b.M.T(p.IDs).I32, []int32{0, 2, 5})
 		}
 	}
 }
 
-// slotOfBody is the slot of body tensor i, through the layout's own numbering.
-func (b *Bench) slotOfBody(i int) stages.Slot {
-	var l stages.Layout
-	var s stages.Slot
-	for range i + 1 {
-		s = l.AddBody(stages.SlotInfo{})
+// accumulated is what a gradient holds that a twin adds to.
+const accumulated = 0.25
+
+// spoil fills a tensor with values that must not be used.
+func spoil(t *tensor.Tensor) {
+	for i := range t.F32 {
+		t.F32[i] = float32(math.NaN())
 	}
-	return s
+	for i := range t.I32 {
+		t.I32[i] = -1 << 31
+	}
 }
 
 // gradient is one that a twin makes.
@@ -270,19 +457,26 @@ func (b *Bench) grads() []gradient {
 
 // sink takes what a stage sends.
 type sink struct {
-	m *stages.Message
-	n int
+	m    *stages.Message
+	n    int
+	err  error
+	then func() // called with the message that was sent
 }
 
 func (s *sink) Send(m *stages.Message) error {
 	s.m = m
 	s.n++
-	return nil
+	if s.then != nil {
+		s.then()
+	}
+	return s.err
 }
 
-func (b *Bench) step(s stages.Stage) error {
-	var o sink
-	if err := s.Process(context.Background(), b.M, &o); err != nil {
+func (b *Bench) step(s stages.Stage, o *sink) error {
+	if s == nil {
+		return errors.New("stagetest: the stage has no twin")
+	}
+	if err := s.Process(context.Background(), b.M, o); err != nil {
 		return err
 	}
 	if o.n != 1 || o.m != b.M {
@@ -291,11 +485,11 @@ func (b *Bench) step(s stages.Stage) error {
 	return nil
 }
 
-// Forward runs the stage; Backward runs its twin.
-func (b *Bench) Forward() error { return b.step(b.fw) }
+// Forward runs the stage on the bench's message.
+func (b *Bench) Forward() error { return b.step(b.fw, new(sink)) }
 
 // Backward runs the twin.
-func (b *Bench) Backward() error { return b.step(b.bw) }
+func (b *Bench) Backward() error { return b.step(b.bw, new(sink)) }
 
 // Out is the value of a port.
 func (b *Bench) Out(port string) *tensor.Tensor { return b.M.T(b.Env.Ports[port].Slot) }

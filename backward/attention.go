@@ -24,7 +24,7 @@ func init() {
 		},
 		New: func(env stages.Env, c AttentionConfig) (stages.Stage, error) {
 			a := &attention{x: env.Ports["x"].Slot, dy: env.Ports["y"].Grad, qkv: env.Ports["qkv"].Slot, att: env.Ports["att"].Slot,
-				dqkv: env.Ports["dqkv"].Slot, datt: env.Ports["datt"].Slot, heads: c.Heads, causal: c.Causal,
+				dqkv: env.Ports["dqkv"].Slot, datt: env.Ports["datt"].Slot, dim: env.Vars["D"], heads: c.Heads, causal: c.Causal,
 				w: env.Params["qkv"].T.F32, gx: inputGrad(env, "x"), gw: paramGrad(env, "qkv"), gwb: paramGrad(env, "qkv_bias")}
 			if c.Out {
 				a.ctx, a.dctx, a.p = env.Ports["ctx"].Slot, env.Ports["dctx"].Slot, env.Params["proj"].T.F32
@@ -39,7 +39,7 @@ type attention struct {
 	x, dy, qkv, att, ctx, dctx, dqkv, datt stages.Slot
 	w, p                                   []float32
 	gx, gw, gwb, gp, gpb                   grad
-	heads                                  int
+	dim, heads                             int
 	causal                                 bool
 }
 
@@ -61,24 +61,24 @@ func linearBackward(rows, c, oc int, dx, dw, db, dy, x, w []float32, accX, accW,
 func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, dy, qkv, att, dqkv, datt := m.T(s.x), m.T(s.dy), m.T(s.qkv), m.T(s.att), m.T(s.dqkv), m.T(s.datt)
 	B, T, C := x.Shape.Dims[0], x.Shape.Dims[1], x.Shape.Dims[2]
-	H, hs, ld := s.heads, C/s.heads, 3*C
+	D, H, hs, ld := s.dim, s.heads, s.dim/s.heads, 3*s.dim
 	dqkv.Resize(tensor.Of(B, T, ld))
 	datt.Resize(tensor.Of(T, T))
 	dctx := dy
 	if s.p != nil {
 		dctx = m.T(s.dctx)
-		dctx.Resize(x.Shape)
-		linearBackward(B*T, C, C, dctx.F32, s.gp.flat(m), s.gpb.flat(m), dy.F32, m.T(s.ctx).F32, s.p, false, s.gp.acc, s.gpb.acc)
+		dctx.Resize(tensor.Of(B, T, D))
+		linearBackward(B*T, D, C, dctx.F32, s.gp.flat(m), s.gpb.flat(m), dy.F32, m.T(s.ctx).F32, s.p, false, s.gp.acc, s.gpb.acc)
 	}
 	scale := float32(1 / math.Sqrt(float64(hs)))
 	for b := range B {
 		for h := range H {
 			q, dq := qkv.F32[b*T*ld+h*hs:], dqkv.F32[b*T*ld+h*hs:]
-			k, v, dk, dv := q[C:], q[2*C:], dq[C:], dq[2*C:]
+			k, v, dk, dv := q[D:], q[2*D:], dq[D:], dq[2*D:]
 			a, da := att.F32[(b*H+h)*T*T:][:T*T], datt.F32
-			g := dctx.F32[b*T*C+h*hs:]
-			kernel.Gemm(kernel.NT, T, T, hs, g, C, v, ld, da, T, false)
-			kernel.Gemm(kernel.TN, T, hs, T, a, T, g, C, dv, ld, false)
+			g := dctx.F32[b*T*D+h*hs:]
+			kernel.Gemm(kernel.NT, T, T, hs, g, D, v, ld, da, T, false)
+			kernel.Gemm(kernel.TN, T, hs, T, a, T, g, D, dv, ld, false)
 			kernel.SoftmaxBackward(da, da, a, T, T, T, scale, s.causal)
 			kernel.Gemm(kernel.NN, T, hs, T, da, T, k, ld, dq, ld, false)
 			kernel.Gemm(kernel.TN, T, hs, T, da, T, q, ld, dk, ld, false)

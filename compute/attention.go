@@ -12,7 +12,8 @@ import (
 
 // AttentionConfig is what a user may write under attention.
 type AttentionConfig struct {
-	Heads  int  `yaml:"heads" min:"1" doc:"Heads; they divide the channels."`
+	Heads  int  `yaml:"heads" min:"1" doc:"Heads; they divide the inner width."`
+	Dim    int  `yaml:"dim" min:"0" max:"1048576" doc:"Inner width, of all heads together; 0 is that of the input."`
 	Causal bool `yaml:"causal" doc:"A position sees itself and those before it."`
 	Bias   bool `yaml:"bias" doc:"Add biases to the projections."`
 	Out    bool `yaml:"out" doc:"Project the heads' output once more."`
@@ -27,41 +28,47 @@ func init() {
 		Contract: func(c AttentionConfig) stages.Contract {
 			k := stages.Contract{
 				In:  []stages.Port{float("x", "B T C")},
-				Out: []stages.Port{float("y", "B T C")},
-				Keep: []stages.Port{float("qkv", "B T C3"), float("att", "B H T T"),
-					float("dqkv", "B T C3"), float("datt", "T T")}, // scratch of the backward twin
-				Params: []stages.Param{{Name: "qkv", Shape: "C3 C", Init: fanIn("C"), Doc: "(3C,C): query, key and value"}},
+				Out: []stages.Port{float("y", "B T D")},
+				Keep: []stages.Port{float("qkv", "B T D3"), float("att", "B H T T"),
+					float("dqkv", "B T D3"), float("datt", "T T")}, // scratch of the backward twin
+				Params: []stages.Param{{Name: "qkv", Shape: "D3 C", Init: fanIn("C"), Doc: "(3D,C): query, key and value"}},
 				Derive: func(v map[string]int) error {
-					if v["C"]%c.Heads != 0 {
-						return fmt.Errorf("%d heads don't divide %d channels", c.Heads, v["C"])
+					d := c.Dim
+					if d == 0 {
+						d = v["C"]
 					}
-					v["H"], v["C3"] = c.Heads, 3*v["C"]
+					if d%c.Heads != 0 {
+						return fmt.Errorf("%d heads don't divide %d channels; give heads a divisor of %d, or dim a multiple of %d", c.Heads, d, d, c.Heads)
+					}
+					v["H"], v["D"], v["D3"] = c.Heads, d, 3*d
 					return nil
 				},
 				Flops: func(v map[string]int) int64 {
-					rows, C, T := int64(v["B"])*int64(v["T"]), int64(v["C"]), int64(v["T"])
-					f := 6*rows*C*C + 4*rows*T*C
+					rows, C, D, T := int64(v["B"])*int64(v["T"]), int64(v["C"]), int64(v["D"]), int64(v["T"])
+					f := 6*rows*C*D + 4*rows*T*D
 					if c.Out {
-						f += 2 * rows * C * C
+						f += 2 * rows * C * D
 					}
 					return f
 				},
 			}
 			if c.Bias {
-				k.Params = append(k.Params, stages.Param{Name: "qkv_bias", Shape: "C3", Init: fanIn("C"), Doc: "(3C)"})
+				k.Params = append(k.Params, stages.Param{Name: "qkv_bias", Shape: "D3", Init: fanIn("C"), Doc: "(3D)"})
 			}
 			if c.Out {
-				k.Keep = append(k.Keep, float("ctx", "B T C"), float("dctx", "B T C"))
-				k.Params = append(k.Params, stages.Param{Name: "proj", Shape: "C C", Init: fanIn("C"), Doc: "(C,C)"})
+				k.Out[0].Shape = "B T C"
+				k.Keep = append(k.Keep, float("ctx", "B T D"), float("dctx", "B T D"))
+				k.Params = append(k.Params, stages.Param{Name: "proj", Shape: "C D", Init: fanIn("D"), Doc: "(C,D)"})
 				if c.Bias {
-					k.Params = append(k.Params, stages.Param{Name: "proj_bias", Shape: "C", Init: fanIn("C"), Doc: "(C)"})
+					k.Params = append(k.Params, stages.Param{Name: "proj_bias", Shape: "C", Init: fanIn("D"), Doc: "(C)"})
 				}
 			}
 			return k
 		},
 		New: func(env stages.Env, c AttentionConfig) (stages.Stage, error) {
 			a := &attention{x: env.Ports["x"].Slot, y: env.Ports["y"].Slot, qkv: env.Ports["qkv"].Slot, att: env.Ports["att"].Slot, ctx: env.Ports["y"].Slot,
-				w: values(env, "qkv"), wb: values(env, "qkv_bias"), p: values(env, "proj"), pb: values(env, "proj_bias"), heads: c.Heads, causal: c.Causal}
+				w: values(env, "qkv"), wb: values(env, "qkv_bias"), p: values(env, "proj"), pb: values(env, "proj_bias"),
+				dim: env.Vars["D"], heads: c.Heads, causal: c.Causal}
 			if c.Out {
 				a.ctx = env.Ports["ctx"].Slot
 			}
@@ -73,7 +80,7 @@ func init() {
 type attention struct {
 	x, y, qkv, att, ctx stages.Slot // ctx is y where there is no output projection
 	w, wb, p, pb        []float32
-	heads               int
+	dim, heads          int
 	causal              bool
 }
 
@@ -85,14 +92,13 @@ func linear(rows, c, oc int, x, w, b, y []float32) {
 	}
 }
 
-// Process: qkv = x·Wᵀ; for each example and head att = softmax(q·kᵀ/√hs), ctx = att·v; y = ctx·Pᵀ. x, y, ctx (B,T,C), qkv (B,T,3C), att
-// (B,H,T,T), hs = C/H.
+// Process: qkv = x·Wᵀ + b; for each example and head att = softmax(q·kᵀ/√hs), ctx = att·v; y = ctx·Pᵀ + pb. x, y (B,T,C), ctx (B,T,D), qkv
+// (B,T,3D), att (B,H,T,T), W (3D,C), P (C,D), hs = D/H. Without the output projection y is ctx.
 func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y, qkv, att, ctx := m.T(s.x), m.T(s.y), m.T(s.qkv), m.T(s.att), m.T(s.ctx)
 	B, T, C := x.Shape.Dims[0], x.Shape.Dims[1], x.Shape.Dims[2]
-	H, hs, ld := s.heads, C/s.heads, 3*C
-	y.Resize(x.Shape)
-	ctx.Resize(x.Shape)
+	D, H, hs, ld := s.dim, s.heads, s.dim/s.heads, 3*s.dim
+	ctx.Resize(tensor.Of(B, T, D))
 	qkv.Resize(tensor.Of(B, T, ld))
 	att.Resize(tensor.Of(B, H, T, T))
 	linear(B*T, C, ld, x.F32, s.w, s.wb, qkv.F32)
@@ -100,15 +106,16 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 	for b := range B {
 		for h := range H {
 			q := qkv.F32[b*T*ld+h*hs:]
-			k, v := q[C:], q[2*C:]
+			k, v := q[D:], q[2*D:]
 			a := att.F32[(b*H+h)*T*T:][:T*T]
 			kernel.Gemm(kernel.NT, T, T, hs, q, ld, k, ld, a, T, false)
 			kernel.SoftmaxRows(a, a, T, T, T, scale, s.causal)
-			kernel.Gemm(kernel.NN, T, hs, T, a, T, v, ld, ctx.F32[b*T*C+h*hs:], C, false)
+			kernel.Gemm(kernel.NN, T, hs, T, a, T, v, ld, ctx.F32[b*T*D+h*hs:], D, false)
 		}
 	}
 	if s.p != nil {
-		linear(B*T, C, C, ctx.F32, s.p, s.pb, y.F32)
+		y.Resize(x.Shape)
+		linear(B*T, D, C, ctx.F32, s.p, s.pb, y.F32)
 	}
 	return out.Send(m)
 }

@@ -47,7 +47,10 @@ func (s *dropout) Process(_ context.Context, m *stages.Message, out stages.Outbo
 		copy(y.F32, x.F32)
 		return out.Send(m)
 	}
-	rows := x.Shape.Dims[0]
+	rows := 1
+	if x.Shape.Rank > 0 {
+		rows = x.Shape.Dims[0]
+	}
 	per := len(x.F32) / max(rows, 1)
 	blocks := uint64(per+3) / 4
 	for r := range rows {

@@ -49,6 +49,12 @@ func init() {
 	})
 }
 
+// outside says where an id was found that no row of a table belongs to.
+func outside(id int32, where string, rows int) error {
+	return stages.Finding{Msg: fmt.Sprintf("id %d %s is outside of the table of %d rows", id, where, rows),
+		Fix: "ids start at 0, -1 is padding; rows must be above the largest id"}
+}
+
 type embed struct {
 	ids, y    stages.Slot
 	w, p      []float32
@@ -65,7 +71,8 @@ func (s *embed) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 	T := max(ids.Shape.Last(), 1)
 	for i, id := range ids.I32 {
 		if int(id) >= s.rows || id < -1 {
-			return fmt.Errorf("id %d at position %d of example %d is outside of the table of %d rows", id, i%T, m.First+i/T, s.rows)
+			per := len(ids.I32) / ids.Shape.Dims[0] // ids of an example
+			return outside(id, fmt.Sprintf("at position %d of example %d", i%per, m.First+i/per), s.rows)
 		}
 		row := y.F32[i*d : i*d+d]
 		if id < 0 {

@@ -54,7 +54,7 @@ func (s *bag) Process(_ context.Context, m *stages.Message, out stages.Outbox) e
 		row, n := y.F32[b*d:b*d+d], 0
 		for _, id := range ids.I32[b*N : b*N+N] {
 			if int(id) >= s.rows || id < -1 {
-				return fmt.Errorf("id %d of example %d is outside of the table of %d rows", id, m.First+b, s.rows)
+				return outside(id, fmt.Sprintf("of example %d", m.First+b), s.rows)
 			}
 			if id >= 0 {
 				kernel.AddTo(row, s.w[int(id)*d:int(id)*d+d])

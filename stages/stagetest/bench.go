@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ import (
 type Case struct {
 	Name   string          // of the subtest; the stage's if left out
 	Stage  string          // registered name; a forward stage or a loss is tested together with its twin
-	Config func(cfg any)   // changes the default config, a pointer; see With
+	Config func(cfg any)   // changes the default config, a pointer; see With. nil: required numbers are guessed
 	In     []tensor.Tensor // inputs in the order of the contract, the first dimension being examples; nil: made up from the contract
 	Facts  map[string]int  // facts of the data that the config names; nil: those of Data, or 6 for each
 	Data   *stages.Dataset // for gather stages that read one
@@ -176,7 +177,7 @@ func (b *Bench) configure() error {
 	b.cfg = b.Def.NewConfig()
 	if c.Config != nil {
 		c.Config(b.cfg)
-	} else if key := required(b.cfg); key != "" {
+	} else if key := fill(b.cfg); key != "" {
 		return fmt.Errorf("stagetest: %s needs %s: give a Case with a Config", c.Stage, key)
 	}
 	if err := b.Def.Check(b.cfg); err != nil {
@@ -210,12 +211,23 @@ func (b *Bench) configure() error {
 	return nil
 }
 
-// required is the first key of a config that a user has to give.
-func required(cfg any) string {
+// fill gives the numbers that a user has to give a value, and returns the first key that it can't guess.
+func fill(cfg any) string {
 	v := reflect.ValueOf(cfg).Elem()
 	for i := range v.NumField() {
-		if f := v.Type().Field(i); f.Tag.Get("required") == "true" && v.Field(i).IsZero() {
-			return f.Tag.Get("yaml")
+		f, tag := v.Field(i), v.Type().Field(i).Tag
+		if tag.Get("required") != "true" || !f.IsZero() {
+			continue
+		}
+		switch x := f.Addr().Interface().(type) {
+		case *float64:
+			*x = 0.1
+		case *int:
+			*x = 2
+		case *stages.Dim:
+			*x = stages.N(4)
+		default:
+			return tag.Get("yaml")
 		}
 	}
 	return ""
@@ -472,10 +484,15 @@ func (s *sink) Send(m *stages.Message) error {
 	return s.err
 }
 
-func (b *Bench) step(s stages.Stage, o *sink) error {
+func (b *Bench) step(s stages.Stage, o *sink) (err error) {
 	if s == nil {
 		return errors.New("stagetest: the stage has no twin")
 	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%T panics on %d examples: %v\n%s", s, b.M.Rows, r, debug.Stack())
+		}
+	}()
 	if err := s.Process(context.Background(), b.M, o); err != nil {
 		return err
 	}

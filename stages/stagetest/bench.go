@@ -116,6 +116,12 @@ func New(c Case, want Want) (*Bench, error) {
 	}
 	b.Env = stages.Env{Name: "bench", Seed: 1, Ports: map[string]stages.Binding{}, Inputs: len(shapes), Params: map[string]*stages.ParamBinding{},
 		Vars: b.Bound.Vars, Store: b.Store, Data: c.Data, Parts: 1, Steps: 100}
+	// They come first, so that the zero Slot of a binding that is not there is one of them.
+	for _, add := range []func(stages.SlotInfo) stages.Slot{b.addData, b.addBody} {
+		for _, d := range []tensor.DType{tensor.F32, tensor.I32} {
+			b.bystanders = append(b.bystanders, add(stages.SlotInfo{Name: "bystander", DType: d, Shape: tensor.Of(16)}))
+		}
+	}
 	for _, p := range b.Bound.In {
 		b.Env.Ports[p.Name] = b.port(b.addData, p)
 	}
@@ -128,11 +134,6 @@ func New(c Case, want Want) (*Bench, error) {
 	}
 	for _, p := range b.Bound.Keep {
 		b.Env.Ports[p.Name] = b.port(b.addBody, p)
-	}
-	for _, add := range []func(stages.SlotInfo) stages.Slot{b.addData, b.addBody} {
-		for _, d := range []tensor.DType{tensor.F32, tensor.I32} {
-			b.bystanders = append(b.bystanders, add(stages.SlotInfo{Name: "bystander", DType: d, Shape: tensor.Of(16)}))
-		}
 	}
 	for _, p := range b.Bound.Params {
 		if b.Env.Params[p.Name], err = b.param("bench."+p.Name, p.Dims); err != nil {

@@ -13,7 +13,7 @@ import (
 type AttentionConfig struct {
 	Heads  int  `yaml:"heads"`
 	Causal bool `yaml:"causal"`
-	Out    bool `yaml:"out"`
+	Out    bool `yaml:"proj"`
 }
 
 func init() {

@@ -16,7 +16,7 @@ type AttentionConfig struct {
 	Dim    int  `yaml:"dim" min:"0" max:"1048576" doc:"Inner width, of all heads together; 0 is that of the input."`
 	Causal bool `yaml:"causal" doc:"A position sees itself and those before it."`
 	Bias   bool `yaml:"bias" doc:"Add biases to the projections."`
-	Out    bool `yaml:"out" doc:"Project the heads' output once more."`
+	Out    bool `yaml:"proj" doc:"Project the output of the heads once more; false: the output has the inner width."`
 }
 
 func init() {

@@ -2,6 +2,7 @@ package compute_test
 
 import (
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -142,6 +143,38 @@ func TestShorterSequences(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The configs of a pipeline's items share their keys with what every item may have: name, in, out, ... A stage's own key of that name would never be
+// read.
+func TestKeysDoNotHideGenericOnes(t *testing.T) {
+	generic := []string{"name", "in", "out", "share", "init", "home", "freeze", "params"}
+	for _, d := range stages.Registered() {
+		c := reflect.TypeOf(d.NewConfig()).Elem()
+		for i := range c.NumField() {
+			if key := c.Field(i).Tag.Get("yaml"); slices.Contains(generic, key) {
+				t.Errorf("%s has a key %q of its own, which is one that every stage has", d.Name, key)
+			}
+		}
+	}
+}
+
+// Bags of no, one, two and three ids.
+func TestBagsOfDifferentSizes(t *testing.T) {
+	b, err := stagetest.New(stagetest.Case{Stage: "embedding_bag",
+		In:     []tensor.Tensor{tensor.FromI32(tensor.Of(4, 3), []int32{-1, -1, -1, -1, 2, -1, 1, -1, 0, 2, 2, 1})},
+		Config: stagetest.With(func(c *compute.BagConfig) { c.Dim, c.Rows, c.Mode = stages.N(1), stages.N(3), "mean" })}, stagetest.Want{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(b.Env.Params["weight"].T.F32, []float32{1, 10, 100})
+	if err := b.Forward(); err != nil {
+		t.Fatal(err)
+	}
+	third := 1 / float32(3)
+	if want := []float32{0, 100, 5.5, 210 * third}; !slices.Equal(b.Out("y").F32, want) {
+		t.Errorf("means %v, want %v", b.Out("y").F32, want)
 	}
 }
 

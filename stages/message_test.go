@@ -1,0 +1,85 @@
+package stages
+
+import (
+	"fmt"
+	"testing"
+
+	"vtpu/stages/tensor"
+)
+
+func TestMean(t *testing.T) {
+	for _, x := range []struct {
+		name   string
+		h      Head
+		n      int
+		tokens bool
+		want   float64
+	}{
+		{"a step in one part", Head{Rows: 4, Count: 4}, 12, false, 12},
+		{"a part of a step", Head{Rows: 2, Count: 7}, 6, false, 21},
+		{"target tokens of the step", Head{Rows: 2, Count: 4, Targets: 13}, 8, true, 13},
+		{"a classifier has no token count", Head{Rows: 2, Count: 4}, 2, true, 4},
+		{"numbers, though the step has tokens", Head{Rows: 2, Count: 4, Targets: 13}, 2, false, 4},
+		{"a part without examples", Head{Count: 4}, 0, false, 1},
+		{"nothing at all", Head{}, 0, false, 1},
+	} {
+		if got := x.h.Mean(x.n, x.tokens); got != x.want {
+			t.Errorf("%s: divided by %v, want %v", x.name, got, x.want)
+		}
+	}
+	// However a step is cut, all its parts divide by the same number.
+	for rows := 1; rows <= 7; rows++ {
+		h := Head{Rows: rows, Count: 7}
+		if got := h.Mean(3*rows, false); got != 21 {
+			t.Errorf("a part of %d examples divides by %v, want 21", rows, got)
+		}
+	}
+}
+
+func TestLayout(t *testing.T) {
+	var l Layout
+	info := func(name string, d tensor.DType, dims ...int) SlotInfo {
+		return SlotInfo{Name: name, DType: d, Shape: tensor.Of(dims...)}
+	}
+	ids, h := l.AddData(info("ids", tensor.I32, 2, 3)), l.AddBody(info("h", tensor.F32, 2, 5))
+	x, y := l.AddData(info("x", tensor.F32, 4)), l.AddBody(info("y", tensor.I32, 7))
+	slots := map[Slot]SlotInfo{ids: l.Data[0], x: l.Data[1], h: l.Body[0], y: l.Body[1]}
+	if len(slots) != 4 {
+		t.Fatalf("slots are not distinct: %v", slots)
+	}
+	if l.DataBytes() != 4*(6+4) || l.BodyBytes() != 4*(10+7) {
+		t.Errorf("%d and %d bytes", l.DataBytes(), l.BodyBytes())
+	}
+	m, other := l.NewMessage(), l.NewMessage()
+	b := l.NewBody()
+	m.Attach(b)
+	for s, want := range slots {
+		if got := l.Info(s); got != want {
+			t.Errorf("slot %x is %v, want %v", s, got, want)
+		}
+		if v := m.T(s); v.DType != want.DType || v.Shape != want.Shape || v.Len() != want.Shape.Len() {
+			t.Errorf("%s is %v %v", want.Name, v.DType, v.Shape)
+		}
+	}
+	m.T(x).F32[0], m.T(h).F32[0] = 1, 2
+	if other.T(x).F32[0] != 0 {
+		t.Error("messages share memory")
+	}
+	// The body changes hands, the data stays.
+	if got := panics(func() { m.Attach(l.NewBody()) }); got != "stages: message has a body already" {
+		t.Errorf("a second body: %q", got)
+	}
+	if m.Detach() != b || m.Detach() != nil {
+		t.Error("the body comes off once")
+	}
+	other.Attach(b)
+	if other.T(h).F32[0] != 2 || m.T(x).F32[0] != 1 {
+		t.Error("values were lost on the way")
+	}
+}
+
+func TestNames(t *testing.T) {
+	if got := fmt.Sprint(Gather, Compute, Loss, Backward, Update, Scatter, Room(9), S, D); got != "gather compute loss backward update scatter room(9) S D" {
+		t.Error(got)
+	}
+}

@@ -56,7 +56,8 @@ func TestSplitBy(t *testing.T) {
 		k     int
 	}{{0.9, 45}, {0.5, 25}, {1, 50}} {
 		text.SplitBy(x.train, 7)
-		if text.Train.Lo != 0 || text.Train.Hi != x.k || text.Valid.Lo != x.k || text.Valid.Hi != 50 || text.Train.Len() != x.k || text.Valid.Len() != 50-x.k {
+		if text.Train.Lo != 0 || text.Train.Hi != x.k || text.Valid.Lo != x.k || text.Valid.Hi != 50 ||
+			text.Train.Len() != x.k || text.Valid.Len() != 50-x.k {
 			t.Errorf("%v of a running text: %+v and %+v", x.train, text.Train, text.Valid)
 		}
 	}

@@ -79,7 +79,8 @@ func TestLayout(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	if got := fmt.Sprint(Gather, Compute, Loss, Backward, Update, Scatter, Room(9), S, D); got != "gather compute loss backward update scatter room(9) S D" {
+	got := fmt.Sprint(Gather, Compute, Loss, Backward, Update, Scatter, Room(9), S, D)
+	if got != "gather compute loss backward update scatter room(9) S D" {
 		t.Error(got)
 	}
 }

@@ -29,6 +29,13 @@ func probeSpec(name string) Spec[probeConfig] {
 		New: func(Env, probeConfig) (Stage, error) { return probe{}, nil }}
 }
 
+// ownRegistry gives a test an empty registry of its own.
+func ownRegistry(t *testing.T) {
+	st, so := registry.stages, registry.sources
+	registry.stages, registry.sources = nil, nil
+	t.Cleanup(func() { registry.stages, registry.sources = st, so })
+}
+
 // panics runs f and returns what it panics with.
 func panics(f func()) (what string) {
 	defer func() {
@@ -41,8 +48,9 @@ func panics(f func()) (what string) {
 }
 
 func TestRegistry(t *testing.T) {
-	if Find("probe") != nil {
-		t.Fatal("probe is registered already")
+	ownRegistry(t)
+	if Find("probe") != nil || len(Registered()) > 0 || FindSource("probe") != nil {
+		t.Fatal("nothing is registered yet")
 	}
 	MustRegister(probeSpec("probe"))
 	d := Find("probe")
@@ -76,6 +84,7 @@ func TestRegistry(t *testing.T) {
 }
 
 func TestRegistryPanics(t *testing.T) {
+	ownRegistry(t)
 	MustRegister(probeSpec("probe_twice"))
 	incomplete := func(change func(*Spec[probeConfig])) func() {
 		s := probeSpec("probe_incomplete")
@@ -110,22 +119,26 @@ func TestRegistryPanics(t *testing.T) {
 }
 
 func TestRegisteredIsInTheOrderOfTheWalk(t *testing.T) {
+	ownRegistry(t)
 	for _, x := range []struct {
 		name string
 		room Room
-	}{{"probe_b", Update}, {"probe_a", Update}, {"probe_z", Gather}} {
+	}{{"b", Update}, {"a", Update}, {"z", Gather}, {"c", Compute}} {
 		s := probeSpec(x.name)
 		s.Room = x.room
 		MustRegister(s)
 	}
-	all := Registered()
-	at := func(name string) int { return slices.IndexFunc(all, func(d *Def) bool { return d.Name == name }) }
-	if z, a, b := at("probe_z"), at("probe_a"), at("probe_b"); z < 0 || z > a || a > b {
-		t.Errorf("probe_z, probe_a, probe_b are at %d, %d, %d", z, a, b)
+	var names string
+	for _, d := range Registered() {
+		names += d.Name
+	}
+	if names != "zcab" {
+		t.Errorf("the order is %s, want zcab", names)
 	}
 }
 
 func TestSourceRegistry(t *testing.T) {
+	ownRegistry(t)
 	s := SourceSpec[probeConfig]{Name: "probe_data", Summary: "Counts.", Default: func() probeConfig { return probeConfig{Size: 2} },
 		Load: func(_ LoadEnv, c probeConfig) (*Dataset, error) {
 			return &Dataset{Facts: map[string]int{"rows": c.Size}}, nil

@@ -312,7 +312,9 @@ func (b *Bench) everything() error {
 		name   string
 		shape  tensor.Shape
 		sparse bool
-	}{{"a.bias", tensor.Of(7), false}, {"a.weight", tensor.Of(5, 9), false}, {"b.scalar", tensor.Of(1), false}, {"c.table", tensor.Of(6, 4), true}} {
+	}{
+		{"a.bias", tensor.Of(7), false}, {"a.weight", tensor.Of(5, 9), false}, {"b.scalar", tensor.Of(1), false}, {"c.table", tensor.Of(6, 4), true},
+	} {
 		p, err := b.param(x.name, x.shape)
 		if err != nil {
 			return err

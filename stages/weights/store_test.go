@@ -158,7 +158,8 @@ func TestHashesDoNotDependOnTheOrderOfCalls(t *testing.T) {
 		d    tensor.DType
 		n    int
 	}
-	entries := []entry{{"a", Weight, tensor.F32, 3}, {"b.weight", Weight, tensor.F32, 3000}, {"b.bias", Weight, tensor.F32, 1}, {"ids", Weight, tensor.I32, 5},
+	entries := []entry{{"a", Weight, tensor.F32, 3}, {"b.weight", Weight, tensor.F32, 3000}, {"b.bias", Weight, tensor.F32, 1},
+		{"ids", Weight, tensor.I32, 5},
 		{"a/adam/m", State, tensor.F32, 3}, {"adam/adam/updates", State, tensor.I32, 1}}
 	hashes := func(es []entry) [2]string {
 		s := NewStore()

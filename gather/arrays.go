@@ -2,7 +2,6 @@ package gather
 
 import (
 	"fmt"
-	"math"
 
 	"vtpu/stages"
 	"vtpu/stages/tensor"
@@ -41,7 +40,7 @@ func init() {
 			if err != nil {
 				return nil, err
 			}
-			return arrays(env.Path(c.X), x, y, 1)
+			return arrays(env.Path(c.X), env.Path(c.Y), x, y, 1)
 		},
 	})
 	stages.MustRegisterSource(stages.SourceSpec[NpzConfig]{
@@ -67,7 +66,7 @@ func init() {
 			if x == nil || y == nil {
 				return nil, stages.Finding{File: file, Msg: fmt.Sprintf("want arrays %q and %q", c.X, c.Y), Fix: fmt.Sprintf("the file has %q", names)}
 			}
-			return arrays(file, *x, *y, 1)
+			return arrays(file, file, *x, *y, 1)
 		},
 	})
 	stages.MustRegisterSource(stages.SourceSpec[IdxConfig]{
@@ -83,22 +82,25 @@ func init() {
 			if err != nil {
 				return nil, err
 			}
-			return arrays(env.Path(c.Images), x, y, float32(c.Scale))
+			return arrays(env.Path(c.Images), env.Path(c.Labels), x, y, float32(c.Scale))
 		},
 	})
 }
 
 // arrays makes a table of inputs, flattened to one row an example where they are images of whole numbers, and targets.
-func arrays(file string, x, y tensor.Tensor, scale float32) (*stages.Dataset, error) {
-	fault := func(format string, args ...any) error {
+func arrays(xfile, yfile string, x, y tensor.Tensor, scale float32) (*stages.Dataset, error) {
+	fault := func(file, format string, args ...any) error {
 		return stages.Finding{File: file, Msg: fmt.Sprintf(format, args...)}
 	}
-	if x.Shape.Rank == 0 || y.Shape.Rank == 0 || x.Shape.Dims[0] == 0 {
-		return nil, fault("want arrays with examples in the first dimension, got %v and %v", x.Shape, y.Shape)
+	if x.Shape.Rank == 0 || x.Len() == 0 {
+		return nil, fault(xfile, "want an array with examples in the first dimension, got the shape %v", x.Shape)
+	}
+	if y.Shape.Rank == 0 || y.Len() == 0 {
+		return nil, fault(yfile, "want an array with targets in the first dimension, got the shape %v", y.Shape)
 	}
 	n := x.Shape.Dims[0]
 	if y.Shape.Dims[0] != n {
-		return nil, fault("there are %d inputs and %d targets", n, y.Shape.Dims[0])
+		return nil, fault(yfile, "there are %d targets for %d inputs", y.Shape.Dims[0], n)
 	}
 	row := func(s tensor.Shape) tensor.Shape { return tensor.Of(s.Slice()[1:]...) }
 	if x.DType == tensor.I32 { // pixels
@@ -112,10 +114,11 @@ func arrays(file string, x, y tensor.Tensor, scale float32) (*stages.Dataset, er
 		x.Shape = tensor.Of(n, 1)
 	}
 	for i, v := range x.F32 {
-		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return nil, fault("row %d, value %d is %v", i/(x.Len()/n)+1, i%(x.Len()/n)+1, v)
+		s := v / scale
+		if s-s != 0 {
+			return nil, fault(xfile, "row %d, value %d is %v", i/(x.Len()/n)+1, i%(x.Len()/n)+1, s)
 		}
-		x.F32[i] = v / scale
+		x.F32[i] = s
 	}
 	facts := map[string]int{"rows": n, "features": x.Shape.Last()}
 	t := &stages.Table{N: n, Cols: []stages.Column{{Name: "x", Shape: row(x.Shape), F32: x.F32}}}
@@ -123,7 +126,7 @@ func arrays(file string, x, y tensor.Tensor, scale float32) (*stages.Dataset, er
 		k := 0
 		for i, v := range y.I32 {
 			if v < 0 {
-				return nil, fault("target %d is %d, want a class from 0 on", i+1, v)
+				return nil, fault(yfile, "row %d: target %d, want a class from 0 on", i/(y.Len()/n)+1, v)
 			}
 			k = max(k, int(v)+1)
 		}
@@ -134,8 +137,8 @@ func arrays(file string, x, y tensor.Tensor, scale float32) (*stages.Dataset, er
 		facts["classes"] = k
 	} else {
 		for i, v := range y.F32 {
-			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				return nil, fault("target %d is %v", i+1, v)
+			if v-v != 0 {
+				return nil, fault(yfile, "row %d, target %d is %v", i/(y.Len()/n)+1, i%(y.Len()/n)+1, v)
 			}
 		}
 		if y.Shape.Rank == 1 {

@@ -3,6 +3,8 @@ package gather
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 
 	"vtpu/stages"
 	"vtpu/stages/tensor"
@@ -13,6 +15,8 @@ type BatchesConfig struct {
 	Batch   int  `yaml:"batch" min:"1" max:"16777216" doc:"Rows in a step."`
 	Shuffle bool `yaml:"shuffle" doc:"Draw a new order for each epoch, from the seed."`
 	Drop    bool `yaml:"drop_last" doc:"Leave out the last rows of an epoch where they don't fill a batch."`
+
+	Columns []string `yaml:"columns" doc:"Columns of the table to read; all if left out."`
 }
 
 func init() {
@@ -29,22 +33,57 @@ func init() {
 			}
 			k := stages.Contract{Replicas: stages.One, Vars: map[string]stages.Dim{}}
 			rows := largest(min(c.Batch, d.Table.N), parts)
-			for i := range d.Table.Cols {
-				col := &d.Table.Cols[i]
+			cols, err := c.columns(d.Table)
+			if err != nil {
+				return k, err
+			}
+			for _, col := range cols {
 				k.Out = append(k.Out, stages.Port{Name: col.Name, Shape: words(rows, col.Shape), DType: col.DType, Slot: col.Name, NoGrad: true})
 			}
 			return k, nil
 		},
 		New: func(env stages.Env, c BatchesConfig) (stages.Stage, error) {
 			b := &batches{order: newOrder(env, c.Batch, c.Shuffle, c.Drop)}
-			b.whole = b.n == 1 && (!c.Shuffle || len(b.train) == 1) && env.Parts == 1
-			for i := range env.Data.Table.Cols {
-				col := &env.Data.Table.Cols[i]
-				b.cols = append(b.cols, column{env.Ports[col.Name].Slot, col, col.Shape.Len()})
+			n := len(b.train)
+			b.whole = env.Parts == 1 && n == env.Data.Table.N && n <= c.Batch && (n == 1 || !c.Shuffle && slices.IsSorted(b.train))
+			cols, err := c.columns(env.Data.Table)
+			if err != nil {
+				return nil, err
+			}
+			for _, col := range cols {
+				b.cols = append(b.cols, column{env.Ports[col.Name].Slot, col, col.Shape.Len(), rowsOf(n, col.Shape)})
 			}
 			return b, nil
 		},
 	})
+}
+
+// columns are those that the config names, or all.
+func (c BatchesConfig) columns(t *stages.Table) ([]*stages.Column, error) {
+	var cols []*stages.Column
+	var names []string
+	for i := range t.Cols {
+		names = append(names, t.Cols[i].Name)
+		if len(c.Columns) == 0 {
+			cols = append(cols, &t.Cols[i])
+		}
+	}
+	for i, n := range c.Columns {
+		switch col := t.Col(n); {
+		case col == nil:
+			return nil, fmt.Errorf("the data has no column %q, it has %q", n, names)
+		case slices.Contains(c.Columns[:i], n):
+			return nil, fmt.Errorf("column %q is listed twice", n)
+		default:
+			cols = append(cols, col)
+		}
+	}
+	return cols, nil
+}
+
+// rowsOf is the shape of n examples.
+func rowsOf(n int, row tensor.Shape) tensor.Shape {
+	return tensor.Of(append([]int{n}, row.Slice()...)...)
 }
 
 // words writes a shape of rows examples for a contract.
@@ -59,16 +98,15 @@ func words(rows int, row tensor.Shape) string {
 type column struct {
 	slot stages.Slot
 	col  *stages.Column
-	n    int // elements of a row
+	n    int          // elements of a row
+	all  tensor.Shape // of the training rows together
 }
 
 type batches struct {
 	*order
 	cols []column
 
-	// Where every step brings the same rows in the same order, a message that holds them already needs no copy.
-	whole bool
-	held  *stages.Message
+	whole bool // every step brings all training rows in their order, and those are the table
 }
 
 // StepsPerEpoch is the number of steps in a walk over the training rows.
@@ -79,13 +117,22 @@ func (s *batches) EvalSteps() int64 { return s.evalSteps() }
 
 // Process copies this part's rows of each column: (B,...).
 func (s *batches) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
-	if s.whole && m.Mode == stages.Train && m == s.held {
+	if s.whole && m.Mode == stages.Train {
 		m.Rows, m.Count = len(s.train), len(s.train)
+		for i := range s.cols {
+			c := &s.cols[i]
+			t := m.T(c.slot)
+			if t.Shape.Dims[0] != m.Rows {
+				t.Resize(c.all)
+			}
+			if x := t.F32; len(x) == 1 { // copy would be a call
+				x[0] = c.col.F32[0]
+				continue
+			}
+			copy(t.F32, c.col.F32)
+			copy(t.I32, c.col.I32)
+		}
 		return out.Send(m)
-	}
-	s.held = nil
-	if m.Mode == stages.Train {
-		s.held = m
 	}
 	rows := s.at(m)
 	for i := range s.cols {

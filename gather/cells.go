@@ -2,6 +2,7 @@ package gather
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"vtpu/stages"
@@ -25,6 +26,9 @@ func init() {
 		Name: "cells", Room: stages.Gather, Pipe: stages.S,
 		Summary: "Scalars of the store, by their coordinates.", Example: "cells: {read: [{name: q, at: 1.1.1/1.1.1/1.1.1, value: 3}]}",
 		Check: func(c CellsConfig) error {
+			if len(c.Read) == 0 {
+				return errors.New("read lists no cell")
+			}
 			seen := map[string]bool{}
 			for _, x := range c.Read {
 				if x.Name == "" || seen[x.Name] {
@@ -59,12 +63,14 @@ type cells struct {
 	from  []*weights.Param
 }
 
-// Process reads each cell.
+// Process reads each cell. Without data, a part counts as one example.
 func (s *cells) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	for i, p := range s.from {
 		m.T(s.slots[i]).F32[0] = p.T.F32[0]
 	}
-	m.Rows, m.Count = 1, 1
+	if m.Count == 0 {
+		m.First, m.Rows, m.Count = int(m.Part), 1, int(m.Parts)
+	}
 	return out.Send(m)
 }
 

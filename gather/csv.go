@@ -5,7 +5,9 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
+	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"vtpu/stages"
@@ -42,7 +44,7 @@ func parseCSV(file string, b []byte, c CSVConfig) (*stages.Dataset, error) {
 		return nil, stages.Finding{File: file, Msg: "delimiter: want one character other than a quote", Fix: `delimiter: ";"`}
 	}
 	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))))
-	r.Comma, r.TrimLeadingSpace, r.ReuseRecord = d, true, true
+	r.Comma, r.TrimLeadingSpace, r.ReuseRecord = d, !unicode.IsSpace(d), true
 	rec := &records{file: file}
 	for {
 		row, err := r.Read()
@@ -91,20 +93,11 @@ func (r *records) keep(columns, target []string) error {
 	var cells [][]string
 	for _, list := range [][]string{columns, target} {
 		for _, want := range list {
-			at := -1
-			for i, n := range r.names {
-				if n == want {
-					at = i
-				}
-			}
+			at := slices.Index(r.names, want)
 			if at < 0 {
-				return stages.Finding{File: r.file, Line: 1, Msg: "there is no column " + want, Fix: "the columns are " + strings.Join(r.names, ", ")}
+				return r.missing(want)
 			}
-			dup := false
-			for _, n := range names {
-				dup = dup || n == want
-			}
-			if !dup {
+			if !slices.Contains(names, want) {
 				names, cells = append(names, want), append(cells, r.cells[at])
 			}
 		}

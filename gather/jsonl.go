@@ -3,10 +3,13 @@ package gather
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"vtpu/stages"
 )
@@ -38,7 +41,7 @@ func init() {
 func parseJSONL(file string, b []byte, c JSONLConfig) (*stages.Dataset, error) {
 	rec := &records{file: file}
 	var index map[string]int
-	sc := bufio.NewScanner(bytes.NewReader(b))
+	sc := bufio.NewScanner(bytes.NewReader(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))))
 	sc.Buffer(nil, len(b)+1)
 	for line := 1; sc.Scan(); line++ {
 		text := bytes.TrimSpace(sc.Bytes())
@@ -53,8 +56,8 @@ func parseJSONL(file string, b []byte, c JSONLConfig) (*stages.Dataset, error) {
 			return nil, fault("not a JSON object: %v", err)
 		}
 		row := map[string]string{}
-		for k, v := range raw {
-			if err := flattenJSON(row, k, v); err != nil {
+		for _, k := range slices.Sorted(maps.Keys(raw)) {
+			if err := flattenJSON(row, k, raw[k]); err != nil {
 				return nil, fault("field %q: %v", k, err)
 			}
 		}
@@ -72,10 +75,10 @@ func parseJSONL(file string, b []byte, c JSONLConfig) (*stages.Dataset, error) {
 		if len(row) != len(rec.names) {
 			return nil, fault("the object has %d values, the first one has %d", len(row), len(rec.names))
 		}
-		for k, s := range row {
-			i, ok := index[k]
+		for i, k := range rec.names {
+			s, ok := row[k]
 			if !ok {
-				return nil, fault("the first object has no field %q", k)
+				return nil, fault("the object lacks the value %q, which the first one has", k)
 			}
 			rec.cells[i] = append(rec.cells[i], s)
 		}
@@ -84,28 +87,32 @@ func parseJSONL(file string, b []byte, c JSONLConfig) (*stages.Dataset, error) {
 	if index == nil {
 		return nil, stages.Finding{File: file, Msg: "the file has no objects"}
 	}
-	columns := slices.Clone(c.Columns)
-	for i := 0; i < len(columns); i++ { // a list stands for its elements
-		if _, ok := index[columns[i]]; ok {
-			continue
-		}
-		var parts []string
-		for k := 0; ; k++ {
-			name := columns[i] + "." + strconv.Itoa(k)
-			if _, ok := index[name]; !ok {
-				break
-			}
-			parts = append(parts, name)
-		}
-		if len(parts) > 0 {
-			columns = slices.Replace(columns, i, i+1, parts...)
-			i += len(parts) - 1
-		}
-	}
-	if err := rec.keep(columns, c.Target); err != nil {
+	target := elements(c.Target, index)
+	if err := rec.keep(elements(c.Columns, index), target); err != nil {
 		return nil, err
 	}
-	return rec.dataset(c.Target, c.Categorical, c.Normalize)
+	return rec.dataset(target, elements(c.Categorical, index), c.Normalize)
+}
+
+// elements writes the elements x.0, x.1, ... in place of a list x.
+func elements(names []string, index map[string]int) []string {
+	var out []string
+	for _, n := range names {
+		at := len(out)
+		if _, ok := index[n]; !ok {
+			for k := 0; ; k++ {
+				e := n + "." + strconv.Itoa(k)
+				if _, ok := index[e]; !ok {
+					break
+				}
+				out = append(out, e)
+			}
+		}
+		if len(out) == at {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // flattenJSON writes a value, or each element of a list, as text.
@@ -116,23 +123,32 @@ func flattenJSON(row map[string]string, name string, raw json.RawMessage) error 
 	if err := dec.Decode(&v); err != nil {
 		return err
 	}
+	set := func(name, text string) error {
+		if _, twice := row[name]; twice {
+			return fmt.Errorf("the value %q is given twice", name)
+		}
+		row[name] = text
+		return nil
+	}
 	switch x := v.(type) {
 	case json.Number:
-		row[name] = x.String()
+		return set(name, x.String())
 	case string:
-		row[name] = x
+		return set(name, x)
 	case bool:
-		row[name] = "0"
 		if x {
-			row[name] = "1"
+			return set(name, "1")
 		}
+		return set(name, "0")
 	case []any:
 		for i, e := range x {
 			n, ok := e.(json.Number)
 			if !ok {
 				return fmt.Errorf("element %d of the list is not a number", i+1)
 			}
-			row[name+"."+strconv.Itoa(i)] = n.String()
+			if err := set(name+"."+strconv.Itoa(i), n.String()); err != nil {
+				return err
+			}
 		}
 	case nil:
 		return fmt.Errorf("is null")
@@ -146,15 +162,7 @@ func flattenJSON(row map[string]string, name string, raw json.RawMessage) error 
 func naturally(a, b string) int {
 	pa, na := stem(a)
 	pb, nb := stem(b)
-	switch {
-	case pa == pb && na >= 0 && nb >= 0:
-		return na - nb
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
+	return cmp.Or(strings.Compare(pa, pb), cmp.Compare(na, nb), strings.Compare(a, b))
 }
 
 func stem(s string) (string, int) {

@@ -69,7 +69,8 @@ func (s *rows) Process(_ context.Context, m *stages.Message, out stages.Outbox) 
 	y.Resize(tensor.Of(B, N, s.dim))
 	for i, id := range raw.I32 {
 		if id < 0 || int(id) >= s.rows {
-			return fmt.Errorf("id %d in column %d of example %d is outside of the table of %d rows", id, i%N, m.First+i/N, s.rows)
+			return stages.Finding{Msg: fmt.Sprintf("step %d, example %d, column %d: id %d is not in 0..%d", m.Step+1, m.First+i/N+1, i%N+1, id, s.rows-1),
+				Fix: "give rows a number above the largest id"}
 		}
 		ids.I32[i] = id + int32(i%N*s.per)
 	}

@@ -1,13 +1,16 @@
 package gather
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"vtpu/stages"
 	"vtpu/stages/tensor"
@@ -50,22 +53,32 @@ type records struct {
 	bad   stages.Findings
 }
 
-// A column of text is a category, a column of numbers a feature.
+// numeric says whether a column holds features rather than categories. One number is enough, so that a bad cell among numbers is found; nan and
+// inf alone are words, unless there is nothing else.
 func (r *records) numeric(col int) bool {
+	words := 0
 	for _, s := range r.cells[col] {
-		if _, err := strconv.ParseFloat(s, 64); err == nil {
-			return true // one number makes it a column of numbers, so that a bad cell among them is found
+		v, err := strconv.ParseFloat(s, 64)
+		if err == nil && !math.IsNaN(v) && !math.IsInf(v, 0) {
+			return true
+		}
+		if !errors.Is(err, strconv.ErrRange) && err != nil {
+			words++
 		}
 	}
-	return false
+	return words == 0
 }
 
-func (r *records) fault(row int, name, cell, what string) {
+func (r *records) missing(name string) error {
+	return stages.Finding{File: r.file, Line: 1, Msg: fmt.Sprintf("there is no column %q", name), Fix: fmt.Sprintf("the columns are %q", r.names)}
+}
+
+func (r *records) fault(row int, name, what string) {
 	r.bad = append(r.bad, stages.Finding{File: r.file, Line: r.lines[row], Msg: fmt.Sprintf("row %d, column %q: %s", row+1, name, what),
 		Fix: "mend the cell, or list the column under categorical"})
 }
 
-// numbers parses a column into dst, one number in stride.
+// numbers parses a column into dst: row i goes to dst[i*stride].
 func (r *records) numbers(col int, dst []float32, stride int) {
 	for row, s := range r.cells[col] {
 		v, err := strconv.ParseFloat(s, 32)
@@ -73,29 +86,56 @@ func (r *records) numbers(col int, dst []float32, stride int) {
 		case len(r.bad) >= maxBad:
 			return
 		case s == "":
-			r.fault(row, r.names[col], s, "the cell is empty")
+			r.fault(row, r.names[col], "the cell is empty")
 		case err != nil && !math.IsInf(v, 0):
-			r.fault(row, r.names[col], s, fmt.Sprintf("%q is not a number", s))
+			r.fault(row, r.names[col], fmt.Sprintf("%.40q is not a number", s))
 		case math.IsNaN(v) || math.IsInf(v, 0):
-			r.fault(row, r.names[col], s, fmt.Sprintf("%q is not a finite float32", s))
+			r.fault(row, r.names[col], fmt.Sprintf("%.40q is not a finite float32", s))
 		}
 		dst[row*stride] = float32(v)
 	}
 }
 
-// categories numbers the texts of a column in sorted order, from base on, and returns how many there are.
+// categories numbers the texts of a column from base on, and returns how many there are. The order is that of the texts, numbers before them by
+// value; it does not depend on the order of the rows.
 func (r *records) categories(col int, dst []int32, stride, base int) int {
-	uniq := slices.Clone(r.cells[col])
-	slices.Sort(uniq)
-	uniq = slices.Compact(uniq)
-	for row, s := range r.cells[col] {
-		i, _ := slices.BinarySearch(uniq, s)
-		dst[row*stride] = int32(base + i)
+	type category struct {
+		text   string
+		number bool
+		v      float64
 	}
-	return len(uniq)
+	id := map[string]int32{}
+	var cs []category
+	for _, s := range r.cells[col] {
+		if _, known := id[s]; !known {
+			id[s] = 0
+			v, err := strconv.ParseFloat(s, 64)
+			cs = append(cs, category{s, err == nil && v == v, v})
+		}
+	}
+	slices.SortFunc(cs, func(a, b category) int {
+		switch {
+		case a.number != b.number:
+			if a.number {
+				return -1
+			}
+			return 1
+		case a.number && a.v != b.v:
+			return cmp.Compare(a.v, b.v)
+		}
+		return strings.Compare(a.text, b.text)
+	})
+	for i, c := range cs {
+		id[c.text] = int32(base + i)
+	}
+	for row, s := range r.cells[col] {
+		dst[row*stride] = id[s]
+	}
+	return len(cs)
 }
 
-// dataset makes a table: x of the numeric columns, cats of the others, y of the targets.
+// dataset makes a table: x (N,F) of the numeric columns in their order, cats (N,K) of the others, whose ids do not overlap, y of the targets: (N,O)
+// numbers or N classes.
 func (r *records) dataset(targets, categorical []string, normalize string) (*stages.Dataset, error) {
 	index := map[string]int{}
 	for i, n := range r.names {
@@ -107,7 +147,7 @@ func (r *records) dataset(targets, categorical []string, normalize string) (*sta
 	for _, list := range [][]string{targets, categorical} {
 		for _, n := range list {
 			if _, ok := index[n]; !ok {
-				return nil, stages.Finding{File: r.file, Line: 1, Msg: fmt.Sprintf("there is no column %q", n), Fix: fmt.Sprintf("the columns are %q", r.names)}
+				return nil, r.missing(n)
 			}
 		}
 	}

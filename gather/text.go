@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"vtpu/stages"
@@ -15,15 +14,16 @@ import (
 // TextConfig is what a user may write under data with source text.
 type TextConfig struct {
 	Path     string `yaml:"path" required:"true" doc:"File in UTF-8."`
+	Tokens   string `yaml:"tokens" enum:"char|byte" doc:"char makes a character a token; byte makes a byte a token, 256 of them, whatever the file holds."`
 	Docs     string `yaml:"docs" enum:"none|lines" doc:"none is one running text; lines makes each line that is not empty a document between two marks (BOS)."`
-	Alphabet string `yaml:"alphabet" doc:"Characters of the vocabulary, in order; those that occur, sorted, if left out."`
+	Alphabet string `yaml:"alphabet" doc:"Characters of the vocabulary, in order; those that occur, sorted, if left out. Not with bytes."`
 }
 
 func init() {
 	stages.MustRegisterSource(stages.SourceSpec[TextConfig]{
-		Name: "text", Summary: "A text, one token a character: as one stream, or as one document a line.",
+		Name: "text", Summary: "A text, one token a character or byte: as one stream, or as one document a line.",
 		Example: "data: {source: text, path: shakespeare.txt, split: 0.9}",
-		Default: func() TextConfig { return TextConfig{Docs: "none"} },
+		Default: func() TextConfig { return TextConfig{Tokens: "char", Docs: "none"} },
 		Load: func(env stages.LoadEnv, c TextConfig) (*stages.Dataset, error) {
 			b, err := env.ReadFile(c.Path)
 			if err != nil {
@@ -35,22 +35,81 @@ func init() {
 }
 
 func parseText(file string, b []byte, c TextConfig) (*stages.Dataset, error) {
+	sum := sha256.Sum256(b)
+	lines := c.Docs == "lines"
+	if lines {
+		b = bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))
+	}
+	t := &stages.Text{BOS: -1}
+	var err error
+	if c.Tokens == "byte" {
+		err = octets(t, file, b, c, lines)
+	} else {
+		err = chars(t, file, b, c, lines)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(t.Tokens) == 0 {
+		return nil, stages.Finding{File: file, Msg: "the file holds no text"}
+	}
+	facts := map[string]int{"vocab": len(t.Vocab), "tokens": len(t.Tokens)}
+	if lines {
+		facts["docs"] = len(t.Docs) - 1
+	}
+	return &stages.Dataset{Text: t, Facts: facts, Check: hex.EncodeToString(sum[:])}, nil
+}
+
+// open starts a text of documents; the mark comes after the other tokens.
+func open(t *stages.Text) {
+	t.BOS = int32(len(t.Vocab))
+	t.Vocab = append(t.Vocab, "<bos>")
+	t.Docs = []int{0}
+}
+
+// end closes a document, unless it is empty.
+func end(t *stages.Text) {
+	if n := len(t.Tokens); n > t.Docs[len(t.Docs)-1] {
+		t.Docs = append(t.Docs, n)
+	}
+}
+
+// octets makes each byte a token, whose number is its value.
+func octets(t *stages.Text, file string, b []byte, c TextConfig, lines bool) error {
+	if c.Alphabet != "" {
+		return stages.Finding{File: file, Msg: "an alphabet and tokens: byte exclude each other", Fix: "leave out data.alphabet"}
+	}
+	for i := range 256 {
+		t.Vocab = append(t.Vocab, string([]byte{byte(i)}))
+	}
+	t.Tokens = make([]int32, 0, len(b))
+	if lines {
+		open(t)
+		defer end(t)
+	}
+	for _, x := range b {
+		if lines && x == '\n' {
+			end(t)
+			continue
+		}
+		t.Tokens = append(t.Tokens, int32(x))
+	}
+	return nil
+}
+
+// chars makes each character a token.
+func chars(t *stages.Text, file string, b []byte, c TextConfig, lines bool) error {
 	if i := invalidUTF8(b); i >= 0 {
 		line := 1 + bytes.Count(b[:i], []byte("\n"))
-		return nil, stages.Finding{File: file, Line: line, Col: i - bytes.LastIndexByte(b[:i], '\n'), Msg: "a byte that is not UTF-8"}
+		return stages.Finding{File: file, Line: line, Col: i - bytes.LastIndexByte(b[:i], '\n'), Msg: fmt.Sprintf("byte %#x is not UTF-8", b[i]),
+			Fix: "save the file as UTF-8, or set data.tokens: byte"}
 	}
-	sum := sha256.Sum256(b)
 	text := string(b)
-	if c.Docs == "lines" {
-		text = strings.ReplaceAll(text, "\r\n", "\n")
-	}
-	var alphabet []rune
-	if c.Alphabet != "" {
-		alphabet = []rune(c.Alphabet)
-	} else {
+	alphabet := []rune(c.Alphabet)
+	if len(alphabet) == 0 {
 		seen := map[rune]bool{}
 		for _, r := range text {
-			if !seen[r] && !(c.Docs == "lines" && r == '\n') {
+			if !seen[r] && !(lines && r == '\n') {
 				seen[r] = true
 				alphabet = append(alphabet, r)
 			}
@@ -58,53 +117,35 @@ func parseText(file string, b []byte, c TextConfig) (*stages.Dataset, error) {
 		slices.Sort(alphabet)
 	}
 	id := map[rune]int32{}
-	t := &stages.Text{BOS: -1}
 	for i, r := range alphabet {
 		if _, twice := id[r]; twice {
-			return nil, stages.Finding{File: file, Msg: fmt.Sprintf("alphabet: %q stands twice", r)}
+			return stages.Finding{File: file, Msg: fmt.Sprintf("alphabet: %q stands twice", r)}
 		}
 		id[r] = int32(i)
 		t.Vocab = append(t.Vocab, string(r))
 	}
-	if c.Docs == "lines" {
-		t.BOS = int32(len(t.Vocab))
-		t.Vocab = append(t.Vocab, "<bos>")
-		t.Docs = []int{0}
+	t.Tokens = make([]int32, 0, utf8.RuneCountInString(text))
+	if lines {
+		open(t)
+		defer end(t)
 	}
-	t.Tokens = make([]int32, 0, len(text))
 	line, col := 1, 0
-	end := func() {
-		if n := len(t.Tokens); n > t.Docs[len(t.Docs)-1] {
-			t.Docs = append(t.Docs, n)
-		}
-	}
 	for _, r := range text {
 		col++
+		switch k, ok := id[r]; {
+		case lines && r == '\n':
+			end(t)
+		case !ok:
+			return stages.Finding{File: file, Line: line, Col: col, Msg: fmt.Sprintf("character %q is not in the alphabet", r),
+				Fix: "add it to data.alphabet, or leave the alphabet out"}
+		default:
+			t.Tokens = append(t.Tokens, k)
+		}
 		if r == '\n' {
 			line, col = line+1, 0
-			if t.Docs != nil {
-				end()
-				continue
-			}
 		}
-		k, ok := id[r]
-		if !ok {
-			return nil, stages.Finding{File: file, Line: line, Col: col, Msg: fmt.Sprintf("character %q is not in the alphabet", r),
-				Fix: "add it to data.alphabet, or leave the alphabet out"}
-		}
-		t.Tokens = append(t.Tokens, k)
 	}
-	if t.Docs != nil {
-		end()
-	}
-	if len(t.Tokens) == 0 {
-		return nil, stages.Finding{File: file, Msg: "the file holds no text"}
-	}
-	facts := map[string]int{"vocab": len(t.Vocab), "tokens": len(t.Tokens)}
-	if t.Docs != nil {
-		facts["docs"] = len(t.Docs) - 1
-	}
-	return &stages.Dataset{Text: t, Facts: facts, Check: hex.EncodeToString(sum[:])}, nil
+	return nil
 }
 
 func invalidUTF8(b []byte) int {

@@ -29,32 +29,22 @@ func init() {
 			switch {
 			case d.Text == nil:
 				return stages.Contract{}, errors.New("token_batches are blocks of a text, the data is a table: use batches")
+			case d.Text.Docs != nil:
+				return stages.Contract{}, errors.New("token_batches are blocks of a running text, the data is cut into documents: use lines, or docs: none")
 			case parts > c.Batch:
 				return stages.Contract{}, errors.New("there are more parts than blocks in a batch")
-			case trainTokens(d).Len() < c.Block+1:
-				return stages.Contract{}, fmt.Errorf("a block of %d needs %d tokens, there are %d for training", c.Block, c.Block+1, trainTokens(d).Len())
+			case d.Train.Len() < c.Block+1:
+				return stages.Contract{}, fmt.Errorf("a block of %d needs %d tokens, there are %d for training", c.Block, c.Block+1, d.Train.Len())
 			}
 			shape := words(largest(c.Batch, parts), tensor.Of(c.Block))
 			return stages.Contract{Replicas: stages.One, Out: []stages.Port{
 				{Name: "x", Shape: shape, DType: tensor.I32, Slot: "x", NoGrad: true}, {Name: "y", Shape: shape, DType: tensor.I32, Slot: "y", NoGrad: true}}}, nil
 		},
 		New: func(env stages.Env, c TokensConfig) (stages.Stage, error) {
-			s := &tokens{x: env.Ports["x"].Slot, y: env.Ports["y"].Slot, text: env.Data.Text.Tokens, batch: c.Batch, block: c.Block,
-				random: c.Order == "random", r: rng.Named(env.Seed, "blocks"), train: trainTokens(env.Data), valid: env.Data.Valid}
-			if env.Data.Text.Docs != nil {
-				s.valid = stages.Split{}
-			}
-			return s, nil
+			return &tokens{x: env.Ports["x"].Slot, y: env.Ports["y"].Slot, text: env.Data.Text.Tokens, batch: c.Batch, block: c.Block,
+				random: c.Order == "random", r: rng.Named(env.Seed, "blocks"), train: env.Data.Train, valid: env.Data.Valid}, nil
 		},
 	})
-}
-
-// trainTokens is the range of tokens for training; a text of documents is read as one.
-func trainTokens(d *stages.Dataset) stages.Split {
-	if d.Text.Docs != nil {
-		return stages.Split{Hi: len(d.Text.Tokens)}
-	}
-	return d.Train
 }
 
 type tokens struct {

@@ -152,6 +152,9 @@ func (r *records) dataset(targets, categorical []string, normalize string) (*sta
 		}
 	}
 	n := len(r.lines)
+	if len(r.names) == 0 {
+		return nil, stages.Finding{File: r.file, Msg: "there are no columns"}
+	}
 	if n == 0 {
 		return nil, stages.Finding{File: r.file, Msg: "there are no rows"}
 	}

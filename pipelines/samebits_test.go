@@ -168,7 +168,7 @@ func random(r *rand.Rand) string {
 	default:
 		fmt.Fprintf(&b, "data: {source: synthetic, task: attention, rows: 9, features: 6, length: 5}\n")
 		add("batches: {batch: %d}", batch)
-		add("attention: {heads: %s, out: %v}", pick("1", "2", "3"), r.IntN(2) == 0)
+		add("attention: {heads: %s, proj: %v}", pick("1", "2", "3"), r.IntN(2) == 0)
 		add("%s: {}", pick("mse", "mae"))
 	}
 	if r.IntN(2) == 0 {

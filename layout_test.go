@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed are the entries of the top level; dotfiles are free.
+var allowed = []string{"stages", "gather", "compute", "scatter", "backward", "update", "smtpool", "pipelines", "go.mod", "go.sum", "compose.yaml",
+	"main.go", "layout_test.go", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "bench", "runs", "vtpu"}
+
+func TestTopLevel(t *testing.T) {
+	es, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range es {
+		if !strings.HasPrefix(e.Name(), ".") && !slices.Contains(allowed, e.Name()) {
+			t.Errorf("%s has no place at the top level", e.Name())
+		}
+	}
+}
+
+// imports is the table of ARCHITECTURE.md: what a package, or all below it, may import of this module. The longest prefix counts.
+var imports = map[string][]string{
+	"vtpu":                   {"vtpu/backward", "vtpu/compute", "vtpu/gather", "vtpu/scatter", "vtpu/update", "vtpu/pipelines/cli"},
+	"vtpu/stages/tensor":     {},
+	"vtpu/stages/rng":        {},
+	"vtpu/smtpool":           {},
+	"vtpu/compute/kernel":    {},
+	"vtpu/stages/weights":    {"vtpu/stages/tensor"},
+	"vtpu/stages":            {"vtpu/stages/weights", "vtpu/stages/tensor", "vtpu/stages/rng"},
+	"vtpu/stages/link/ring":  {"vtpu/smtpool"},
+	"vtpu/stages/tensorfile": {"vtpu/stages", "vtpu/stages/weights", "vtpu/stages/tensor"},
+	"vtpu/stages/stagetest":  {"vtpu/stages", "vtpu/stages/weights", "vtpu/stages/tensor", "vtpu/stages/rng"},
+	"vtpu/gather":            {"vtpu/stages/...", "vtpu/compute/kernel"},
+	"vtpu/compute":           {"vtpu/stages/...", "vtpu/compute/kernel"},
+	"vtpu/backward":          {"vtpu/stages/...", "vtpu/compute/kernel"},
+	"vtpu/update":            {"vtpu/stages/...", "vtpu/compute/kernel"},
+	"vtpu/scatter":           {"vtpu/stages/...", "vtpu/compute/kernel"},
+	"vtpu/pipelines":         {"vtpu/pipelines/...", "vtpu/stages/...", "vtpu/smtpool", "vtpu/compute/kernel"},
+}
+
+// doors are the packages that alone may import a heavy dependency.
+var doors = map[string]string{
+	"golang.org/x/sys/unix": "vtpu/smtpool", "go.yaml.in/yaml/v3": "vtpu/pipelines/strict", "github.com/spf13/cobra": "vtpu/pipelines/cli",
+	"gonum.org/v1/plot": "vtpu/pipelines/chart", "github.com/guptarohit/asciigraph": "vtpu/pipelines/chart",
+}
+
+func TestImportTable(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	n := 0
+	for {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		n++
+		rule := ""
+		for prefix := range imports {
+			if (p.ImportPath == prefix || prefix != "vtpu" && strings.HasPrefix(p.ImportPath, prefix+"/")) && len(prefix) > len(rule) {
+				rule = prefix
+			}
+		}
+		if rule == "" {
+			t.Errorf("%s has no line in the import table", p.ImportPath)
+			continue
+		}
+		for _, i := range p.Imports {
+			if door, ok := doors[i]; ok && p.ImportPath != door {
+				t.Errorf("%s imports %s; its door is %s", p.ImportPath, i, door)
+			}
+			if !strings.HasPrefix(i, "vtpu/") {
+				continue
+			}
+			if !slices.ContainsFunc(imports[rule], func(a string) bool {
+				base, below := strings.CutSuffix(a, "/...")
+				return i == base || below && strings.HasPrefix(i, base+"/")
+			}) {
+				t.Errorf("%s imports %s, which the import table does not allow", p.ImportPath, i)
+			}
+		}
+	}
+	if n < 15 {
+		t.Errorf("go list named %d packages only", n)
+	}
+}

@@ -22,21 +22,21 @@ func TestSyntheticIsPinned(t *testing.T) {
 		cols  string
 		check string
 	}{
-		{SyntheticConfig{Task: "weight", Rows: 1, Features: 1}, "map[features:1 rows:1]", "x(1) y(1)", 
+		{SyntheticConfig{Task: "weight", Rows: 1, Features: 1}, "map[features:1 rows:1]", "x(1) y(1)",
 			"48b60d93dc0c70fe2b6aa92ee9ab1d369e2794640f79540a6936ef54d58f37a6"},
-		{SyntheticConfig{Task: "linear", Rows: 5, Features: 7, Outputs: 2, Noise: 0.1}, "map[features:7 outputs:2 rows:5]", "x(7) y(2)", 
+		{SyntheticConfig{Task: "linear", Rows: 5, Features: 7, Outputs: 2, Noise: 0.1}, "map[features:7 outputs:2 rows:5]", "x(7) y(2)",
 			"b652b96595ce05d36e47630a996bee6acda22d4a1def9b46f11403445c817767"},
-		{SyntheticConfig{Task: "mlp", Rows: 5, Features: 7, Outputs: 2, Hidden: 9, Noise: 0.1}, "map[features:7 outputs:2 rows:5]", "x(7) y(2)", 
+		{SyntheticConfig{Task: "mlp", Rows: 5, Features: 7, Outputs: 2, Hidden: 9, Noise: 0.1}, "map[features:7 outputs:2 rows:5]", "x(7) y(2)",
 			"0d71d90604b0cc4ac85e60fc78026165769259aaa15e623937905bb9ec4e7b32"},
-		{SyntheticConfig{Task: "attention", Rows: 2, Features: 4, Length: 3}, "map[features:4 length:3 rows:2]", "x(3,4) y(3,4)", 
+		{SyntheticConfig{Task: "attention", Rows: 2, Features: 4, Length: 3}, "map[features:4 length:3 rows:2]", "x(3,4) y(3,4)",
 			"1bc60ffb73404630d1837e6c4d311eab76c8ee2296d6ba5b2b375c75aea842ed"},
-		{SyntheticConfig{Task: "clusters", Rows: 6, Features: 3, Classes: 4, Noise: 0.3}, "map[classes:4 features:3 rows:6]", "x(3) y()", 
+		{SyntheticConfig{Task: "clusters", Rows: 6, Features: 3, Classes: 4, Noise: 0.3}, "map[classes:4 features:3 rows:6]", "x(3) y()",
 			"48cde774effc9bf1c64a4a1bf869cc87a5ba742da86d17308426576acc6b45e6"},
-		{SyntheticConfig{Task: "spirals", Rows: 9, Classes: 3, Noise: 0.05}, "map[classes:3 features:2 rows:9]", "x(2) y()", 
+		{SyntheticConfig{Task: "spirals", Rows: 9, Classes: 3, Noise: 0.05}, "map[classes:3 features:2 rows:9]", "x(2) y()",
 			"554cc8d81b3e8165770ea4d85f4819c9382cc529569478630344cf934b79573a"},
-		{SyntheticConfig{Task: "digits", Rows: 4, Size: 10, Noise: 0.2}, "map[classes:10 features:100 rows:4]", "x(100) y()", 
+		{SyntheticConfig{Task: "digits", Rows: 4, Size: 10, Noise: 0.2}, "map[classes:10 features:100 rows:4]", "x(100) y()",
 			"bc149726f21160eeab4d88083995022038be8cf6a5ac638c2f99239d5deca628"},
-		{SyntheticConfig{Task: "recommender", Rows: 5, Features: 3, Tables: 4, IDs: 100}, "map[cat_rows:100 features:3 rows:5 tables:4]", "x(3) cats(4) y(1)", 
+		{SyntheticConfig{Task: "recommender", Rows: 5, Features: 3, Tables: 4, IDs: 100}, "map[cat_rows:100 features:3 rows:5 tables:4]", "x(3) cats(4) y(1)",
 			"2a9269c417d35b7dd09414d8074faeab309bc4984ea504acf21e376927a966ad"},
 	} {
 		t.Run(c.cfg.Task, func(t *testing.T) {

@@ -119,7 +119,9 @@ func random(r *rand.Rand) string {
 	fmt.Fprintf(&b, "parts: %d\n", parts)
 	var stages []string
 	add := func(format string, args ...any) { stages = append(stages, "  - "+fmt.Sprintf(format, args...)) }
-	acts := func() string { return pick("relu", "squared_relu", "gelu", "gelu_tanh", "tanh", "sigmoid", "silu", "none") }
+	acts := func() string {
+		return pick("relu", "squared_relu", "gelu", "gelu_tanh", "tanh", "sigmoid", "silu", "none")
+	}
 	sparse := false
 	switch r.IntN(4) {
 	case 0:

@@ -54,7 +54,7 @@ type mapStage struct {
 // Process: dx = f'(x)·dy, all (...).
 func (s *mapStage) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	v := m.T(s.v)
-	if dx := s.gx.at(m, v.Shape); dx != nil {
+	if dx := s.gx.as(m, v); dx != nil {
 		s.f(dx, m.T(s.dy).F32, v.F32, s.gx.acc)
 	}
 	return out.Send(m)

@@ -84,6 +84,6 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 			kernel.Gemm(kernel.TN, T, hs, T, da, T, q, ld, dk, ld, false)
 		}
 	}
-	linearBackward(B*T, C, ld, s.gx.at(m, x.Shape), s.gw.flat(m), s.gwb.flat(m), dqkv.F32, x.F32, s.w, s.gx.acc, s.gw.acc, s.gwb.acc)
+	linearBackward(B*T, C, ld, s.gx.as(m, x), s.gw.flat(m), s.gwb.flat(m), dqkv.F32, x.F32, s.w, s.gx.acc, s.gw.acc, s.gwb.acc)
 	return out.Send(m)
 }

@@ -36,11 +36,11 @@ type concat struct {
 // Process cuts dy (...,C0+C1+...) into dx0 (...,C0), dx1 (...,C1), ...
 func (s *concat) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	dy := m.T(s.dy)
-	rows, total, at := dy.Shape.Rows(), dy.Shape.Last(), 0
+	rows, total, at := dy.Rows(), dy.Last(), 0
 	for i, g := range s.g {
 		x := m.T(s.x[i])
-		c := x.Shape.Last()
-		if dx := g.at(m, x.Shape); dx != nil {
+		c := x.Last()
+		if dx := g.as(m, x); dx != nil {
 			for r := range rows {
 				from, to := dy.F32[r*total+at:r*total+at+c], dx[r*c:r*c+c]
 				if g.acc {

@@ -5,6 +5,7 @@ import (
 
 	"vtpu/compute/kernel"
 	"vtpu/stages"
+	"vtpu/stages/tensor"
 )
 
 // DenseConfig is the part of the forward stage's config that its twin needs.
@@ -64,17 +65,17 @@ type dense struct {
 // Process: dz = act'·dy, dx = dz·W, dW = dzᵀ·x, db = sum of the rows of dz. dy, dz (...,OC), x, dx (...,C), W, dW (OC,C).
 func (d *dense) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, dz := m.T(d.x), m.T(d.dz)
-	c, rows := x.Shape.Last(), x.Shape.Rows()
+	c, rows := x.Last(), x.Rows()
 	if d.act != nil {
 		dy := m.T(d.dy)
-		dz.Resize(dy.Shape)
+		dz.ResizeAs(dy)
 		d.act(dz.F32, dy.F32, m.T(d.v).F32, false)
 	}
 	if d.oc == 1 {
-		d.one(m, rows, c, x.F32, dz.F32)
+		d.one(m, rows, c, x, dz.F32)
 		return out.Send(m)
 	}
-	if dx := d.gx.at(m, x.Shape); dx != nil {
+	if dx := d.gx.as(m, x); dx != nil {
 		kernel.Gemm(kernel.NN, rows, c, d.oc, dz.F32, d.oc, d.w, c, dx, c, d.gx.acc)
 	}
 	if dw := d.gw.flat(m); dw != nil {
@@ -87,8 +88,13 @@ func (d *dense) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 }
 
 // one is Process for one output, without matrices: the same order of operations as the products of a one-column dz.
-func (d *dense) one(m *stages.Message, rows, c int, x, dz []float32) {
-	if dx := d.gx.at(m, m.T(d.x).Shape); dx != nil {
+func (d *dense) one(m *stages.Message, rows, c int, in *tensor.Tensor, dz []float32) {
+	x := in.F32
+	if len(x) == 1 && !d.gx.on && d.gw.on && !d.gw.acc && !d.gb.on {
+		d.gw.flat(m)[0] = kernel.FMA(dz[0], x[0], 0)
+		return
+	}
+	if dx := d.gx.as(m, in); dx != nil {
 		if !d.gx.acc {
 			clear(dx)
 		}

@@ -31,7 +31,7 @@ func paramGrad(env stages.Env, name string) grad {
 }
 
 // at gives the gradient's elements with the shape of the value it belongs to, nil where nobody wants it.
-func (g grad) at(m *stages.Message, s tensor.Shape) []float32 {
+func (g *grad) at(m *stages.Message, s tensor.Shape) []float32 {
 	if !g.on {
 		return nil
 	}
@@ -42,8 +42,20 @@ func (g grad) at(m *stages.Message, s tensor.Shape) []float32 {
 	return t.F32
 }
 
+// as is at with the shape of x.
+func (g *grad) as(m *stages.Message, x *tensor.Tensor) []float32 {
+	if !g.on {
+		return nil
+	}
+	t := m.T(g.slot)
+	if !g.acc {
+		t.ResizeAs(x)
+	}
+	return t.F32
+}
+
 // flat is at for a parameter, whose gradient always has the parameter's shape.
-func (g grad) flat(m *stages.Message) []float32 {
+func (g *grad) flat(m *stages.Message) []float32 {
 	if !g.on {
 		return nil
 	}

@@ -28,7 +28,7 @@ type dropout struct {
 // Process: dx = dy·mask, all (...).
 func (s *dropout) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	dy, mask := m.T(s.dy), m.T(s.mask)
-	if dx := s.gx.at(m, dy.Shape); dx != nil {
+	if dx := s.gx.as(m, dy); dx != nil {
 		if s.gx.acc {
 			kernel.MulAdd(dx, dy.F32, mask.F32)
 		} else {

@@ -34,7 +34,7 @@ type interaction struct {
 func (s *interaction) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	dy, all, sym, du := m.T(s.dy), m.T(s.all), m.T(s.dots), m.T(s.dall)
 	B, F, D := all.Shape.Dims[0], all.Shape.Dims[1], all.Shape.Dims[2]
-	P := dy.Shape.Last()
+	P := dy.Last()
 	dx := s.gx.at(m, tensor.Of(B, D))
 	dv := s.gv.at(m, tensor.Of(B, F-1, D))
 	for b := range B {

@@ -28,13 +28,13 @@ type meanPool struct {
 // Process: dx[b,t] = dy[b]·(1/T); dx (B,T,C), dy (B,C).
 func (s *meanPool) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, dy := m.T(s.x), m.T(s.dy)
-	dx := s.gx.at(m, x.Shape)
+	dx := s.gx.as(m, x)
 	if dx == nil {
 		return out.Send(m)
 	}
 	T, C := x.Shape.Dims[1], x.Shape.Dims[2]
 	by := 1 / float32(T)
-	for r := range x.Shape.Rows() {
+	for r := range x.Rows() {
 		d, g := dx[r*C:r*C+C], dy.F32[r/T*C:r/T*C+C]
 		if s.gx.acc {
 			kernel.Axpy(by, g, d)

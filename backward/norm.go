@@ -37,8 +37,8 @@ type norm struct {
 // Process: see kernel.LayerNormBackward and kernel.RMSNormBackward; x, dx, dy (...,C), mean, rstd (...), dw, db (C).
 func (s *norm) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x := m.T(s.x)
-	rows, c := x.Shape.Rows(), x.Shape.Last()
-	dx, dw, db := s.gx.at(m, x.Shape), s.gw.flat(m), s.gb.flat(m)
+	rows, c := x.Rows(), x.Last()
+	dx, dw, db := s.gx.as(m, x), s.gw.flat(m), s.gb.flat(m)
 	dy, rstd := m.T(s.dy).F32, m.T(s.rstd).F32
 	// A tied weight may be used elsewhere while a bias is not, so each is cleared or kept by itself.
 	if dw != nil && !s.gw.acc {

@@ -36,7 +36,7 @@ type pointLoss struct {
 // Process: dx = by·d/n for n target elements in the step, with d = x-y (mse, mae by its sign) or sigmoid(x)-y (bce). All (B,...).
 func (s *pointLoss) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	d := m.T(s.d)
-	dx := s.gx.at(m, d.Shape)
+	dx := s.gx.as(m, d)
 	if dx == nil {
 		return out.Send(m)
 	}
@@ -51,7 +51,9 @@ func (s *pointLoss) Process(_ context.Context, m *stages.Message, out stages.Out
 			}
 		}
 	}
-	if s.gx.acc {
+	if len(dx) == 1 && !s.gx.acc {
+		dx[0] = d.F32[0] * scale
+	} else if s.gx.acc {
 		kernel.Axpy(scale, d.F32, dx)
 	} else {
 		kernel.Scale(dx, d.F32, scale)

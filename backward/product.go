@@ -36,7 +36,7 @@ type product struct {
 func (s *product) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	dy := m.T(s.dy)
 	for i, g := range s.g {
-		dx := g.at(m, dy.Shape)
+		dx := g.as(m, dy)
 		if dx == nil {
 			continue
 		}

@@ -80,7 +80,7 @@ func (s *Reduce) Process(_ context.Context, m *stages.Message, out stages.Outbox
 
 func (s *Reduce) sparse(p *stages.ParamBinding, a, m *stages.Message) {
 	ia, ga, im, gm := a.T(p.IDs), a.T(p.Grad), m.T(p.IDs), m.T(p.Grad)
-	d := p.T.Shape.Last()
+	d := p.T.Last()
 	n := len(ia.I32) + len(im.I32)
 	if len(s.idBuf) < n {
 		s.idBuf = make([]int32, 2*n)

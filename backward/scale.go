@@ -31,7 +31,7 @@ type scale struct {
 // Process: dx = by·dy, both (...).
 func (s *scale) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	dy := m.T(s.dy)
-	if dx := s.gx.at(m, dy.Shape); dx != nil {
+	if dx := s.gx.as(m, dy); dx != nil {
 		if s.gx.acc {
 			kernel.Axpy(s.by, dy.F32, dx)
 		} else {

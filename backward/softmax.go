@@ -28,15 +28,15 @@ type softmax struct {
 // Process: dx = y·(dy - dy·y) row by row, all (...,C). Where dx has a value already, the gradient is made in dy, which nobody reads afterwards.
 func (s *softmax) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	y, dy := m.T(s.y), m.T(s.dy)
-	dx := s.gx.at(m, y.Shape)
+	dx := s.gx.as(m, y)
 	if dx == nil {
 		return out.Send(m)
 	}
-	to, c := dx, y.Shape.Last()
+	to, c := dx, y.Last()
 	if s.gx.acc {
 		to = dy.F32
 	}
-	kernel.SoftmaxBackward(to, dy.F32, y.F32, y.Shape.Rows(), c, c, 1, false)
+	kernel.SoftmaxBackward(to, dy.F32, y.F32, y.Rows(), c, c, 1, false)
 	if s.gx.acc {
 		kernel.AddTo(dx, to)
 	}

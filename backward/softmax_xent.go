@@ -28,9 +28,9 @@ type xent struct {
 // Process: dx = (probs - onehot(y))/n for n targets in the step; 0 where y is -1. probs, dx (...,V), y (...).
 func (s *xent) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	p := m.T(s.probs)
-	if dx := s.gx.at(m, p.Shape); dx != nil {
-		rows := p.Shape.Rows()
-		kernel.SoftmaxXentBackward(dx, p.F32, m.T(s.y).I32, rows, p.Shape.Last(), float32(1/m.Mean(rows, true)), s.gx.acc)
+	if dx := s.gx.as(m, p); dx != nil {
+		rows := p.Rows()
+		kernel.SoftmaxXentBackward(dx, p.F32, m.T(s.y).I32, rows, p.Last(), float32(1/m.Mean(rows, true)), s.gx.acc)
 	}
 	return out.Send(m)
 }

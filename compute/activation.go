@@ -60,7 +60,7 @@ type mapStage struct {
 // Process: y = f(x), both (...).
 func (s *mapStage) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y := m.T(s.x), m.T(s.y)
-	y.Resize(x.Shape)
+	y.ResizeAs(x)
 	s.f(y.F32, x.F32)
 	return out.Send(m)
 }

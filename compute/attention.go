@@ -114,7 +114,7 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 		}
 	}
 	if s.p != nil {
-		y.Resize(x.Shape)
+		y.ResizeAs(x)
 		linear(B*T, D, C, ctx.F32, s.p, s.pb, y.F32)
 	}
 	return out.Send(m)

@@ -43,11 +43,11 @@ type concat struct {
 // Process: row r of y (...,C0+C1+...) is row r of x0 (...,C0), then of x1 (...,C1), and so on.
 func (s *concat) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x0, y := m.T(s.x[0]), m.T(s.y)
-	y.Resize(x0.Shape.WithLast(s.c))
-	rows, at := x0.Shape.Rows(), 0
+	y.ResizeLast(x0, s.c)
+	rows, at := x0.Rows(), 0
 	for _, slot := range s.x {
 		x := m.T(slot)
-		c := x.Shape.Last()
+		c := x.Last()
 		for r := range rows {
 			copy(y.F32[r*s.c+at:r*s.c+at+c], x.F32[r*c:r*c+c])
 		}

@@ -41,8 +41,8 @@ type dropout struct {
 // example in the step and the position in the example, so that parts and lanes don't matter.
 func (s *dropout) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y, mask := m.T(s.x), m.T(s.y), m.T(s.mask)
-	y.Resize(x.Shape)
-	mask.Resize(x.Shape)
+	y.ResizeAs(x)
+	mask.ResizeAs(x)
 	if m.Mode != stages.Train {
 		copy(y.F32, x.F32)
 		return out.Send(m)

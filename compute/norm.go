@@ -87,10 +87,10 @@ func leading(s tensor.Shape) tensor.Shape {
 // Process: y = (x - mean)·rstd·w + b for each row; x, y (...,C), mean, rstd (...), w, b (C).
 func (s *layerNorm) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y, mean, rstd := m.T(s.x), m.T(s.y), m.T(s.mean), m.T(s.rstd)
-	y.Resize(x.Shape)
+	y.ResizeAs(x)
 	mean.Resize(leading(x.Shape))
 	rstd.Resize(leading(x.Shape))
-	kernel.LayerNorm(y.F32, mean.F32, rstd.F32, x.F32, s.w, s.b, x.Shape.Rows(), x.Shape.Last(), s.eps)
+	kernel.LayerNorm(y.F32, mean.F32, rstd.F32, x.F32, s.w, s.b, x.Rows(), x.Last(), s.eps)
 	return out.Send(m)
 }
 
@@ -103,8 +103,8 @@ type rmsNorm struct {
 // Process: y = x·rstd·w for each row, rstd = 1/√(mean of x² + eps); x, y (...,C), rstd (...), w (C).
 func (s *rmsNorm) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y, rstd := m.T(s.x), m.T(s.y), m.T(s.rstd)
-	y.Resize(x.Shape)
+	y.ResizeAs(x)
 	rstd.Resize(leading(x.Shape))
-	kernel.RMSNorm(y.F32, rstd.F32, x.F32, s.w, x.Shape.Rows(), x.Shape.Last(), s.eps)
+	kernel.RMSNorm(y.F32, rstd.F32, x.F32, s.w, x.Rows(), x.Last(), s.eps)
 	return out.Send(m)
 }

@@ -55,7 +55,9 @@ type pointLoss struct {
 // Process adds this part's share of the mean to the head. x, y, d (B,...).
 func (s *pointLoss) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y, d := m.T(s.x), m.T(s.y), m.T(s.d)
-	d.Resize(x.Shape)
+	if len(x.F32) != 1 || len(d.F32) != 1 {
+		d.ResizeAs(x)
+	}
 	sum := s.f(d.F32, x.F32, y.F32)
 	m.Loss += float64(sum) / m.Mean(len(x.F32), false)
 	if s.hits && m.Mode != stages.Train {

@@ -36,7 +36,7 @@ type product struct {
 // Process: y = ((x0·x1)·x2)·..., all (...), each product rounded.
 func (s *product) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x0, y := m.T(s.x[0]), m.T(s.y)
-	y.Resize(x0.Shape)
+	y.ResizeAs(x0)
 	copy(y.F32, x0.F32)
 	for _, x := range s.x[1:] {
 		kernel.Mul(y.F32, y.F32, m.T(x).F32)

@@ -29,7 +29,7 @@ type residualAdd struct{ x, skip, y stages.Slot }
 // Process: y = x + skip, all (...).
 func (s *residualAdd) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y := m.T(s.x), m.T(s.y)
-	y.Resize(x.Shape)
+	y.ResizeAs(x)
 	kernel.Add(y.F32, x.F32, m.T(s.skip).F32)
 	return out.Send(m)
 }

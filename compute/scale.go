@@ -31,7 +31,7 @@ type scale struct {
 // Process: y = by·x, both (...).
 func (s *scale) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y := m.T(s.x), m.T(s.y)
-	y.Resize(x.Shape)
+	y.ResizeAs(x)
 	kernel.Scale(y.F32, x.F32, s.by)
 	return out.Send(m)
 }

@@ -28,8 +28,8 @@ type softmax struct{ x, y stages.Slot }
 // Process: y = softmax(x) row by row, both (...,C).
 func (s *softmax) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y := m.T(s.x), m.T(s.y)
-	y.Resize(x.Shape)
-	c := x.Shape.Last()
-	kernel.SoftmaxRows(y.F32, x.F32, x.Shape.Rows(), c, c, 1, false)
+	y.ResizeAs(x)
+	c := x.Last()
+	kernel.SoftmaxRows(y.F32, x.F32, x.Rows(), c, c, 1, false)
 	return out.Send(m)
 }

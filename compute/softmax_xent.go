@@ -41,9 +41,9 @@ type xent struct {
 // Process: probs = softmax(x), losses = -log probs[y], mean over the step's targets. x, probs (...,V), y, losses (...).
 func (s *xent) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y, p, l := m.T(s.x), m.T(s.y), m.T(s.probs), m.T(s.losses)
-	v, rows := x.Shape.Last(), x.Shape.Rows()
-	p.Resize(x.Shape)
-	l.Resize(y.Shape)
+	v, rows := x.Last(), x.Rows()
+	p.ResizeAs(x)
+	l.ResizeAs(y)
 	for i, t := range y.I32 {
 		if int(t) >= v || t < -1 {
 			return fmt.Errorf("target %d of example %d is outside of the %d classes", t, m.First+i*m.Rows/max(rows, 1), v)

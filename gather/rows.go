@@ -65,7 +65,7 @@ type rows struct {
 func (s *rows) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	raw, ids, y := m.T(s.raw), m.T(s.ids), m.T(s.y)
 	B, N := raw.Shape.Dims[0], raw.Shape.Dims[1]
-	ids.Resize(raw.Shape)
+	ids.ResizeAs(raw)
 	y.Resize(tensor.Of(B, N, s.dim))
 	for i, id := range raw.I32 {
 		if id < 0 || int(id) >= s.rows {

@@ -59,6 +59,12 @@ func (s *sgd) Process(_ context.Context, m *stages.Message, out stages.Outbox) e
 		return out.Send(m)
 	}
 	t, lr := s.begin(m)
+	if len(s.items) == 1 && s.mu == 0 && !s.items[0].Sparse && len(s.items[0].T.F32) == 1 { // a single number: the loop costs more than the update
+		it := &s.items[0]
+		kernel.SGD(it.T.F32, m.T(it.Grad).F32, float32(lr*it.scale), it.wd)
+		it.MarkAll(m.Step + 1)
+		return out.Send(m)
+	}
 	if s.mu == 0 {
 		s.each(m, func(it *item, w, g []float32, _ int) { kernel.SGD(w, g, float32(lr*it.scale), it.wd) })
 		return out.Send(m)

@@ -121,7 +121,7 @@ func (b *base) each(m *stages.Message, f func(it *item, w, g []float32, lo int))
 			it.MarkAll(m.Step + 1)
 			continue
 		}
-		d := it.T.Shape.Last()
+		d := it.T.Last()
 		ids := m.T(it.IDs).I32
 		for r, id := range ids {
 			lo := int(id) * d

@@ -19,6 +19,9 @@ func fmaSlow(x, y, z float32) float32 {
 	p := float64(x) * float64(y)
 	c := float64(z)
 	s := p + c
+	if s == 0 { // exact: a cancelled sum has no error
+		return float32(s)
+	}
 	// TwoSum (Knuth): e is the exact error of s. Inf and NaN never come here: their exponent is large and their low bits are 0 or irrelevant.
 	t := s - p
 	e := (p - (s - t)) + (c - t)

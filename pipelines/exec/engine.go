@@ -33,6 +33,7 @@ type Engine struct {
 	close  []unit
 	reduce absorber // among close, or nil
 	serial []unit   // gather, work and close as one chain: one lane, one part
+	fused  stages.Outbox
 
 	version int64 // steps committed, as the conductor knows it
 	stop    atomic.Bool
@@ -141,6 +142,7 @@ func New(p Program, pl Placement) (*Engine, error) {
 	}
 	if pl.D == 1 && pl.S == 0 && p.Parts == 1 {
 		e.serial = append(append(append([]unit{}, e.gather...), e.work[0]...), e.close...)
+		e.fused = e.chain(e.serial, &e.out)
 	}
 	e.start()
 	return e, nil
@@ -322,7 +324,14 @@ func (e *Engine) runSerial(until, every int64, seen func(Outcome)) error {
 	left := every - e.version%every // steps until the next one that is seen
 	for e.version < until && !e.stop.Load() {
 		m.Head = stages.Head{Step: e.version, Gathered: e.version, Parts: 1}
-		got, err := e.walk(e.serial, m, &e.out)
+		got := m
+		var err error
+		if measured(m.Step) {
+			got, err = e.walkTimed(e.serial, m, &e.out)
+		} else {
+			e.out.m = nil
+			err, got = e.fused.Send(m), e.out.m
+		}
 		if err != nil {
 			return err
 		}

@@ -141,10 +141,32 @@ func (t *Tensor) Cap() int {
 // Resize gives the tensor a new shape within its storage; elements keep their place in the flat slice. It allocates nothing and
 // panics when the storage is too small.
 func (t *Tensor) Resize(s Shape) {
-	if a := &t.Shape; a.Rank == s.Rank && a.Dims[0] == s.Dims[0] && a.Dims[1] == s.Dims[1] && a.Dims[2] == s.Dims[2] && a.Dims[3] == s.Dims[3] {
-		return // word by word: a comparison of the structs is a call
+	if !t.Shape.is(&s) {
+		t.resize(s)
 	}
-	t.resize(s)
+}
+
+// ResizeAs is Resize to the shape of x. In a small step a copy of the shape would cost more than the work.
+func (t *Tensor) ResizeAs(x *Tensor) {
+	if !t.Shape.is(&x.Shape) {
+		t.resize(x.Shape)
+	}
+}
+
+// ResizeLast is Resize to the shape of x with n for its last dimension.
+func (t *Tensor) ResizeLast(x *Tensor, n int) {
+	a, b, r := &t.Shape.Dims, &x.Shape.Dims, x.Shape.Rank
+	switch {
+	case t.Shape.Rank == r && r == 2 && a[1] == n && a[0] == b[0]:
+	case t.Shape.Rank == r && r == 3 && a[2] == n && a[1] == b[1] && a[0] == b[0]:
+	default:
+		t.Resize(x.Shape.WithLast(n))
+	}
+}
+
+// is compares word by word: a comparison of the structs is a call.
+func (s *Shape) is(o *Shape) bool {
+	return s.Rank == o.Rank && s.Dims[0] == o.Dims[0] && s.Dims[1] == o.Dims[1] && s.Dims[2] == o.Dims[2] && s.Dims[3] == o.Dims[3]
 }
 
 func (t *Tensor) resize(s Shape) {
@@ -157,8 +179,25 @@ func (t *Tensor) resize(s Shape) {
 	}
 }
 
+// Last is the size of the fastest dimension: Shape.Last without a copy of the shape.
+func (t *Tensor) Last() int {
+	if t.Shape.Rank == 0 {
+		return 1
+	}
+	return t.Shape.Dims[t.Shape.Rank-1]
+}
+
+// Rows is the product of all dimensions but the last.
+func (t *Tensor) Rows() int {
+	n := 1
+	for i := 0; i < t.Shape.Rank-1; i++ {
+		n *= t.Shape.Dims[i]
+	}
+	return n
+}
+
 // Row is row r of a float32 tensor seen as a matrix of Shape.Last() columns.
 func (t *Tensor) Row(r int) []float32 {
-	c := t.Shape.Last()
+	c := t.Last()
 	return t.F32[r*c : r*c+c : r*c+c]
 }

@@ -457,9 +457,11 @@ func (r *reader) refs(n *strict.Node, key string) []Ref {
 
 // init reads {normal: 0.02}, {uniform: 0.1}, {constant: 0} or a number.
 func (r *reader) init(n *strict.Node, must bool) (stages.Init, bool) {
-	kind, val := "constant", n
+	kind, val := "", n // a map of several pairs is one of weights, not a distribution
 	if ps := n.Pairs(); len(ps) == 1 {
 		kind, val = ps[0].Key.Text(), ps[0].Val
+	} else if n.IsScalar() {
+		kind = "constant"
 	}
 	ok := slices.Contains([]string{"normal", "uniform", "constant"}, kind)
 	x, err := strconv.ParseFloat(val.Text(), 64)

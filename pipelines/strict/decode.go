@@ -53,8 +53,8 @@ func decodeStruct(n *Node, v reflect.Value, fs *stages.Findings) {
 			*fs = append(*fs, p.Key.Finding(fmt.Sprintf("unknown key %s", key), Suggest(key, names)))
 			continue
 		}
-		seen[key] = true
 		f := fields[at]
+		seen[key] = !p.Val.IsNull() || f.Type.Kind() == reflect.Pointer // "path:" with nothing behind it does not give a path
 		decodeValue(p.Val, v.FieldByIndex(f.Index), key, f.Tag, fs)
 	}
 	missing(n, v, seen, fs)
@@ -124,6 +124,10 @@ func decodeValue(n *Node, v reflect.Value, key string, tag reflect.StructTag, fs
 		}
 		out := reflect.MakeSlice(v.Type(), len(items), len(items))
 		for i, it := range items {
+			if it.IsNull() {
+				*fs = append(*fs, it.Finding(key+": an element of the list is empty", ""))
+				continue
+			}
 			decodeValue(it, out.Index(i), key, tag, fs)
 		}
 		v.Set(out)
@@ -133,27 +137,31 @@ func decodeValue(n *Node, v reflect.Value, key string, tag reflect.StructTag, fs
 			return
 		}
 		v.SetBool(strings.EqualFold(n.Text(), "true"))
-	case reflect.Int, reflect.Int64, reflect.Uint64:
+	case reflect.Uint64:
+		x, err := strconv.ParseUint(strings.ReplaceAll(n.Text(), "_", ""), 10, 64)
+		if i, ok := whole(n); ok && i >= 0 {
+			x, err = uint64(i), nil
+		}
+		if !n.IsScalar() || quoted(n) || err != nil {
+			fault("want a whole number from 0 to %d, got %s", uint64(math.MaxUint64), n.what())
+			return
+		}
+		if inRange(float64(x), tag, fault) {
+			v.SetUint(x)
+		}
+	case reflect.Int, reflect.Int64:
 		x, ok := whole(n)
 		if !ok {
 			fault("want a whole number, got %s", n.what())
 			return
 		}
 		if inRange(float64(x), tag, fault) {
-			if v.Kind() == reflect.Uint64 {
-				if x < 0 {
-					fault("%d is below 0", x)
-					return
-				}
-				v.SetUint(uint64(x))
-			} else {
-				v.SetInt(x)
-			}
+			v.SetInt(x)
 		}
 	case reflect.Float64:
 		x, err := strconv.ParseFloat(strings.ReplaceAll(n.Text(), "_", ""), 64)
 		if err != nil || !n.IsScalar() || quoted(n) || math.IsInf(x, 0) || math.IsNaN(x) {
-			fault("want a number, got %s", n.what())
+			fault("want a finite number, got %s", n.what())
 			return
 		}
 		if inRange(x, tag, fault) {
@@ -222,21 +230,21 @@ func inRange(x float64, tag reflect.StructTag, fault func(string, ...any)) bool 
 
 // Suggest names the candidate that a misspelt word most likely means, or all of them.
 func Suggest(word string, all []string) string {
+	s := slices.Clone(all)
+	slices.Sort(s) // callers collect names from maps; among equals the first is told
 	best, dist := "", len(word)/3+2
-	for _, c := range all {
-		if d := distance(word, c); d < dist {
+	for _, c := range s {
+		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < dist {
 			best, dist = c, d
 		}
 	}
 	if best != "" {
 		return "did you mean " + best + "?"
 	}
-	if len(all) == 0 {
+	if len(s) == 0 {
 		return ""
 	}
-	s := slices.Clone(all)
-	slices.Sort(s)
-	if len(s) > 40 {
+	if s = slices.Compact(s); len(s) > 40 {
 		s = append(s[:40], "...")
 	}
 	return "known: " + strings.Join(s, ", ")

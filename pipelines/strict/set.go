@@ -2,6 +2,7 @@ package strict
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,18 +18,25 @@ func Set(root *Node, assignment string) *stages.Finding {
 		return &stages.Finding{File: "--set " + assignment, Msg: fmt.Sprintf(format, args...)}
 	}
 	path, text, ok := strings.Cut(assignment, "=")
-	if !ok || path == "" {
+	steps := strings.Split(path, ".")
+	if !ok || slices.Contains(steps, "") {
 		return fault("want key.key=value")
 	}
 	var doc yaml.Node
 	if err := decodeNode(yaml.NewDecoder(strings.NewReader(text)), &doc); err != nil {
 		if text != "" && err != errEmpty {
-			return fault("the value is not YAML: %v", err)
+			_, msg := yamlError(err)
+			f := fault("the value is not YAML: %s", msg)
+			f.Fix = `quote a text with special characters: key='"*"'`
+			return f
 		}
 		doc.Content = []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!null"}}
 	}
-	val := doc.Content[0]
-	steps := strings.Split(path, ".")
+	val := located(doc.Content[0], assignment)
+	var fs stages.Findings
+	if check(&Node{val, root.file}, 0, nil, &fs); len(fs) > 0 {
+		return &fs[0]
+	}
 	at := root.y
 	for i, step := range steps {
 		last := i == len(steps)-1
@@ -40,9 +48,9 @@ func Set(root *Node, assignment string) *stages.Finding {
 			}
 			if last {
 				if _, err := strconv.Atoi(step); err == nil {
-					*item = *located(val, assignment)
+					*item = *val
 				} else {
-					setKey(item, strings.SplitN(step, "#", 2)[0], located(val, assignment))
+					setKey(item, strings.SplitN(step, "#", 2)[0], val)
 				}
 				return nil
 			}
@@ -50,13 +58,13 @@ func Set(root *Node, assignment string) *stages.Finding {
 				at = item
 				continue
 			}
-			at = child(item, strings.SplitN(step, "#", 2)[0])
+			at = child(item, strings.SplitN(step, "#", 2)[0], assignment)
 		case yaml.MappingNode:
 			if last {
-				setKey(at, step, located(val, assignment))
+				setKey(at, step, val)
 				return nil
 			}
-			at = child(at, step)
+			at = child(at, step, assignment)
 		default:
 			return fault("%s is a single value, there is nothing below it", strings.Join(steps[:i], "."))
 		}
@@ -74,7 +82,7 @@ func located(v *yaml.Node, assignment string) *yaml.Node {
 }
 
 // child is the value of a key that more keys follow; nothing becomes a map.
-func child(m *yaml.Node, key string) *yaml.Node {
+func child(m *yaml.Node, key, assignment string) *yaml.Node {
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		if m.Content[i].Value == key {
 			v := m.Content[i+1]
@@ -84,7 +92,7 @@ func child(m *yaml.Node, key string) *yaml.Node {
 			return v
 		}
 	}
-	v := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	v := located(&yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}, assignment)
 	setKey(m, key, v)
 	return v
 }
@@ -130,7 +138,7 @@ func pick(list *yaml.Node, step string) (*yaml.Node, string) {
 	}
 	switch {
 	case len(found) == 0:
-		return nil, fmt.Sprintf("the list has no %s; it has %s", name, strings.Join(names, ", "))
+		return nil, fmt.Sprintf("the list has no %s; it has %s", name, strings.Join(slices.Compact(names), ", "))
 	case numbered:
 		i, err := strconv.Atoi(nth)
 		if err != nil || i < 1 || i > len(found) {

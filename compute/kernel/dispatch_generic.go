@@ -7,9 +7,6 @@ var isa = "generic"
 func isas() []string { return []string{"generic"} }
 func use(string)     {}
 
-func gemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
-	gemmGeneric(f, m, n, k, a, lda, b, ldb, c, ldc)
-}
 func dot(x, y []float32) float32               { return dotGeneric(x, y) }
 func axpy(a float32, x, y []float32)           { axpyGeneric(a, x, y) }
 func adam(w, g, m, v []float32, p *AdamParams) { adamGeneric(w, g, m, v, p) }

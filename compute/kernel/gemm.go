@@ -23,13 +23,21 @@ func Gemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, c []f
 		return
 	}
 	checkGemm(f, m, n, k, a, lda, b, ldb, c, ldc)
-	if !acc {
-		for i := range m {
-			clear(c[i*ldc : i*ldc+n])
-		}
+	from := fromZero
+	if acc {
+		from = fromC
 	}
-	gemm(f, m, n, k, a, lda, b, ldb, c, ldc)
+	gemm(f, m, n, k, a, lda, b, ldb, from, nil, c, ldc)
 }
+
+// start says where the elements of a product start.
+type start uint8
+
+const (
+	fromZero start = iota
+	fromC
+	fromBias
+)
 
 // GemmBias is Gemm with every row of C starting at bias (N).
 func GemmBias(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, bias []float32) {
@@ -38,10 +46,7 @@ func GemmBias(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, c
 	}
 	checkGemm(f, m, n, k, a, lda, b, ldb, c, ldc)
 	need("bias", len(bias), n)
-	for i := range m {
-		copy(c[i*ldc:i*ldc+n], bias)
-	}
-	gemm(f, m, n, k, a, lda, b, ldb, c, ldc)
+	gemm(f, m, n, k, a, lda, b, ldb, fromBias, bias, c, ldc)
 }
 
 func span(rows, cols, ld int) int {
@@ -65,8 +70,16 @@ func checkGemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, 
 	}
 }
 
-// gemmGeneric adds the product to C.
-func gemmGeneric(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
+// gemmGeneric is the loop that Gemm's documentation gives.
+func gemmGeneric(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
+	for i := range m {
+		switch start {
+		case fromZero:
+			clear(c[i*ldc : i*ldc+n])
+		case fromBias:
+			copy(c[i*ldc:i*ldc+n], bias)
+		}
+	}
 	switch f {
 	case NN:
 		for i := range m {

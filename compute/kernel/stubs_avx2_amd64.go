@@ -4,30 +4,6 @@
 
 package kernel
 
-// gemm6AVX2 adds a product of 6 rows and 16 columns to C: C[i,j] = FMA(A[i,p], B[p,j], C[i,j]) for p in 0..k. A[i,p] is at a+i*lda+p*ska,
-// B[p,j] at b+p*ldb+4j, C[i,j] at c+i*ldc+4j; strides in bytes.
-//
-//go:noescape
-func gemm6AVX2(k int, a *float32, lda int, ska int, b *float32, ldb int, c *float32, ldc int)
-
-// gemm4AVX2 adds a product of 4 rows and 16 columns to C: C[i,j] = FMA(A[i,p], B[p,j], C[i,j]) for p in 0..k. A[i,p] is at a+i*lda+p*ska,
-// B[p,j] at b+p*ldb+4j, C[i,j] at c+i*ldc+4j; strides in bytes.
-//
-//go:noescape
-func gemm4AVX2(k int, a *float32, lda int, ska int, b *float32, ldb int, c *float32, ldc int)
-
-// gemm2AVX2 adds a product of 2 rows and 16 columns to C: C[i,j] = FMA(A[i,p], B[p,j], C[i,j]) for p in 0..k. A[i,p] is at a+i*lda+p*ska,
-// B[p,j] at b+p*ldb+4j, C[i,j] at c+i*ldc+4j; strides in bytes.
-//
-//go:noescape
-func gemm2AVX2(k int, a *float32, lda int, ska int, b *float32, ldb int, c *float32, ldc int)
-
-// gemm1AVX2 adds a product of 1 rows and 16 columns to C: C[i,j] = FMA(A[i,p], B[p,j], C[i,j]) for p in 0..k. A[i,p] is at a+i*lda+p*ska,
-// B[p,j] at b+p*ldb+4j, C[i,j] at c+i*ldc+4j; strides in bytes.
-//
-//go:noescape
-func gemm1AVX2(k int, a *float32, lda int, ska int, b *float32, ldb int, c *float32, ldc int)
-
 // dotAVX2 sets s[l] = FMA(x[64b+l], y[64b+l], s[l]), starting from 0, for b in 0..blocks.
 //
 //go:noescape

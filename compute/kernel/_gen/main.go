@@ -1,4 +1,4 @@
-// Command gen writes the assembly of package kernel: one file for AVX2 with FMA, one for AVX-512. Run it with go generate ./compute/kernel.
+// Command gen writes the assembly of package kernel, all but the matrix products: one file for AVX2 with FMA, one for AVX-512. Run it with go generate ./compute/kernel.
 package main
 
 import (
@@ -32,89 +32,10 @@ func main() {
 		os.Exit(2)
 	}
 	ConstraintExpr("amd64,!purego")
-	rows := []int{6, 4, 2, 1}
-	if v.lanes == 16 {
-		rows = []int{8, 4, 2, 1}
-	}
-	for _, r := range rows {
-		v.gemm(r)
-	}
 	v.dot()
 	v.axpy()
 	v.adam()
 	Generate()
-}
-
-// gemm: C (rows, 2 registers) += A (rows,k) · B (k, 2 registers), k ascending, one FMA each. Strides are in bytes.
-func (v isa) gemm(rows int) {
-	TEXT(fmt.Sprintf("gemm%d%s", rows, v.name), NOSPLIT, "func(k int, a *float32, lda, ska int, b *float32, ldb int, c *float32, ldc int)")
-	Pragma("noescape")
-	Doc(fmt.Sprintf("gemm%d%s adds a product of %d rows and %d columns to C: C[i,j] = FMA(A[i,p], B[p,j], C[i,j]) for p in 0..k. A[i,p] is at a+i*lda+p*ska,",
-		rows, v.name, rows, 2*v.lanes), "B[p,j] at b+p*ldb+4j, C[i,j] at c+i*ldc+4j; strides in bytes.")
-	k := Load(Param("k"), GP64())
-	a := Load(Param("a"), GP64())
-	lda := Load(Param("lda"), GP64())
-	ska := Load(Param("ska"), GP64())
-	b := Load(Param("b"), GP64())
-	ldb := Load(Param("ldb"), GP64())
-	c := Load(Param("c"), GP64())
-	ldc := Load(Param("ldc"), GP64())
-	w := 4 * v.lanes
-
-	acc := make([][2]reg.VecVirtual, rows)
-	p := GP64()
-	MOVQ(c, p)
-	for i := range acc {
-		acc[i] = [2]reg.VecVirtual{v.vec(), v.vec()}
-		VMOVUPS(Mem{Base: p}, acc[i][0])
-		VMOVUPS(Mem{Base: p, Disp: w}, acc[i][1])
-		if i < rows-1 {
-			ADDQ(ldc, p)
-		}
-	}
-	// Three pointers reach eight rows: rows 0..2 from a, 3..5 from a+3lda, 6..7 from a+6lda (x86 scales an index by 1 and 2).
-	base := []reg.GPVirtual{a.(reg.GPVirtual)}
-	for r := 3; r < rows; r += 3 {
-		q := GP64()
-		LEAQ(Mem{Base: base[len(base)-1], Index: lda, Scale: 2}, q)
-		ADDQ(lda, q)
-		base = append(base, q)
-	}
-	at := func(i int) Mem {
-		m := Mem{Base: base[i/3]}
-		if i%3 > 0 {
-			m.Index, m.Scale = lda, uint8(i%3)
-		}
-		return m
-	}
-	TESTQ(k, k)
-	JZ(LabelRef("done"))
-	Label("loop")
-	b0, b1 := v.vec(), v.vec()
-	VMOVUPS(Mem{Base: b}, b0)
-	VMOVUPS(Mem{Base: b, Disp: w}, b1)
-	for i := range acc {
-		x := v.vec()
-		VBROADCASTSS(at(i), x)
-		VFMADD231PS(x, b0, acc[i][0])
-		VFMADD231PS(x, b1, acc[i][1])
-	}
-	for _, q := range base {
-		ADDQ(ska, q)
-	}
-	ADDQ(ldb, b)
-	DECQ(k)
-	JNZ(LabelRef("loop"))
-	Label("done")
-	for i := range acc {
-		VMOVUPS(acc[i][0], Mem{Base: c})
-		VMOVUPS(acc[i][1], Mem{Base: c, Disp: w})
-		if i < rows-1 {
-			ADDQ(ldc, c)
-		}
-	}
-	VZEROUPPER()
-	RET()
 }
 
 // dot: s[i mod 64] = FMA(x[i], y[i], s[i mod 64]) for whole blocks of 64.

@@ -1,0 +1,66 @@
+//go:build amd64 && !purego
+
+package kernel
+
+import "unsafe"
+
+// What products are cut to: the data caches of one core, as the CPU tells (cpuid leaf 4, on AMD leaf 0x8000001D), or careful values where it does not.
+var l1, l2 = caches()
+
+func caches() (l1, l2 int) {
+	l1, l2 = 32<<10, 512<<10
+	if max, _, _, _ := cpuid(0, 0); max < 4 {
+		return l1, l2
+	}
+	leaf := uint32(4)
+	if a, _, _, _ := cpuid(4, 0); a&31 == 0 {
+		if max, _, _, _ := cpuid(0x80000000, 0); max < 0x8000001d {
+			return l1, l2
+		}
+		leaf = 0x8000001d
+	}
+	for i := uint32(0); i < 8; i++ {
+		a, b, c, _ := cpuid(leaf, i)
+		kind, level := a&31, a>>5&7
+		if kind == 0 {
+			break
+		}
+		if kind == 2 { // instructions
+			continue
+		}
+		size := int(b>>22+1) * int(b>>12&1023+1) * int(b&4095+1) * int(c+1)
+		switch {
+		case level == 1 && size >= 8<<10:
+			l1 = size
+		case level == 2 && size >= 64<<10:
+			l2 = size
+		}
+	}
+	return l1, l2
+}
+
+// blocking gives the depth of a panel of nr columns, which takes two thirds of the first-level cache, and the rows of A that take a quarter of the
+// second-level cache with that depth. Neither changes a bit: an element of C takes k in ascending order whatever the blocks.
+func blocking(nr int) (depth, height int) {
+	depth = min(l1*2/3/(4*nr)/16*16, maxDepth)
+	height = max(l2/4/(4*depth)/callRows, 1) * callRows
+	return depth, height
+}
+
+// spreads says that kc rows of nr columns, ldb apart, stay in the first-level cache as they are: rows that lie a multiple of a large power of two
+// apart fall on the same few sets.
+func spreads(kc, ldb, nr int) bool {
+	stride := 4 * ldb
+	apart := min(stride&-stride, 4096) // the power of two in the stride
+	lines := max(nr*4/64, 1)
+	places := l1 / 64
+	if apart > 64*lines {
+		places = places * lines * 64 / apart
+	}
+	return kc*(lines+1) <= places/2
+}
+
+// toLine is the number of elements from p to the next cache line.
+func toLine(p *float32) int {
+	return int(-uintptr(unsafe.Pointer(p))%64) / 4
+}

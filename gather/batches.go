@@ -45,13 +45,15 @@ func init() {
 		New: func(env stages.Env, c BatchesConfig) (stages.Stage, error) {
 			b := &batches{order: newOrder(env, c.Batch, c.Shuffle, c.Drop)}
 			n := len(b.train)
-			b.whole = env.Parts == 1 && n == env.Data.Table.N && n <= c.Batch && (n == 1 || !c.Shuffle && slices.IsSorted(b.train))
+			b.run = (!c.Shuffle || n == 1) && slices.IsSorted(b.train) && n > 0 && int(b.train[n-1]-b.train[0]) == n-1
+			b.whole = b.run && env.Parts == 1 && n <= c.Batch
 			cols, err := c.columns(env.Data.Table)
 			if err != nil {
 				return nil, err
 			}
 			for _, col := range cols {
-				b.cols = append(b.cols, column{env.Ports[col.Name].Slot, col, col.Shape.Len(), rowsOf(n, col.Shape)})
+				p := env.Ports[col.Name]
+				b.cols = append(b.cols, column{p.Slot, col, col.Shape.Len(), rowsOf(n, col.Shape), p.Shared && b.run})
 			}
 			return b, nil
 		},
@@ -99,14 +101,16 @@ type column struct {
 	slot stages.Slot
 	col  *stages.Column
 	n    int          // elements of a row
-	all  tensor.Shape // of the training rows together
+	rows tensor.Shape // of rows of a step, the first dimension to be filled in
+	view bool         // training rows are shown, not copied
 }
 
 type batches struct {
 	*order
 	cols []column
 
-	whole bool // every step brings all training rows in their order, and those are the table
+	run   bool // the training rows lie one after another in the table and are read in that order
+	whole bool // every step brings all of them
 }
 
 // StepsPerEpoch is the number of steps in a walk over the training rows.
@@ -115,46 +119,55 @@ func (s *batches) StepsPerEpoch() int64 { return s.n }
 // EvalSteps is the number of batches that the validation rows fill.
 func (s *batches) EvalSteps() int64 { return s.evalSteps() }
 
-// Process copies this part's rows of each column: (B,...).
+// Process shows or copies this part's rows of each column: (B,...).
 func (s *batches) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
-	if s.whole && m.Mode == stages.Train {
-		m.Rows, m.Count = len(s.train), len(s.train)
-		for i := range s.cols {
-			c := &s.cols[i]
-			t := m.T(c.slot)
-			if t.Shape.Dims[0] != m.Rows {
-				t.Resize(c.all)
-			}
-			if x := t.F32; len(x) == 1 { // copy would be a call
-				x[0] = c.col.F32[0]
-				continue
-			}
-			copy(t.F32, c.col.F32)
-			copy(t.I32, c.col.I32)
-		}
-		return out.Send(m)
+	var rows []int32
+	train := m.Mode == stages.Train
+	if s.whole && train {
+		rows = s.train
+		m.Rows, m.Count = len(rows), len(rows)
+	} else {
+		rows = s.at(m)
 	}
-	rows := s.at(m)
 	for i := range s.cols {
 		c := &s.cols[i]
-		t, n := m.T(c.slot), c.n
-		shape := t.Shape
-		shape.Dims[0] = len(rows)
-		t.Resize(shape)
-		switch {
-		case c.col.DType == tensor.I32:
-			for k, r := range rows {
-				copy(t.I32[k*n:k*n+n], c.col.I32[int(r)*n:int(r)*n+n])
-			}
-		case n == 1:
-			for k, r := range rows {
-				t.F32[k] = c.col.F32[r]
-			}
-		default:
-			for k, r := range rows {
-				copy(t.F32[k*n:k*n+n], c.col.F32[int(r)*n:int(r)*n+n])
-			}
+		t := m.T(c.slot)
+		if c.view && train && len(rows) > 0 {
+			c.show(t, int(rows[0]), len(rows))
+		} else {
+			c.copy(t, rows)
 		}
 	}
 	return out.Send(m)
+}
+
+// show makes t a view of n rows from lo on.
+func (c *column) show(t *tensor.Tensor, lo, n int) {
+	c.rows.Dims[0] = n
+	if c.col.DType == tensor.I32 {
+		t.ViewI32(&c.rows, c.col.I32[lo*c.n:(lo+n)*c.n])
+	} else {
+		t.View(&c.rows, c.col.F32[lo*c.n:(lo+n)*c.n])
+	}
+}
+
+func (c *column) copy(t *tensor.Tensor, rows []int32) {
+	n := c.n
+	t.Own()
+	c.rows.Dims[0] = len(rows)
+	t.Resize(c.rows)
+	switch {
+	case c.col.DType == tensor.I32:
+		for k, r := range rows {
+			copy(t.I32[k*n:k*n+n], c.col.I32[int(r)*n:int(r)*n+n])
+		}
+	case n == 1:
+		for k, r := range rows {
+			t.F32[k] = c.col.F32[r]
+		}
+	default:
+		for k, r := range rows {
+			copy(t.F32[k*n:k*n+n], c.col.F32[int(r)*n:int(r)*n+n])
+		}
+	}
 }

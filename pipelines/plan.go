@@ -637,7 +637,31 @@ func (pl *planner) implicit(name string) {
 }
 
 // finish checks that the stages can be made, counts the steps, and finds the slots that sampling needs.
+// share lets gather stages hand out views of the data where no stage changes them.
+func (pl *planner) share() {
+	changed := map[stages.Slot]bool{}
+	for _, n := range pl.Nodes {
+		for _, port := range n.Contract.Mutates {
+			changed[n.Env.Ports[port].Slot] = true
+		}
+	}
+	for _, n := range pl.Nodes {
+		if n.Def.Room != stages.Gather {
+			continue
+		}
+		for _, v := range pl.outs[n] {
+			for name, b := range n.Env.Ports {
+				if b.Slot == v.slot && !changed[b.Slot] {
+					b.Shared = true
+					n.Env.Ports[name] = b
+				}
+			}
+		}
+	}
+}
+
 func (pl *planner) finish() {
+	pl.share()
 	for _, n := range pl.Nodes {
 		n.Env.Steps = pl.Steps
 	}

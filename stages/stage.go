@@ -75,6 +75,8 @@ type Binding struct {
 	DType tensor.DType
 	Shape tensor.Shape // the largest that occurs; the tensor in the message has the actual one
 
+	Shared bool // output of gather that no stage changes: it may be a view of the data (tensor.View) instead of a copy
+
 	HasGrad bool // a gradient is wanted (input) or arrives (output)
 	Grad    Slot // shape of the value
 	Acc     bool // backward twin, input port: add to Grad instead of setting it, another consumer has written it

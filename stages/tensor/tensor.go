@@ -96,6 +96,45 @@ type Tensor struct {
 	Shape Shape
 	F32   []float32 // len = Shape.Len() for float32
 	I32   []int32   // len = Shape.Len() for int32
+
+	// Its own storage while it is a view of other data.
+	ownF []float32
+	ownI []int32
+}
+
+// View makes t show v, which must hold s.Len() elements and is only read from then on, until the next Own or View. It is for data that would
+// otherwise be copied step after step.
+func (t *Tensor) View(s *Shape, v []float32) {
+	if t.ownF == nil {
+		t.ownF = t.F32
+	}
+	t.F32 = v
+	if !t.Shape.is(s) {
+		t.Shape = *s
+	}
+}
+
+// ViewI32 is View for int32.
+func (t *Tensor) ViewI32(s *Shape, v []int32) {
+	if t.ownI == nil {
+		t.ownI = t.I32
+	}
+	t.I32 = v
+	if !t.Shape.is(s) {
+		t.Shape = *s
+	}
+}
+
+// Own ends a view: t has its own storage again, as a vector; Resize it before use.
+func (t *Tensor) Own() {
+	if t.ownF != nil {
+		t.F32, t.ownF = t.ownF, nil
+		t.Shape = Of(len(t.F32))
+	}
+	if t.ownI != nil {
+		t.I32, t.ownI = t.ownI, nil
+		t.Shape = Of(len(t.I32))
+	}
 }
 
 // New makes a tensor of its own, outside of any arena, with all elements zero.

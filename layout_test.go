@@ -44,6 +44,7 @@ var imports = map[string][]string{
 	"vtpu/backward":          {"vtpu/stages/...", "vtpu/compute/kernel"},
 	"vtpu/update":            {"vtpu/stages/...", "vtpu/compute/kernel"},
 	"vtpu/scatter":           {"vtpu/stages/...", "vtpu/compute/kernel"},
+	"vtpu/bench":             {"vtpu/backward", "vtpu/compute", "vtpu/gather", "vtpu/scatter", "vtpu/update", "vtpu/pipelines/...", "vtpu/pipelines", "vtpu/stages/...", "vtpu/stages", "vtpu/smtpool", "vtpu/compute/kernel"},
 	"vtpu/pipelines":         {"vtpu/pipelines/...", "vtpu/stages/...", "vtpu/smtpool", "vtpu/compute/kernel"},
 }
 

@@ -740,7 +740,11 @@ func (p *Plan) Program(checkpoint func()) exec.Program {
 	for _, n := range p.Nodes {
 		env := n.Env
 		env.Checkpoint = checkpoint
-		node := exec.Node{Name: n.Name, New: func() (stages.Stage, error) { return n.Def.New(env, n.Cfg) }}
+		node := exec.Node{Name: n.Name, New: func(t *stages.Team) (stages.Stage, error) {
+			env := env
+			env.Team = t
+			return n.Def.New(env, n.Cfg)
+		}}
 		switch {
 		case n.Def.Room == stages.Gather:
 			pr.Gather = append(pr.Gather, node)

@@ -109,6 +109,9 @@ type Env struct {
 	Parts  int      // micro-batches in a step
 	Steps  int64    // steps planned for the whole run, for schedules
 
+	// Team is for stages of the last segment; it may be nil.
+	Team *Team
+
 	// Checkpoint saves the run after the current step, once the pipeline is drained. nil where there is nowhere to save to.
 	Checkpoint func()
 }

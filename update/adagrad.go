@@ -30,7 +30,9 @@ func init() {
 			if err != nil {
 				return nil, err
 			}
-			return &adagrad{b, float32(c.Eps)}, nil
+			s := &adagrad{b, float32(c.Eps)}
+			b.apply = s.update
+			return s, nil
 		},
 	})
 }
@@ -45,9 +47,11 @@ func (s *adagrad) Process(_ context.Context, m *stages.Message, out stages.Outbo
 	if m.Skip {
 		return out.Send(m)
 	}
-	_, lr := s.begin(m)
-	s.each(m, func(it *item, w, g []float32, lo int) {
-		kernel.Adagrad(w, g, it.piece(0, lo, len(w)), float32(lr*it.scale), s.eps, it.wd)
-	})
+	s.begin(m)
+	s.each(m)
 	return out.Send(m)
+}
+
+func (s *adagrad) update(it *item, w, g []float32, lo int) {
+	kernel.Adagrad(w, g, it.piece(0, lo, len(w)), s.lrOf(it), s.eps, it.wd)
 }

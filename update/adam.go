@@ -47,8 +47,10 @@ func init() {
 				if err != nil {
 					return nil, err
 				}
-				return &adam{base: b, b1: c.Betas[0], b2: c.Betas[1],
-					p: kernel.AdamParams{Beta1: float32(c.Betas[0]), Beta2: float32(c.Betas[1]), Eps: float32(c.Eps), Decoupled: v.name == "adamw"}}, nil
+				s := &adam{base: b, b1: c.Betas[0], b2: c.Betas[1],
+					p: kernel.AdamParams{Beta1: float32(c.Betas[0]), Beta2: float32(c.Betas[1]), Eps: float32(c.Eps), Decoupled: v.name == "adamw"}}
+				b.apply = s.update
+				return s, nil
 			},
 		})
 	}
@@ -65,11 +67,14 @@ func (s *adam) Process(_ context.Context, m *stages.Message, out stages.Outbox) 
 	if m.Skip {
 		return out.Send(m)
 	}
-	t, lr := s.begin(m)
+	t := s.begin(m)
 	s.p.Correct1, s.p.Correct2 = float32(1-power(s.b1, t)), float32(1-power(s.b2, t))
-	s.each(m, func(it *item, w, g []float32, lo int) {
-		s.p.LR, s.p.WeightDecay = float32(lr*it.scale), it.wd
-		kernel.Adam(w, g, it.piece(0, lo, len(w)), it.piece(1, lo, len(w)), &s.p)
-	})
+	s.each(m)
 	return out.Send(m)
+}
+
+func (s *adam) update(it *item, w, g []float32, lo int) {
+	p := s.p // several lanes may be here
+	p.LR, p.WeightDecay = s.lrOf(it), it.wd
+	kernel.Adam(w, g, it.piece(0, lo, len(w)), it.piece(1, lo, len(w)), &p)
 }

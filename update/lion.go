@@ -36,7 +36,9 @@ func init() {
 			if err != nil {
 				return nil, err
 			}
-			return &lion{b, float32(c.Betas[0]), float32(c.Betas[1])}, nil
+			s := &lion{b, float32(c.Betas[0]), float32(c.Betas[1])}
+			b.apply = s.update
+			return s, nil
 		},
 	})
 }
@@ -51,9 +53,11 @@ func (s *lion) Process(_ context.Context, m *stages.Message, out stages.Outbox) 
 	if m.Skip {
 		return out.Send(m)
 	}
-	_, lr := s.begin(m)
-	s.each(m, func(it *item, w, g []float32, lo int) {
-		kernel.Lion(w, g, it.piece(0, lo, len(w)), float32(lr*it.scale), s.b1, s.b2, it.wd)
-	})
+	s.begin(m)
+	s.each(m)
 	return out.Send(m)
+}
+
+func (s *lion) update(it *item, w, g []float32, lo int) {
+	kernel.Lion(w, g, it.piece(0, lo, len(w)), s.lrOf(it), s.b1, s.b2, it.wd)
 }

@@ -28,15 +28,17 @@ func init() {
 		Check:    func(c RMSPropConfig) error { return c.Schedule.check() },
 		Contract: func(RMSPropConfig) stages.Contract { return contract() },
 		New: func(env stages.Env, c RMSPropConfig) (stages.Stage, error) {
-			s := settings{lr: c.LR, wd: c.WeightDecay, decay: c.Decay, groups: c.Groups, sched: c.Schedule, pieces: []string{"square"}}
+			set := settings{lr: c.LR, wd: c.WeightDecay, decay: c.Decay, groups: c.Groups, sched: c.Schedule, pieces: []string{"square"}}
 			if c.Momentum > 0 {
-				s.pieces = append(s.pieces, "momentum")
+				set.pieces = append(set.pieces, "momentum")
 			}
-			b, err := newBase(env, s)
+			b, err := newBase(env, set)
 			if err != nil {
 				return nil, err
 			}
-			return &rmsprop{b, float32(c.Alpha), float32(c.Eps), float32(c.Momentum)}, nil
+			s := &rmsprop{b, float32(c.Alpha), float32(c.Eps), float32(c.Momentum)}
+			b.apply = s.update
+			return s, nil
 		},
 	})
 }
@@ -51,13 +53,15 @@ func (s *rmsprop) Process(_ context.Context, m *stages.Message, out stages.Outbo
 	if m.Skip {
 		return out.Send(m)
 	}
-	_, lr := s.begin(m)
-	s.each(m, func(it *item, w, g []float32, lo int) {
-		var mom []float32
-		if s.mu > 0 {
-			mom = it.piece(1, lo, len(w))
-		}
-		kernel.RMSProp(w, g, it.piece(0, lo, len(w)), mom, float32(lr*it.scale), s.alpha, s.eps, it.wd, s.mu)
-	})
+	s.begin(m)
+	s.each(m)
 	return out.Send(m)
+}
+
+func (s *rmsprop) update(it *item, w, g []float32, lo int) {
+	var mom []float32
+	if s.mu > 0 {
+		mom = it.piece(1, lo, len(w))
+	}
+	kernel.RMSProp(w, g, it.piece(0, lo, len(w)), mom, s.lrOf(it), s.alpha, s.eps, it.wd, s.mu)
 }

@@ -34,15 +34,20 @@ func init() {
 		},
 		Contract: func(SGDConfig) stages.Contract { return contract() },
 		New: func(env stages.Env, c SGDConfig) (stages.Stage, error) {
-			s := settings{lr: c.LR, wd: c.WeightDecay, decay: c.Decay, groups: c.Groups, sched: c.Schedule}
+			set := settings{lr: c.LR, wd: c.WeightDecay, decay: c.Decay, groups: c.Groups, sched: c.Schedule}
 			if c.Momentum > 0 {
-				s.pieces = []string{"momentum"}
+				set.pieces = []string{"momentum"}
 			}
-			b, err := newBase(env, s)
+			b, err := newBase(env, set)
 			if err != nil {
 				return nil, err
 			}
-			return &sgd{base: b, mu: float32(c.Momentum), damp: float32(c.Dampening), nesterov: c.Nesterov}, nil
+			s := &sgd{base: b, mu: float32(c.Momentum), damp: float32(c.Dampening), nesterov: c.Nesterov}
+			b.apply = s.plain
+			if s.mu > 0 {
+				b.apply = s.moved
+			}
+			return s, nil
 		},
 	})
 }
@@ -51,6 +56,7 @@ type sgd struct {
 	*base
 	mu, damp float32
 	nesterov bool
+	first    bool // the present update is the first
 }
 
 // Process: see kernel.SGD and kernel.SGDMomentum.
@@ -58,20 +64,20 @@ func (s *sgd) Process(_ context.Context, m *stages.Message, out stages.Outbox) e
 	if m.Skip {
 		return out.Send(m)
 	}
-	t, lr := s.begin(m)
-	if len(s.items) == 1 && s.mu == 0 && !s.items[0].Sparse && len(s.items[0].T.F32) == 1 { // a single number: the loop costs more than the update
+	s.first = s.begin(m) == 1
+	if len(s.items) == 1 && s.mu == 0 && !s.items[0].Sparse && s.total == 1 { // a single number: the walk costs more than the update
 		it := &s.items[0]
-		kernel.SGD(it.T.F32, m.T(it.Grad).F32, float32(lr*it.scale), it.wd)
+		kernel.SGD(it.T.F32, m.T(it.Grad).F32, s.lrOf(it), it.wd)
 		it.MarkAll(m.Step + 1)
 		return out.Send(m)
 	}
-	if s.mu == 0 {
-		s.each(m, func(it *item, w, g []float32, _ int) { kernel.SGD(w, g, float32(lr*it.scale), it.wd) })
-		return out.Send(m)
-	}
-	s.each(m, func(it *item, w, g []float32, lo int) {
-		// The first update of a row that turns up late starts from a momentum of 0, which with no dampening is the same thing.
-		kernel.SGDMomentum(w, g, it.piece(0, lo, len(w)), float32(lr*it.scale), s.mu, s.damp, it.wd, s.nesterov, t == 1)
-	})
+	s.each(m)
 	return out.Send(m)
+}
+
+func (s *sgd) plain(it *item, w, g []float32, _ int) { kernel.SGD(w, g, s.lrOf(it), it.wd) }
+
+// moved: the first update of a row that turns up late starts from a momentum of 0, which with no dampening is the same thing.
+func (s *sgd) moved(it *item, w, g []float32, lo int) {
+	kernel.SGDMomentum(w, g, it.piece(0, lo, len(w)), s.lrOf(it), s.mu, s.damp, it.wd, s.nesterov, s.first)
 }

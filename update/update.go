@@ -29,6 +29,7 @@ type item struct {
 	scale float64 // lr relative to the stage's
 	wd    float32
 	state []*weights.Param
+	from  int // dense: elements of the items before
 }
 
 // settings are what every optimizer takes from its config.
@@ -46,18 +47,28 @@ type base struct {
 	lr    float64
 	sched Schedule
 	steps int64
-	flat  bool           // constant rate
+	flat  bool // constant rate
+	team  *stages.Team
+	total int // elements of the parameters with a dense gradient
+	// The present update: what apply works on.
+	m     *stages.Message
+	rate  float64 // of the stage, in this step
+	apply func(it *item, w, g []float32, lo int)
+	some  func(lo, hi int)
 	count *weights.Param // updates made, in the store
 }
 
 func newBase(env stages.Env, s settings) (*base, error) {
-	b := &base{lr: s.lr, sched: s.sched, steps: env.Steps, flat: s.sched.Linear == nil && s.sched.Cosine == nil && s.sched.Step == nil}
+	b := &base{lr: s.lr, team: env.Team, sched: s.sched, steps: env.Steps, flat: s.sched.Linear == nil && s.sched.Cosine == nil && s.sched.Step == nil}
 	used := make([]bool, len(s.groups))
 	for _, p := range env.All {
 		if err := p.Claim(env.Name); err != nil {
 			return nil, err
 		}
-		it := item{ParamBinding: p, lr: s.lr, wd: float32(s.wd)}
+		it := item{ParamBinding: p, lr: s.lr, wd: float32(s.wd), from: b.total}
+		if !p.Sparse {
+			b.total += len(p.T.F32)
+		}
 		if s.decay == "matrices" && !p.Decay {
 			it.wd = 0
 		}
@@ -97,37 +108,62 @@ func newBase(env stages.Env, s settings) (*base, error) {
 		}
 	}
 	var err error
+	b.some = b.dense
 	b.count, err = env.Store.State(env.Name, env.Name, "updates", tensor.I32, tensor.Of(1))
 	return b, err
 }
 
-// begin counts an update and returns the number of it, from 1, and the rate of the stage in this step.
-func (b *base) begin(m *stages.Message) (t int64, lr float64) {
+// begin counts an update, finds the rate of the stage in this step and returns the number of the update, from 1.
+func (b *base) begin(m *stages.Message) int64 {
 	b.count.T.I32[0]++
-	if b.flat {
-		return int64(b.count.T.I32[0]), b.lr
+	b.rate = b.lr
+	if !b.flat {
+		b.rate = b.sched.rate(b.lr, m.Step, b.steps)
 	}
-	return int64(b.count.T.I32[0]), b.sched.rate(b.lr, m.Step, b.steps)
+	return int64(b.count.T.I32[0])
 }
 
-// each calls f with the elements of each parameter and its gradient, and where these elements begin: whole for a dense gradient, row by row, ids
-// ascending, for a sparse one; rows without a gradient are not touched, nor is their state (as PyTorch's SparseAdam).
-func (b *base) each(m *stages.Message, f func(it *item, w, g []float32, lo int)) {
+// lrOf is the rate of a parameter in this step.
+func (b *base) lrOf(it *item) float32 { return float32(b.rate * it.scale) }
+
+// grain is the number of elements below which it doesn't pay to share an update out.
+const grain = 8192
+
+// each calls apply with the elements of each parameter and its gradient, and where these elements begin: in pieces, perhaps on several lanes, for dense
+// gradients, row by row, ids ascending, for a sparse one; rows without a gradient are not touched, nor is their state (as PyTorch's SparseAdam).
+func (b *base) each(m *stages.Message) {
+	b.m = m
+	b.team.Split(b.total, grain, b.some)
 	for i := range b.items {
 		it := &b.items[i]
-		g := m.T(it.Grad)
 		if !it.Sparse {
-			f(it, it.T.F32, g.F32, 0)
 			it.MarkAll(m.Step + 1)
 			continue
 		}
+		g := m.T(it.Grad)
 		d := it.T.Last()
 		ids := m.T(it.IDs).I32
 		for r, id := range ids {
 			lo := int(id) * d
-			f(it, it.T.F32[lo:lo+d], g.F32[r*d:r*d+d], lo)
+			b.apply(it, it.T.F32[lo:lo+d], g.F32[r*d:r*d+d], lo)
 		}
 		it.MarkRows(ids, m.Step+1)
+	}
+	b.m = nil
+}
+
+// dense updates the elements lo to hi of all parameters with a dense gradient, laid end to end.
+func (b *base) dense(lo, hi int) {
+	for i := range b.items {
+		it := &b.items[i]
+		if it.Sparse || it.from >= hi {
+			continue
+		}
+		n := len(it.T.F32)
+		from, to := max(lo-it.from, 0), min(hi-it.from, n)
+		if from < to {
+			b.apply(it, it.T.F32[from:to], b.m.T(it.Grad).F32[from:to], from)
+		}
 	}
 }
 

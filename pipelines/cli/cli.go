@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -20,16 +22,38 @@ import (
 
 // app is one call of the command.
 type app struct {
-	out, err io.Writer
-	json     bool
+	out  *output
+	err  io.Writer
+	json bool
+}
+
+// output is where results go. It keeps the first error: what can't be written must not look like success.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
+	n, err := o.w.Write(b)
+	o.err = err
+	return n, err
 }
 
 // Main runs the command and returns its exit code: 0 done, 1 internal, 2 findings in what the user gave, 3 the environment lacks something.
 func Main(args []string, out, errOut io.Writer) (code int) {
-	a := &app{out: out, err: errOut}
+	a := &app{out: &output{w: out}, err: errOut}
+	defer func() {
+		if p := recover(); p != nil {
+			a.report(fmt.Errorf("a mistake in vtpu, please report it: %v", p))
+			code = stages.ExitInternal
+		}
+	}()
 	root := a.root()
 	root.SetArgs(args)
-	root.SetOut(out)
+	root.SetOut(a.out)
 	root.SetErr(errOut)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -38,9 +62,13 @@ func Main(args []string, out, errOut io.Writer) (code int) {
 		stop() // a second Ctrl-C ends the process at once
 	}()
 	err := root.ExecuteContext(ctx)
+	if a.out.err != nil && (err == nil || errors.Is(err, a.out.err)) {
+		err = &stages.EnvError{Err: fmt.Errorf("write the output: %w", a.out.err), Fix: "free some room, or write to another place"}
+	}
 	if err == nil {
 		return stages.ExitOK
 	}
+	a.json = a.json || slices.Contains(args, "--json") // a flag before it may have been what is wrong
 	a.report(err)
 	return stages.ExitCode(err)
 }
@@ -49,18 +77,23 @@ func Main(args []string, out, errOut io.Writer) (code int) {
 func (a *app) report(err error) {
 	var fs stages.Findings
 	var f stages.Finding
+	var env *stages.EnvError
 	switch {
+	case errors.As(err, &env):
+		fs = stages.Findings{{Msg: strings.TrimSuffix(err.Error(), " ("+env.Fix+")"), Fix: env.Fix}}
 	case errors.As(err, &fs):
 	case errors.As(err, &f):
 		if err.Error() != f.Error() { // where it happened is in the text around it
 			f = stages.Finding{Msg: strings.TrimSuffix(err.Error(), " ("+f.Fix+")"), Fix: f.Fix}
 		}
 		fs = stages.Findings{f}
+	case errors.Is(err, context.Canceled):
+		fs = stages.Findings{{Msg: "interrupted"}}
 	default:
 		fs = stages.Findings{{Msg: err.Error()}}
 	}
 	for _, f := range fs {
-		if a.json {
+		if a.json && a.out.err == nil {
 			a.line(struct {
 				Event string `json:"event"`
 				Code  int    `json:"code"`
@@ -83,8 +116,11 @@ func (a *app) line(v any) {
 
 // usage makes a mistake in flags or arguments a finding.
 func usage(cmd *cobra.Command, err error) error {
-	return stages.Finding{Msg: err.Error(), Fix: "vtpu " + cmd.Name() + " --help"}
+	return stages.Finding{Msg: parseNoise.ReplaceAllString(err.Error(), ""), Fix: cmd.CommandPath() + " --help"}
 }
+
+// parseNoise is what the flag library says of the function that failed.
+var parseNoise = regexp.MustCompile(`strconv\.\w+: parsing ".*": `)
 
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {
@@ -102,21 +138,37 @@ func (a *app) root() *cobra.Command {
 			"file composes. The same file and seed end in the same weights, bit for bit, on any number of lanes.",
 		Example: "  vtpu run names\n  vtpu lint my.yaml",
 		Version: pipelines.Version(),
-		Args: func(cmd *cobra.Command, a []string) error {
-			if len(a) > 0 {
-				var names []string
-				for _, c := range cmd.Commands() {
-					names = append(names, c.Name())
-				}
-				return stages.Finding{Msg: fmt.Sprintf("there is no command %q", a[0]), Fix: pipelines.Suggest(a[0], names)}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:    unknown,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(usage)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object a line")
 	root.AddCommand(a.run(), a.lint(), a.plan(), a.list(), a.schema(), a.fresh(), a.sample(), a.eval(), a.export(), a.importCmd(), a.doctor())
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.Args = func(_ *cobra.Command, a []string) error { // by itself it prints the general help, as if nothing were wrong
+				if c, _, err := root.Find(a); err != nil || c == root && len(a) > 0 {
+					return unknown(root, a)
+				}
+				return nil
+			}
+		}
+	}
 	return root
+}
+
+// unknown is the finding about a word where a command is wanted.
+func unknown(root *cobra.Command, a []string) error {
+	if len(a) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range root.Commands() {
+		if !c.Hidden {
+			names = append(names, c.Name())
+		}
+	}
+	return stages.Finding{Msg: fmt.Sprintf("there is no command %q", a[0]), Fix: pipelines.Suggest(a[0], names)}
 }

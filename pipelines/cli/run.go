@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -27,8 +28,16 @@ func pipelineFlags(cmd *cobra.Command, o *pipelines.Options) {
 }
 
 func check(o pipelines.Options) error {
-	if o.Steps < 0 || o.Every < 0 || o.LookAhead < -1 || o.LookAhead > 64 || o.StopAfter < 0 {
-		return stages.Finding{Msg: "--steps, --every, --look-ahead and --stop-after want whole numbers that are not negative (look-ahead at most 64)"}
+	for _, f := range []struct {
+		name        string
+		val, lo, hi int64
+	}{{"--steps", o.Steps, 0, math.MaxInt64}, {"--every", o.Every, 0, math.MaxInt64}, {"--stop-after", o.StopAfter, 0, math.MaxInt64}, {"--look-ahead", int64(o.LookAhead), -1, 64}} {
+		switch {
+		case f.val > f.hi:
+			return stages.Finding{File: fmt.Sprintf("%s %d", f.name, f.val), Msg: fmt.Sprintf("want at most %d", f.hi)}
+		case f.val < f.lo:
+			return stages.Finding{File: fmt.Sprintf("%s %d", f.name, f.val), Msg: "want a whole number that is not negative"}
+		}
 	}
 	return nil
 }
@@ -62,6 +71,9 @@ func (a *app) run() *cobra.Command {
 }
 
 func isTerminal(w io.Writer) bool {
+	if o, ok := w.(*output); ok {
+		w = o.w
+	}
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

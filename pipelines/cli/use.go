@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -13,8 +12,6 @@ import (
 	"vtpu/stages"
 )
 
-var contextBackground = context.Background()
-
 // last is a watcher that keeps the result alone.
 type last struct{ done pipelines.Done }
 
@@ -23,6 +20,14 @@ func (*last) Stepped(rundir.Metric)                  {}
 func (*last) Saved(int64, string)                    {}
 func (l *last) Finished(d pipelines.Done)            { l.done = d }
 
+// openRun is pipelines.OpenRun for the value of --step.
+func openRun(dir string, step int64) (*pipelines.Plan, *exec.Engine, error) {
+	if step < -1 {
+		return nil, nil, stages.Finding{File: fmt.Sprintf("--step %d", step), Msg: "want the step of a checkpoint, or -1 for the newest"}
+	}
+	return pipelines.OpenRun(dir, step)
+}
+
 func (a *app) sample() *cobra.Command {
 	s := pipelines.SampleSection{Count: 10, Temperature: 1}
 	var seed uint64
@@ -30,11 +35,11 @@ func (a *app) sample() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "sample RUN", Short: "Draw texts from a trained model", Args: args(cobra.ExactArgs(1)),
 		Example: "  vtpu sample runs/names-1 --count 20 --temperature 0.7 --prompt ma",
-		RunE: func(cmd *cobra.Command, p []string) error {
+		RunE: func(cmd *cobra.Command, p []string) (err error) {
 			if s.Count < 1 || s.Count > 10000 || !(s.Temperature >= 0) || s.TopK < 0 || s.Tokens < 0 {
 				return stages.Finding{Msg: "--count wants 1 to 10000; --temperature, --top-k and --tokens what is not negative"}
 			}
-			plan, e, err := pipelines.OpenRun(p[0], step)
+			plan, e, err := openRun(p[0], step)
 			if err != nil {
 				return err
 			}
@@ -49,6 +54,12 @@ func (a *app) sample() *cobra.Command {
 				}
 				if !f.Changed("tokens") {
 					s.Tokens = plan.Pipe.Sample.Tokens
+				}
+				if !f.Changed("count") {
+					s.Count = plan.Pipe.Sample.Count
+				}
+				if !f.Changed("prompt") {
+					s.Prompt = plan.Pipe.Sample.Prompt
 				}
 			}
 			if !cmd.Flags().Changed("seed") {
@@ -84,8 +95,11 @@ func (a *app) eval() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "eval RUN", Short: "Loss, and accuracy where there is one, on the validation data", Args: args(cobra.ExactArgs(1)),
 		Example: "  vtpu eval runs/digits-1",
-		RunE: func(cmd *cobra.Command, p []string) error {
-			plan, e, err := pipelines.OpenRun(p[0], step)
+		RunE: func(cmd *cobra.Command, p []string) (err error) {
+			if batches < 0 {
+				return stages.Finding{File: fmt.Sprintf("--batches %d", batches), Msg: "want a whole number that is not negative"}
+			}
+			plan, e, err := openRun(p[0], step)
 			if err != nil {
 				return err
 			}
@@ -117,8 +131,8 @@ func (a *app) export() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "export RUN FILE", Short: "Write the weights of a run as .safetensors, .npz or .phext", Args: args(cobra.ExactArgs(2)),
 		Example: "  vtpu export runs/names-1 names.safetensors",
-		RunE: func(_ *cobra.Command, p []string) error {
-			plan, e, err := pipelines.OpenRun(p[0], step)
+		RunE: func(_ *cobra.Command, p []string) (err error) {
+			plan, e, err := openRun(p[0], step)
 			if err != nil {
 				return err
 			}
@@ -157,6 +171,9 @@ func (a *app) importCmd() *cobra.Command {
 			o.File = p[0]
 			if err := check(o); err != nil {
 				return err
+			}
+			if o.Out == "none" {
+				return stages.Finding{File: "--out none", Msg: "an import without a run directory does nothing"}
 			}
 			plan, dir, err := pipelines.Import(o, p[1])
 			if err != nil {

@@ -32,7 +32,8 @@ type Engine struct {
 	work   [][]unit // forward and backward, for each D lane
 	close  []unit
 	reduce absorber // among close, or nil
-	serial []unit   // gather, work and close as one chain: one lane, one part
+	team   *stages.Team
+	serial []unit // gather, work and close as one chain: one lane, one part
 	fused  stages.Outbox
 
 	version int64 // steps committed, as the conductor knows it
@@ -65,7 +66,7 @@ type result struct {
 
 // lane is a D lane of its own thread.
 type lane struct {
-	in  *ring.Ring[*stages.Message]
+	in  *ring.Ring[*stages.Message] // nil: a share of the team's work
 	out *ring.Ring[result]
 }
 
@@ -93,17 +94,20 @@ func New(p Program, pl Placement) (*Engine, error) {
 		e.closeStages()
 		return nil, err
 	}
-	if e.gather, err = instantiate(p.Gather); err != nil {
+	if e.gather, err = instantiate(p.Gather, nil); err != nil {
 		return fail(err)
 	}
 	for range pl.D {
-		us, err := instantiate(append(append([]Node{}, p.Forward...), p.Backward...))
+		us, err := instantiate(append(append([]Node{}, p.Forward...), p.Backward...), nil)
 		if err != nil {
 			return fail(err)
 		}
 		e.work = append(e.work, us)
 	}
-	if e.close, err = instantiate(p.Close); err != nil {
+	if pl.S < 2 && pl.D+pl.S > 1 {
+		e.team = stages.NewTeam(pl.D+pl.S, e.callTeam)
+	}
+	if e.close, err = instantiate(p.Close, e.team); err != nil {
 		return fail(err)
 	}
 	for i := range e.gather {
@@ -185,7 +189,7 @@ func (e *Engine) start() {
 	for d := first; d < e.place.D; d++ {
 		l := &lane{in: ring.New[*stages.Message](e.prog.Parts, e.place.Spin), out: ring.New[result](e.prog.Parts, e.place.Spin)}
 		e.lanes[d] = l
-		e.wg.Go(func() { e.runLane(l, e.work[d], e.cpu(e.place.S+d)) })
+		e.wg.Go(func() { e.runLane(l, e.work[d], d+e.place.S, e.cpu(e.place.S+d)) })
 	}
 	if e.place.S == 2 {
 		e.lock = len(e.finish) > 0
@@ -202,7 +206,7 @@ func caught(where string, err *error) {
 }
 
 // runLane is the life of a D lane: a part in, a part out.
-func (e *Engine) runLane(l *lane, us []unit, cpu int) {
+func (e *Engine) runLane(l *lane, us []unit, number, cpu int) {
 	defer bind(cpu)()
 	defer l.out.Close()
 	var o outbox
@@ -211,7 +215,12 @@ func (e *Engine) runLane(l *lane, us []unit, cpu int) {
 		if !ok {
 			return
 		}
-		r := e.part(us, m, &o)
+		var r result
+		if m == nil {
+			r = e.help(number)
+		} else {
+			r = e.part(us, m, &o)
+		}
 		if !l.out.Push(r) || r.err != nil {
 			return
 		}
@@ -222,6 +231,33 @@ func (e *Engine) part(us []unit, m *stages.Message, o *outbox) (r result) {
 	defer caught("a D lane", &r.err)
 	r.m, r.err = e.walk(us, m, o)
 	return r
+}
+
+// help does a share of the team's work.
+func (e *Engine) help(number int) (r result) {
+	defer caught("a lane of the team", &r.err)
+	e.team.Part(number)
+	return r
+}
+
+// callTeam shares work out: the lanes are idle, this is the caller's own thread.
+func (e *Engine) callTeam() {
+	for _, l := range e.lanes {
+		if l != nil {
+			l.in.Push(nil)
+		}
+	}
+	e.team.Part(0)
+	for d, l := range e.lanes {
+		if l == nil {
+			continue
+		}
+		if r, ok := l.out.Pop(); !ok {
+			panic(e.lost(d))
+		} else if r.err != nil {
+			panic(r.err)
+		}
+	}
 }
 
 // runCloser is the life of the second S lane: it takes the parts in their order and ends the steps.
@@ -449,6 +485,7 @@ func (e *Engine) collect(m *stages.Message, p int) returned {
 		}
 	}
 	if r.err == nil {
+		e.team.Ready(p == e.prog.Parts-1) // every part has been computed: the lanes are idle
 		r.m, r.err = e.walk(e.close, r.m, &e.out)
 	}
 	if r.err != nil {

@@ -18,7 +18,7 @@ import (
 // A Node is a stage of a program that can be made any number of times.
 type Node struct {
 	Name string
-	New  func() (stages.Stage, error)
+	New  func(*stages.Team) (stages.Stage, error)
 }
 
 // A Program is a checked pipeline, ready to run.
@@ -69,10 +69,10 @@ type unit struct {
 	nanos int64 // time in Process, in the steps that were measured
 }
 
-func instantiate(nodes []Node) ([]unit, error) {
+func instantiate(nodes []Node, team *stages.Team) ([]unit, error) {
 	us := make([]unit, 0, len(nodes))
 	for _, n := range nodes {
-		s, err := n.New()
+		s, err := n.New(team)
 		if err != nil {
 			closeUnits(us)
 			return nil, fmt.Errorf("%s: %w", n.Name, err)

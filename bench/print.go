@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// verdict says whether a demand is met; where the quartiles lie on both sides of it, that the measurement can't tell.
+func verdict(got spread, must float64) string {
+	switch {
+	case must == 0:
+		return ""
+	case got.Q1 >= must:
+		return "yes"
+	case got.Q3 < must:
+		return "no"
+	}
+	return "open"
+}
+
+// atMost is verdict where less is better.
+func atMost(got spread, must float64) string {
+	return verdict(spread{-got.Median, -got.Q3, -got.Q1}, -must)
+}
+
+// times writes a demanded ratio.
+func times(must float64) string {
+	if must == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%gx", must)
+}
+
+// print writes the tables and, below them, where they were measured and what is missing.
+func (r result) print(out io.Writer) error {
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(cells ...string) { fmt.Fprintln(t, strings.TrimRight(strings.Join(cells, "\t"), "\t ")) }
+	if len(r.Works) > 0 {
+		row("work", "vTPU", "lanes", "peer", "at", "time", "peer/vTPU [quartiles]", "must be", "is it?", "rounds")
+		for _, w := range r.Works {
+			if w.Ratio == nil {
+				row(w.Work, duration(w.Own), w.Lanes, "", "", "", "", "", "", fmt.Sprint(w.Rounds))
+				continue
+			}
+			row(w.Work, duration(w.Own), w.Lanes, w.Peer, w.Setting, duration(w.Time), w.Ratio.String(), times(w.Must), verdict(*w.Ratio, w.Must), fmt.Sprint(w.Rounds))
+		}
+		row("")
+	}
+	if len(r.Products) > 0 {
+		row("product", "of", "vTPU GFLOP/s", "OpenBLAS GFLOP/s", "vTPU/OpenBLAS", "must be", "is it?", "% of FMA peak", "must be", "is it?")
+		for _, g := range r.Products {
+			rate, ratio, least, ok := "", "", "", ""
+			bar := 0.0
+			if g.Must {
+				bar = 1
+			}
+			if g.Ratio != nil {
+				rate, ratio, least, ok = short(g.OpenBLAS), g.Ratio.String(), times(1.2*bar), verdict(*g.Ratio, 1.2*bar)
+			}
+			share := spread{100 * g.Share.Median, 100 * g.Share.Q1, 100 * g.Share.Q3}
+			percent := ""
+			if g.Must {
+				percent = "90"
+			}
+			row(g.Product, g.Of, short(g.Own), rate, ratio, least, ok, share.String(), percent, verdict(share, 90*bar))
+		}
+		row("")
+	}
+	if len(r.Hops) > 0 {
+		row("hop", "one way", "quartiles", "must be", "is it?", "allocations")
+		for _, h := range r.Hops {
+			least, ok := "", ""
+			if h.Must > 0 {
+				least, ok = "at most "+duration(h.Must), atMost(h.Time, h.Must)
+			}
+			row(h.Hop, duration(h.Time.Median), duration(h.Time.Q1)+" to "+duration(h.Time.Q3), least, ok, fmt.Sprintf("%.3g", h.Allocs))
+		}
+		row("")
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	m := r.Machine
+	fmt.Fprintf(out, "%s, %d CPUs, %s, %s, vTPU with %s\n", m.CPU, m.CPUs, m.OS, m.Go, m.ISA)
+	for _, w := range r.Works {
+		if w.Work == "W8" {
+			fmt.Fprintf(out, "W8: vTPU plans %.2f GiB\n", float64(w.Bytes)/(1<<30))
+			break
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Peers)) {
+		fmt.Fprintf(out, "%s: %s\n", k, m.Peers[k])
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Not)) {
+		fmt.Fprintf(out, "skipped %s: %s\n", k, m.Not[k])
+	}
+	return nil
+}

@@ -1,0 +1,46 @@
+package stages
+
+// A Team lends lanes that have nothing else to do to a stage of the last segment (reduce, clip, update), for work on elements that do not depend on each
+// other. Which lane does what changes no bit. A nil Team works alone. It is used by one stage at a time.
+type Team struct {
+	lanes int
+	call  func() // makes every lane run Part and waits for them
+	ready bool
+	n     int
+	f     func(lo, hi int)
+}
+
+// NewTeam makes a team of that many lanes. call must run Part(0..lanes-1), each on a lane of its own, and return when all have.
+func NewTeam(lanes int, call func()) *Team { return &Team{lanes: lanes, call: call} }
+
+// Ready says whether the lanes are idle from now on. The owner of the lanes calls it.
+func (t *Team) Ready(yes bool) {
+	if t != nil {
+		t.ready = yes
+	}
+}
+
+// Split calls f on ranges that cover 0..n, each once, perhaps at the same time: f must allow that. Fewer than two grains stay on the caller's lane. It
+// allocates nothing if f was made beforehand.
+func (t *Team) Split(n, grain int, f func(lo, hi int)) {
+	if t == nil || !t.ready || t.lanes < 2 || n < 2*grain {
+		f(0, n)
+		return
+	}
+	t.n, t.f = n, f
+	t.call()
+	t.f = nil
+}
+
+// Part does the share of one lane. Shares begin at multiples of 64, so that two lanes don't write to one cache line.
+func (t *Team) Part(lane int) {
+	at := func(i int) int {
+		if i == t.lanes {
+			return t.n
+		}
+		return t.n * i / t.lanes &^ 63
+	}
+	if lo, hi := at(lane), at(lane+1); lo < hi {
+		t.f(lo, hi)
+	}
+}

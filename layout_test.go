@@ -37,6 +37,7 @@ var imports = map[string][]string{
 	"vtpu/stages/weights":    {"vtpu/stages/tensor"},
 	"vtpu/stages":            {"vtpu/stages/weights", "vtpu/stages/tensor", "vtpu/stages/rng"},
 	"vtpu/stages/link/ring":  {"vtpu/smtpool"},
+	"vtpu/stages/wire":       {"vtpu/stages", "vtpu/stages/tensor"},
 	"vtpu/stages/tensorfile": {"vtpu/stages", "vtpu/stages/weights", "vtpu/stages/tensor"},
 	"vtpu/stages/stagetest":  {"vtpu/stages", "vtpu/stages/weights", "vtpu/stages/tensor", "vtpu/stages/rng"},
 	"vtpu/gather":            {"vtpu/stages/...", "vtpu/compute/kernel"},
@@ -51,7 +52,7 @@ var imports = map[string][]string{
 // doors are the packages that alone may import a heavy dependency.
 var doors = map[string]string{
 	"golang.org/x/sys/unix": "vtpu/smtpool", "go.yaml.in/yaml/v3": "vtpu/pipelines/strict", "github.com/spf13/cobra": "vtpu/pipelines/cli",
-	"gonum.org/v1/plot": "vtpu/pipelines/chart", "github.com/guptarohit/asciigraph": "vtpu/pipelines/chart",
+	"github.com/vmihailenco/msgpack/v5": "vtpu/stages/wire", "gonum.org/v1/plot": "vtpu/pipelines/chart", "github.com/guptarohit/asciigraph": "vtpu/pipelines/chart",
 }
 
 func TestImportTable(t *testing.T) {

@@ -88,6 +88,9 @@ func New(p Program, pl Placement) (*Engine, error) {
 	}
 	pl.D = min(pl.D, p.Parts)
 	pl.S = min(pl.S, 2)
+	if pl.Remote != nil {
+		pl.D, pl.S, pl.CPUs, pl.Spin = p.Parts, max(pl.S, 1), nil, 0 // lanes that wait for an answer need no CPU
+	}
 	e := &Engine{prog: p, place: pl, ctx: context.Background()}
 	var err error
 	fail := func(err error) (*Engine, error) {
@@ -97,14 +100,17 @@ func New(p Program, pl Placement) (*Engine, error) {
 	if e.gather, err = instantiate(p.Gather, nil); err != nil {
 		return fail(err)
 	}
-	for range pl.D {
+	for d := range pl.D {
+		if d > 0 && pl.Remote != nil {
+			break // one set of instances, to evaluate with
+		}
 		us, err := instantiate(append(append([]Node{}, p.Forward...), p.Backward...), nil)
 		if err != nil {
 			return fail(err)
 		}
 		e.work = append(e.work, us)
 	}
-	if pl.S < 2 && pl.D+pl.S > 1 {
+	if pl.S < 2 && pl.D+pl.S > 1 && pl.Remote == nil {
 		e.team = stages.NewTeam(pl.D+pl.S, e.callTeam)
 	}
 	if e.close, err = instantiate(p.Close, e.team); err != nil {
@@ -189,6 +195,10 @@ func (e *Engine) start() {
 	for d := first; d < e.place.D; d++ {
 		l := &lane{in: ring.New[*stages.Message](e.prog.Parts, e.place.Spin), out: ring.New[result](e.prog.Parts, e.place.Spin)}
 		e.lanes[d] = l
+		if e.place.Remote != nil {
+			e.wg.Go(func() { e.runRemote(l) })
+			continue
+		}
 		e.wg.Go(func() { e.runLane(l, e.work[d], d+e.place.S, e.cpu(e.place.S+d)) })
 	}
 	if e.place.S == 2 {
@@ -220,6 +230,24 @@ func (e *Engine) runLane(l *lane, us []unit, number, cpu int) {
 			r = e.help(number)
 		} else {
 			r = e.part(us, m, &o)
+		}
+		if !l.out.Push(r) || r.err != nil {
+			return
+		}
+	}
+}
+
+// runRemote is a lane whose parts are computed elsewhere.
+func (e *Engine) runRemote(l *lane) {
+	defer l.out.Close()
+	for {
+		m, ok := l.in.Pop()
+		if !ok {
+			return
+		}
+		r := result{m: m}
+		if r.err = e.place.Remote.Part(e.ctx, m); r.err != nil {
+			r.err = fmt.Errorf("step %d, part %d: %w", m.Step+1, m.Part, r.err)
 		}
 		if !l.out.Push(r) || r.err != nil {
 			return

@@ -6,6 +6,7 @@
 package exec
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,15 @@ type Placement struct {
 	LookAhead int   // steps that gather may run ahead
 	CPUs      []int // logical CPU of each lane, the S lanes first; nil: not pinned
 	Spin      int   // looks before a waiting lane parks; 0 where lanes share a CPU
+
+	// Remote computes the parts instead of D lanes of this process, if not nil. D then is the number of parts that may be under way.
+	Remote Remote
+}
+
+// Remote computes parts in other processes: forward, loss and backward. Part is called by one goroutine for each part of a step; when it returns, m has
+// the gradients, the loss and what the last segment reads.
+type Remote interface {
+	Part(ctx context.Context, m *stages.Message) error
 }
 
 // A StageError says in which step and stage a run failed.

@@ -27,7 +27,7 @@ const MinPayload = 1024
 const Protocol = 1
 
 // HeadSize is the size of a head in bytes. A buffer to send begins with as much room.
-const HeadSize = 104
+const HeadSize = 128
 
 // A Kind says what a frame is for.
 type Kind uint8
@@ -74,7 +74,7 @@ func put(b []byte, h *Head, c chunk) {
 	le.PutUint64(b[80:], c.offset)
 	le.PutUint64(b[88:], uint64(h.Base))
 	le.PutUint32(b[96:], c.size)
-	le.PutUint32(b[100:], 0)
+	clear(b[100:HeadSize])
 }
 
 // sum covers everything but itself.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"vtpu/pipelines/exec"
@@ -24,13 +25,37 @@ type ends struct {
 
 // ringEnds are two rings between two lanes that look before they sleep, as the executor makes them.
 func ringEnds(spin int) (a, b ends) {
-	there, back := ring.New[*message](1, spin), ring.New[*message](1, spin)
+	there, back := ring.New[*message](8, spin), ring.New[*message](8, spin)
 	end := func(out, in *ring.Ring[*message]) ends {
 		return ends{func(m *message) { out.Push(m) }, func() *message { m, _ := in.Pop(); return m }}
 	}
 	return end(there, back), end(back, there)
 }
 
+// flagEnds do the least that two cores can do: one writes to a cache line and the other waits for it. No message is handed over.
+func flagEnds() (a, b ends) {
+	var there, back struct {
+		_ [128]byte
+		n atomic.Uint64
+		_ [128]byte
+	}
+	end := func(out, in *atomic.Uint64) ends {
+		m := &message{}
+		n, seen := uint64(0), uint64(0)
+		return ends{func(*message) { n++; out.Store(n) }, func() *message {
+			seen++
+			for i := 0; in.Load() != seen; i++ {
+				if i >= 64 {
+					smtpool.Pause(1)
+				}
+			}
+			return m
+		}}
+	}
+	return end(&there.n, &back.n), end(&back.n, &there.n)
+}
+
+// channelEnds are two Go channels. A channel wakes its reader through the system where threads are bound, through Go's scheduler where not.
 func channelEnds() (a, b ends) {
 	there, back := make(chan *message, 1), make(chan *message, 1)
 	end := func(out, in chan *message) ends {
@@ -39,10 +64,13 @@ func channelEnds() (a, b ends) {
 	return end(there, back), end(back, there)
 }
 
-// pingPong sends a message there and back n times between two threads bound to two CPUs. Both sides touch the message. It returns the time of one
-// way and the allocations of one way.
-func pingPong(a, b ends, n int, cpus []smtpool.CPU) (seconds, allocs float64, err error) {
+// pingPong sends a message there and back n times, between two threads bound to two CPUs if bound, else between two goroutines wherever the scheduler
+// puts them. If touched, both sides write to the message, which then changes cores too. It returns the time of one way and the allocations of one way.
+func pingPong(a, b ends, n int, cpus []smtpool.CPU, bound, touched bool) (seconds, allocs float64, err error) {
 	bind := func(i int) func() {
+		if !bound {
+			return func() {}
+		}
 		runtime.LockOSThread()
 		unpin, perr := smtpool.Pin(cpus[i].ID)
 		if perr != nil {
@@ -57,7 +85,9 @@ func pingPong(a, b ends, n int, cpus []smtpool.CPU) (seconds, allocs float64, er
 		defer bind(1)()
 		for range warm + n {
 			m := b.pop()
-			m.words[0]++
+			if touched {
+				m.words[0]++
+			}
 			b.push(m)
 		}
 	}()
@@ -72,12 +102,14 @@ func pingPong(a, b ends, n int, cpus []smtpool.CPU) (seconds, allocs float64, er
 		}
 		a.push(m)
 		m = a.pop()
-		m.words[1]++
+		if touched {
+			m.words[1]++
+		}
 	}
 	took := time.Since(start).Seconds()
 	runtime.ReadMemStats(&after)
 	<-done
-	if m.words[0] != warm+uint64(n) || m.words[1] != m.words[0] {
+	if touched && (m.words[0] != warm+uint64(n) || m.words[1] != m.words[0]) {
 		return 0, 0, fmt.Errorf("%d hops there and %d back instead of %d", m.words[0], m.words[1], warm+n)
 	}
 	return took / float64(2*n), float64(after.Mallocs-before.Mallocs) / float64(2*n), nil
@@ -129,7 +161,8 @@ const chain = 64
 
 // compareHops measures row M.
 func (b *bench) compareHops() ([]hopRow, error) {
-	rows := []hopRow{{Hop: "ring", Must: 200e-9}, {Hop: "Go channel, buffer of 1"}, {Hop: "fused", Must: 10e-9}}
+	rows := []hopRow{{Hop: "one cache line, nothing else"}, {Hop: "ring", Must: 200e-9}, {Hop: "ring, message written to"},
+		{Hop: "Go channel between two threads"}, {Hop: "Go channel between two goroutines"}, {Hop: "fused", Must: 10e-9}}
 	times := make([][]float64, len(rows))
 	cpus := smtpool.CPUs()
 	if len(cpus) < 2 {
@@ -137,20 +170,23 @@ func (b *bench) compareHops() ([]hopRow, error) {
 		return nil, nil
 	}
 	b.say("M")
-	const spin = 512 // as pipelines places lanes
-	n := max(1000, int(b.seconds/400e-9))
+	const spin = 8192 // as pipelines places lanes
+	ringEnds := func() (a, b ends) { return ringEnds(spin) }
+	open := []func() (a, b ends){flagEnds, ringEnds, ringEnds, channelEnds, channelEnds}
 	for range b.rounds {
 		for i := range rows {
 			var t, allocs float64
 			var err error
-			switch i {
-			case 0:
-				x, y := ringEnds(spin)
-				t, allocs, err = pingPong(x, y, n, cpus)
-			case 1:
-				x, y := channelEnds()
-				t, allocs, err = pingPong(x, y, n, cpus)
-			case 2:
+			if i < len(open) {
+				hops := func(n int) {
+					if err == nil {
+						x, y := open[i]()
+						t, allocs, err = pingPong(x, y, n, cpus, i < len(open)-1, i == 2)
+					}
+				}
+				hops(1000)
+				hops(max(1000, int(b.seconds/t/2)))
+			} else {
 				steps := max(1000, int(b.seconds/float64(chain)/5e-9))
 				var one, many float64
 				if one, _, err = chainTime(1, steps); err == nil {

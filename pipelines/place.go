@@ -55,8 +55,9 @@ func (l Lanes) placement() exec.Placement {
 	return exec.Placement{D: l.D, S: l.S, LookAhead: l.Look, CPUs: l.CPUs, Spin: l.Spin}
 }
 
-// spinLooks is how often a lane looks before it parks: some 20 µs, several times a hop and far below what a reader notices.
-const spinLooks = 512
+// spinLooks is how often a lane looks before it parks: for 130 to 400 µs, as long as PAUSE takes. It must be longer than a lane takes to be woken by the
+// system, or the lane that wakes another has parked itself when that one answers.
+const spinLooks = 8192
 
 // laneFlops is the arithmetic of a step from which on a second lane pays for its hops: some 20 µs of one core.
 const laneFlops = 1 << 20

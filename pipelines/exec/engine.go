@@ -193,7 +193,8 @@ func (e *Engine) start() {
 	}
 	e.lanes = make([]*lane, e.place.D)
 	for d := first; d < e.place.D; d++ {
-		l := &lane{in: ring.New[*stages.Message](e.prog.Parts, e.place.Spin), out: ring.New[result](e.prog.Parts, e.place.Spin)}
+		n := max(e.prog.Parts, 8)
+		l := &lane{in: ring.New[*stages.Message](n, e.place.Spin), out: ring.New[result](n, e.place.Spin)}
 		e.lanes[d] = l
 		if e.place.Remote != nil {
 			e.wg.Go(func() { e.runRemote(l) })
@@ -203,7 +204,7 @@ func (e *Engine) start() {
 	}
 	if e.place.S == 2 {
 		e.lock = len(e.finish) > 0
-		e.closer = &closer{back: ring.New[returned](e.prog.Parts+1, e.place.Spin)}
+		e.closer = &closer{back: ring.New[returned](max(e.prog.Parts+1, 8), e.place.Spin)}
 		start := e.version
 		e.wg.Go(func() { e.runCloser(start, e.cpu(1)) })
 	}

@@ -4,34 +4,51 @@ package ring
 
 import (
 	"math/bits"
+	"reflect"
 	"sync/atomic"
 
 	"vtpu/smtpool"
 )
 
-// pauses is how often PAUSE is executed between two looks at the other side.
-const pauses = 4
+// A hop costs what the transfers of cache lines between two cores cost, so it is made of as few as possible: an item and the mark that says that it is
+// there share a line, what each side writes for itself is in lines of its own, and the producer asks how far the consumer is once a round of the ring.
 
-// line keeps what two lanes write apart. 128 bytes: CPUs prefetch cache lines in pairs.
-type line [128]byte
+// hot is how often a waiting side looks before its first PAUSE, which takes as long as a hop on some CPUs.
+const hot = 64
+
+// span is the distance of two items in bytes: CPUs prefetch cache lines in pairs.
+const span = 128
+
+// line keeps what two lanes write apart.
+type line [span]byte
+
+// slot is the place of an item. mark is the number of the item in it, from 1, once it is there.
+type slot[T any] struct {
+	mark atomic.Uint64
+	v    T
+}
 
 // A Ring is a queue from exactly one producing goroutine to exactly one consuming goroutine. Both wait by looking spin times and then
-// parking, so that a lane that has nothing to do gives its CPU away.
+// parking, so that a lane that has nothing to do gives its CPU away. A place holds its last item until the next one comes.
 type Ring[T any] struct {
-	buf  []T
+	buf  []slot[T]
+	step uint64 // slots from one item to the next
 	mask uint64
 	spin int
 
-	_      line
-	tail   atomic.Uint64 // items pushed; written by the producer
-	headC  uint64        // the producer's last view of head
-	_      line
-	head   atomic.Uint64 // items popped; written by the consumer
-	tailC  uint64        // the consumer's last view of tail
-	_      line
+	_     line
+	tail  uint64 // items pushed; the producer's
+	headC uint64 // the producer's last view of head
+	_     line
+	head  atomic.Uint64 // items popped; written by the consumer
+	_     line
+	at    uint64 // head as the consumer knows it: it need not look at what the producer reads
+	_     line
+	// Read by both at every hop, written when somebody goes to sleep or ends the ring.
 	closed atomic.Bool
 	in     parker // producer waits for room
 	out    parker // consumer waits for items
+	_      line
 }
 
 // A parker lets one goroutine sleep until another wakes it.
@@ -41,29 +58,32 @@ type parker struct {
 }
 
 // New makes a ring of at least n items (the next power of two). spin is the number of looks before a waiting side parks; use 0 where
-// the two sides may share a CPU.
+// the two sides may share a CPU. A ring of eight or more is faster than a shorter one: the two sides meet less often.
 func New[T any](n, spin int) *Ring[T] {
 	if n < 1 {
 		n = 1
 	}
 	size := 1 << bits.Len(uint(n-1))
-	r := &Ring[T]{buf: make([]T, size), mask: uint64(size - 1), spin: spin}
+	step := max(1, (span-1)/int(reflect.TypeFor[slot[T]]().Size())+1)
+	r := &Ring[T]{buf: make([]slot[T], size*step), step: uint64(step), mask: uint64(size - 1), spin: spin}
 	r.in.wake = make(chan struct{}, 1)
 	r.out.wake = make(chan struct{}, 1)
 	return r
 }
 
+// place is where item i goes.
+func (r *Ring[T]) place(i uint64) *slot[T] { return &r.buf[i&r.mask*r.step] }
+
 // Push appends v and waits while the ring is full. It reports false, without taking v, when the ring is closed.
 func (r *Ring[T]) Push(v T) bool {
-	t := r.tail.Load()
-	if t-r.headC > r.mask && !r.room(t) {
+	t := r.tail
+	if t-r.headC > r.mask && !r.room(t) || r.closed.Load() {
 		return false
 	}
-	if r.closed.Load() {
-		return false
-	}
-	r.buf[t&r.mask] = v
-	r.tail.Store(t + 1)
+	s := r.place(t)
+	s.v = v
+	r.tail = t + 1
+	s.mark.Store(t + 1)
 	r.out.rouse()
 	return true
 }
@@ -78,7 +98,9 @@ func (r *Ring[T]) room(t uint64) bool {
 			return false
 		}
 		if i < r.spin {
-			smtpool.Pause(pauses)
+			if i >= hot {
+				smtpool.Pause(1)
+			}
 			continue
 		}
 		r.in.asleep.Store(true)
@@ -93,50 +115,49 @@ func (r *Ring[T]) room(t uint64) bool {
 
 // Pop takes the oldest item and waits while the ring is empty. It reports false when the ring is closed and empty.
 func (r *Ring[T]) Pop() (v T, ok bool) {
-	h := r.head.Load()
-	if h == r.tailC && !r.item(h) {
+	h := r.at
+	s := r.place(h)
+	if s.mark.Load() != h+1 && !r.item(s, h+1) {
 		return v, false
 	}
-	return r.take(h), true
+	return r.take(s, h), true
 }
 
 // TryPop is Pop without waiting: false also where the ring is empty.
 func (r *Ring[T]) TryPop() (v T, ok bool) {
-	h := r.head.Load()
-	if h == r.tailC {
-		if r.tailC = r.tail.Load(); h == r.tailC {
-			return v, false
-		}
+	h := r.at
+	s := r.place(h)
+	if s.mark.Load() != h+1 {
+		return v, false
 	}
-	return r.take(h), true
+	return r.take(s, h), true
 }
 
-func (r *Ring[T]) take(h uint64) T {
-	var zero T
-	at := &r.buf[h&r.mask]
-	v := *at
-	*at = zero // the ring must not keep alive what it has handed over
+func (r *Ring[T]) take(s *slot[T], h uint64) T {
+	v := s.v
+	r.at = h + 1
 	r.head.Store(h + 1)
 	r.in.rouse()
 	return v
 }
 
-// item waits until item h is there.
-func (r *Ring[T]) item(h uint64) bool {
+// item waits until the item with that mark is in its place.
+func (r *Ring[T]) item(s *slot[T], mark uint64) bool {
 	for i := 0; ; i++ {
-		if r.tailC = r.tail.Load(); h != r.tailC {
+		if s.mark.Load() == mark {
 			return true
 		}
 		if r.closed.Load() {
-			r.tailC = r.tail.Load() // an item pushed just before the close counts
-			return h != r.tailC
+			return s.mark.Load() == mark // an item pushed just before the close counts
 		}
 		if i < r.spin {
-			smtpool.Pause(pauses)
+			if i >= hot {
+				smtpool.Pause(1)
+			}
 			continue
 		}
 		r.out.asleep.Store(true)
-		if h != r.tail.Load() || r.closed.Load() {
+		if s.mark.Load() == mark || r.closed.Load() {
 			r.out.rise()
 			continue
 		}
@@ -151,9 +172,6 @@ func (r *Ring[T]) Close() {
 	r.in.rouse()
 	r.out.rouse()
 }
-
-// Len is the number of items waiting; exact only for the two sides themselves.
-func (r *Ring[T]) Len() int { return int(r.tail.Load() - r.head.Load()) }
 
 // rouse wakes the sleeper if there is one. Go's atomics are sequentially consistent: either the sleeper sees the new position after it has
 // said that it is asleep, or this sees it asleep.

@@ -71,6 +71,14 @@ func (s *pointLoss) Process(_ context.Context, m *stages.Message, out stages.Out
 	return out.Send(m)
 }
 
+// Scores gives the predictions of a message and what they should have been, where they are yes or no: an evaluation ranks them.
+func (s *pointLoss) Scores(m *stages.Message) (scores, targets []float32) {
+	if !s.hits {
+		return nil, nil
+	}
+	return m.T(s.x).F32, m.T(s.y).F32
+}
+
 // squared: d = x - y, sum of d² as Dot.
 func squared(d, x, y []float32) float32 {
 	if len(x) == 1 {

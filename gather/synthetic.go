@@ -22,6 +22,7 @@ type SyntheticConfig struct {
 	Size     int     `yaml:"size" min:"8" max:"64" doc:"digits: width and height of an image."`
 	Tables   int     `yaml:"tables" min:"1" max:"1024" doc:"recommender: columns of ids."`
 	IDs      int     `yaml:"ids" min:"2" max:"100000000" doc:"recommender: ids of a column."`
+	Skew     float64 `yaml:"skew" min:"0" max:"4" doc:"recommender: exponent of a power law; id k occurs about as often as 1/(k+1)^skew. 0 makes all ids equally likely."`
 	Noise    float64 `yaml:"noise" min:"0" doc:"Standard deviation of what is added to the targets (linear, mlp), the inputs (clusters, spirals) or the pixels (digits)."`
 }
 
@@ -220,11 +221,12 @@ func recommenderTask(c SyntheticConfig, r streams) []stages.Column {
 	x := normals(r("dense"), n*f, 1)
 	w := normals(r("teacher"), f, 0.5)
 	cats, y := make([]int32, n*k), make([]float32, n)
-	ids, hidden, click := r("ids"), r("hidden"), r("click")
+	hidden, click := r("hidden"), r("click")
+	draw := idLaw(r("ids"), c.IDs, c.Skew)
 	for i := range n {
 		z := kernel.Dot(x[i*f:i*f+f], w)
 		for j := range k {
-			id := ids.Intn(uint64(i), uint32(j), c.IDs)
+			id := draw(uint64(i), uint32(j))
 			cats[i*k+j] = int32(id)
 			z += float32(hidden.Normal(uint64(id), uint32(j)) * 0.3)
 		}
@@ -234,6 +236,28 @@ func recommenderTask(c SyntheticConfig, r streams) []stages.Column {
 	}
 	return []stages.Column{{Name: "x", Shape: tensor.Of(f), F32: x}, {Name: "cats", DType: tensor.I32, Shape: tensor.Of(k), I32: cats, Max: c.IDs},
 		{Name: "y", Shape: tensor.Of(1), F32: y}}
+}
+
+// idLaw draws ids below n: uniform ones, or the whole part of a number x in 1..n+1, less 1, whose density falls as 1/x^skew (its distribution function is
+// inverted).
+func idLaw(s rng.Stream, n int, skew float64) func(a uint64, i uint32) int {
+	if skew == 0 {
+		return func(a uint64, i uint32) int { return s.Intn(a, i, n) }
+	}
+	top := rng.Log(float64(n + 1))
+	rest := 1 - skew
+	if math.Abs(rest) < 1e-6 { // x = (n+1)^u
+		return func(a uint64, i uint32) int {
+			x := kernel.Exp32(float32(float64(s.Uniform(a, i)) * top))
+			return min(int(x)-1, n-1)
+		}
+	}
+	end := float64(kernel.Exp32(float32(rest*top))) - 1 // (n+1)^rest - 1
+	return func(a uint64, i uint32) int {
+		y := math.FMA(float64(s.Uniform(a, i)), end, 1)
+		x := kernel.Exp32(float32(rng.Log(y) / rest))
+		return max(0, min(int(x)-1, n-1))
+	}
 }
 
 // font has the ten digits as 5x7 dots, a row a byte.

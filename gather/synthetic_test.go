@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"vtpu/stages"
+	"vtpu/stages/rng"
 )
 
 func synthetic(t testing.TB, f func(*SyntheticConfig)) *stages.Dataset {
@@ -183,6 +184,30 @@ func TestSyntheticIsBounded(t *testing.T) {
 	} {
 		if _, err := load(t, "synthetic", "", f); err == nil || !strings.Contains(err.Error(), "are more than") {
 			t.Errorf("error %v", err)
+		}
+	}
+}
+
+// Ids follow the law that they promise: id k of n is drawn with the probability of k+1..k+2 under a density that falls as 1/x^skew on 1..n+1.
+func TestIDLaw(t *testing.T) {
+	const n, draws = 50, 200000
+	for _, skew := range []float64{0, 0.5, 1, 1.05, 2, 4} {
+		law := idLaw(rng.Named(9, "law"), n, skew)
+		var count [n]float64
+		for i := range draws {
+			count[law(uint64(i), 3)]++
+		}
+		below := func(x float64) float64 { // share of 1..x
+			if skew == 1 {
+				return math.Log(x) / math.Log(n+1)
+			}
+			return (math.Pow(x, 1-skew) - 1) / (math.Pow(n+1, 1-skew) - 1)
+		}
+		for k := range n {
+			want := draws * (below(float64(k+2)) - below(float64(k+1)))
+			if e := math.Abs(count[k] - want); e > 5*math.Sqrt(want)+3 {
+				t.Errorf("skew %g: id %d came %v times, want about %.0f", skew, k, count[k], want)
+			}
 		}
 	}
 }

@@ -28,7 +28,7 @@ func engine(tb testing.TB, o pipelines.Options) (*pipelines.Plan, *exec.Engine) 
 
 // BenchmarkStep is one training step of each preset, all in: gather to commit.
 func BenchmarkStep(b *testing.B) {
-	for _, name := range []string{"weight", "linear", "attention", "names", "digits"} {
+	for _, name := range []string{"weight", "linear", "attention", "names", "digits", "clicks"} {
 		for _, lanes := range []string{"d=1,s=0", "d=1,s=1"} {
 			b.Run(name+"/"+lanes, func(b *testing.B) {
 				_, e := engine(b, pipelines.Options{File: name, Lanes: lanes, Steps: 1 << 40, LookAhead: -1})

@@ -98,7 +98,7 @@ func samebits(t *testing.T, o pipelines.Options, r *rand.Rand) {
 }
 
 // few bounds the steps of a preset in a test: plain Go kernels run too.
-var few = map[string]int64{"attention": 6, "digits": 40, "names": 60, "linear": 40}
+var few = map[string]int64{"attention": 6, "digits": 40, "names": 60, "linear": 40, "clicks": 12}
 
 func TestEveryPresetHasTheSameBitsEverywhere(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))

@@ -49,6 +49,7 @@ type Done struct {
 	LastLoss  float64  `json:"last_loss"`
 	EvalLoss  *float64 `json:"eval_loss,omitempty"`
 	Accuracy  *float64 `json:"accuracy,omitempty"`
+	AUC       float64  `json:"auc,omitempty"`
 	Weights   string   `json:"weights_sha256"`
 	State     string   `json:"state_sha256"`
 	PerSecond float64  `json:"steps_per_s"`
@@ -384,7 +385,8 @@ func (r *run) eval(ctx context.Context) error {
 		a := float64(ev.Hits) / float64(ev.Seen)
 		r.done.Accuracy = &a
 	}
-	r.metric(rundir.Metric{Event: "eval", Step: r.e.Version(), Loss: ev.Loss, Hits: ev.Hits, Seen: ev.Seen})
+	r.done.AUC = ev.AUC
+	r.metric(rundir.Metric{Event: "eval", Step: r.e.Version(), Loss: ev.Loss, Hits: ev.Hits, Seen: ev.Seen, AUC: ev.AUC})
 	return nil
 }
 

@@ -176,7 +176,11 @@ func accuracy(m rundir.Metric) string {
 	if m.Seen == 0 {
 		return ""
 	}
-	return fmt.Sprintf("  accuracy %.2f %%", 100*float64(m.Hits)/float64(m.Seen))
+	s := fmt.Sprintf("  accuracy %.2f %%", 100*float64(m.Hits)/float64(m.Seen))
+	if m.AUC > 0 {
+		s += fmt.Sprintf("  AUC %.4f", m.AUC)
+	}
+	return s
 }
 
 func (h *human) Saved(int64, string) {}
@@ -195,6 +199,9 @@ func (h *human) Finished(d pipelines.Done) {
 		}
 		if d.Accuracy != nil {
 			fmt.Fprintf(h.w, ", accuracy %.2f %%", 100**d.Accuracy)
+		}
+		if d.AUC > 0 {
+			fmt.Fprintf(h.w, ", AUC %.4f", d.AUC)
 		}
 		fmt.Fprintln(h.w)
 	}

@@ -111,7 +111,7 @@ func (a *app) eval() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			m := rundir.Metric{Event: "eval", Step: plan.Store.Version(), Loss: ev.Loss, Hits: ev.Hits, Seen: ev.Seen}
+			m := rundir.Metric{Event: "eval", Step: plan.Store.Version(), Loss: ev.Loss, Hits: ev.Hits, Seen: ev.Seen, AUC: ev.AUC}
 			if a.json {
 				_, err = a.out.Write(rundir.AppendMetric(nil, m))
 				return err

@@ -15,6 +15,12 @@ type Evaluation struct {
 	Loss       float64 // mean over examples or target tokens
 	Hits, Seen int64
 	Steps      int64
+	AUC        float64 // of yes-or-no predictions: the chance that a yes is ranked above a no; 0 where there are none of one kind
+}
+
+// scorer is a loss whose predictions are yes or no.
+type scorer interface {
+	Scores(m *stages.Message) (scores, targets []float32)
 }
 
 // ErrNoEval says that there is nothing to evaluate: no loss, or no validation data.
@@ -59,6 +65,8 @@ func (e *Engine) Eval(ctx context.Context, max int64) (ev Evaluation, err error)
 	m, back := e.borrow()
 	defer back()
 	var sum, weight float64
+	judge, _ := e.work[0][len(e.prog.Forward)-1].stage.(scorer)
+	var scores, targets []float32
 	for t := range n {
 		if err := ctx.Err(); err != nil {
 			return ev, err
@@ -76,6 +84,10 @@ func (e *Engine) Eval(ctx context.Context, max int64) (ev Evaluation, err error)
 			if m.Targets > 0 {
 				w = float64(m.Targets)
 			}
+			if judge != nil {
+				s, y := judge.Scores(m)
+				scores, targets = append(scores, s...), append(targets, y...)
+			}
 			sum += m.Loss * w
 			if p == 0 {
 				weight += w
@@ -86,6 +98,7 @@ func (e *Engine) Eval(ctx context.Context, max int64) (ev Evaluation, err error)
 		ev.Steps++
 	}
 	ev.Loss = sum / weight
+	ev.AUC = AUC(scores, targets)
 	return ev, nil
 }
 

@@ -170,6 +170,7 @@ type Metric struct {
 	Loss  float64 `json:"loss"`
 	Hits  int64   `json:"hits,omitempty"`
 	Seen  int64   `json:"seen,omitempty"`
+	AUC   float64 `json:"auc,omitempty"` // eval: the chance that a yes is ranked above a no
 }
 
 // Metrics appends lines to metrics.jsonl.
@@ -210,6 +211,9 @@ func AppendMetric(b []byte, x Metric) []byte {
 	b = fmt.Appendf(b, `{"event":%q,"step":%d,"loss":%v`, x.Event, x.Step, jsonFloat(x.Loss))
 	if x.Seen > 0 {
 		b = fmt.Appendf(b, `,"hits":%d,"seen":%d`, x.Hits, x.Seen)
+	}
+	if x.AUC > 0 {
+		b = fmt.Appendf(b, `,"auc":%v`, jsonFloat(x.AUC))
 	}
 	return append(b, '}', '\n')
 }

@@ -216,7 +216,7 @@ func last1(all []map[string]any) map[string]any { return all[len(all)-1] }
 
 // fewer shortens the presets whose data is large.
 func fewer(preset string) []string {
-	rows := map[string]string{"digits": "100", "attention": "16", "linear": "64"}[preset]
+	rows := map[string]string{"digits": "100", "attention": "16", "linear": "64", "clicks": "1000"}[preset]
 	if rows == "" {
 		return nil
 	}
@@ -259,7 +259,7 @@ func TestLintNamesTheFindingsOfAllFiles(t *testing.T) {
 	want := `vtpu: a.yaml:1:7: seed: want a whole number from 0 to 18446744073709551615, got the text "x"
 vtpu: b.yaml:2:5: unknown stage batchs (did you mean batches?)
 vtpu: b.yaml:3:7: unknown key stps (did you mean steps?)
-vtpu: none.yaml: no such file, and no preset of that name (known: attention, digits, linear, names, qkv, weight)
+vtpu: none.yaml: no such file, and no preset of that name (known: ` + strings.Join(pipelines.PresetNames(), ", ") + `)
 `
 	if code != stages.ExitUser || errOut != want || !strings.HasPrefix(out, "ok.yaml: ok, ") {
 		t.Errorf("exit code %d, stdout %s, stderr\n%s\nwant\n%s", code, out, errOut, want)

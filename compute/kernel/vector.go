@@ -209,19 +209,3 @@ func ClampAbs(x []float32, lim float32) {
 		}
 	}
 }
-
-// GatherRows copies rows of n elements: dst[i] = table[ids[i]].
-func GatherRows(dst, table []float32, ids []int32, n int) {
-	need("dst", len(dst), len(ids)*n)
-	for i, id := range ids {
-		copy(dst[i*n:i*n+n], table[int(id)*n:int(id)*n+n])
-	}
-}
-
-// ScatterAddRows adds rows of n elements, i ascending: table[ids[i]] += src[i].
-func ScatterAddRows(table, src []float32, ids []int32, n int) {
-	need("src", len(src), len(ids)*n)
-	for i, id := range ids {
-		addTo(table[int(id)*n:int(id)*n+n], src[i*n:i*n+n])
-	}
-}

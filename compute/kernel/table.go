@@ -1,0 +1,54 @@
+package kernel
+
+import "fmt"
+
+// needRows checks that ids name rows of n elements of table.
+func needRows(table []float32, ids []int32, n int) {
+	rows := uint32(min(len(table)/max(n, 1), 1<<31))
+	for _, id := range ids {
+		if uint32(id) >= rows {
+			panic(fmt.Sprintf("kernel: id %d, the table has %d rows of %d", id, rows, n))
+		}
+	}
+}
+
+// GatherRows copies rows of n elements: dst[i] = table[ids[i]]. Rows are asked for ahead of their turn, with plain loads: a gather instruction would take the
+// ports that products need.
+func GatherRows(dst, table []float32, ids []int32, n int) {
+	need("dst", len(dst), len(ids)*n)
+	needRows(table, ids, n)
+	gatherRows(dst, table, ids, n)
+}
+
+func gatherRowsGeneric(dst, table []float32, ids []int32, n int) {
+	for i, id := range ids {
+		copy(dst[i*n:i*n+n], table[int(id)*n:int(id)*n+n])
+	}
+}
+
+// AxpyRows adds to rows of n elements, i ascending: table[ids[i]] = FMA(a, x[i], table[ids[i]]). With a = -lr it is SGD on the rows of a sparse gradient.
+func AxpyRows(a float32, x, table []float32, ids []int32, n int) {
+	need("x", len(x), len(ids)*n)
+	needRows(table, ids, n)
+	axpyRows(a, x, table, ids, n)
+}
+
+func axpyRowsGeneric(a float32, x, table []float32, ids []int32, n int) {
+	for i, id := range ids {
+		axpyGeneric(a, x[i*n:i*n+n], table[int(id)*n:int(id)*n+n])
+	}
+}
+
+// ScatterAddRows adds rows of n elements, i ascending: table[ids[i]] += src[i].
+func ScatterAddRows(table, src []float32, ids []int32, n int) {
+	need("src", len(src), len(ids)*n)
+	for i, id := range ids {
+		addTo(table[int(id)*n:int(id)*n+n], src[i*n:i*n+n])
+	}
+}
+
+// PrefetchRows asks for rows of n elements that will be read or written soon. It changes nothing.
+func PrefetchRows(table []float32, ids []int32, n int) {
+	needRows(table, ids, n)
+	prefetch(table, ids, n)
+}

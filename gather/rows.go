@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"vtpu/compute/kernel"
 	"vtpu/stages"
 	"vtpu/stages/tensor"
 	"vtpu/stages/weights"
@@ -67,29 +68,29 @@ func (s *rows) Process(_ context.Context, m *stages.Message, out stages.Outbox) 
 	B, N := raw.Shape.Dims[0], raw.Shape.Dims[1]
 	ids.ResizeAs(raw)
 	y.Resize(tensor.Of(B, N, s.dim))
-	for i, id := range raw.I32 {
-		if id < 0 || int(id) >= s.rows {
-			return stages.Finding{Msg: fmt.Sprintf("step %d, example %d, column %d: id %d is not in 0..%d", m.Step+1, m.First+i/N+1, i%N+1, id, s.rows-1),
-				Fix: "give rows a number above the largest id"}
+	for b := range B {
+		from, to := raw.I32[b*N:b*N+N], ids.I32[b*N:b*N+N]
+		first := 0
+		for n, id := range from {
+			if uint32(id) >= uint32(s.rows) {
+				return stages.Finding{Msg: fmt.Sprintf("step %d, example %d, column %d: id %d is not in 0..%d", m.Step+1, m.First+b+1, n+1, id, s.rows-1),
+					Fix: "give rows a number above the largest id"}
+			}
+			to[n] = id + int32(first)
+			first += s.per
 		}
-		ids.I32[i] = id + int32(i%N*s.per)
 	}
-	s.read(y.F32, ids.I32, -1)
+	kernel.GatherRows(y.F32, s.p.T.F32, ids.I32, s.dim)
 	return out.Send(m)
-}
-
-// read copies the rows that changed after version since.
-func (s *rows) read(y []float32, ids []int32, since int64) {
-	d, w := s.dim, s.p.T.F32
-	for i, id := range ids {
-		if since < 0 || s.p.Changed(id, since) {
-			copy(y[i*d:i*d+d], w[int(id)*d:int(id)*d+d])
-		}
-	}
 }
 
 // Finish reads again what changed since the message was gathered.
 func (s *rows) Finish(m *stages.Message) error {
-	s.read(m.T(s.y).F32, m.T(s.ids).I32, m.Gathered)
+	y, d, w := m.T(s.y).F32, s.dim, s.p.T.F32
+	for i, id := range m.T(s.ids).I32 {
+		if s.p.Changed(id, m.Gathered) {
+			copy(y[i*d:i*d+d], w[int(id)*d:int(id)*d+d])
+		}
+	}
 	return nil
 }

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"vtpu/pipelines/exec"
 	"vtpu/stages"
@@ -417,19 +419,36 @@ func fillParam(p *weights.Param, in stages.Init, seed uint64) {
 	s := rng.Named(seed, p.Name)
 	switch in.Kind {
 	case "normal":
-		for i := range v {
-			v[i] = float32(s.Normal(uint64(i)>>32, uint32(i)) * in.Value)
-		}
+		fillBy(v, func(i int) float32 { return float32(s.Normal(uint64(i)>>32, uint32(i)) * in.Value) })
 	case "uniform":
-		for i := range v {
-			u := float64(s.Uniform(uint64(i)>>32, uint32(i)))*2 - 1
-			v[i] = float32(u * in.Value)
-		}
+		fillBy(v, func(i int) float32 { return float32((float64(s.Uniform(uint64(i)>>32, uint32(i)))*2 - 1) * in.Value) })
 	default:
-		for i := range v {
-			v[i] = float32(in.Value)
-		}
+		fillBy(v, func(int) float32 { return float32(in.Value) })
 	}
+}
+
+// fillBy sets v[i] = f(i). A large table is filled by all processors: value i depends on i alone.
+func fillBy(v []float32, f func(i int) float32) {
+	const share = 1 << 18
+	var wg sync.WaitGroup
+	gate := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for lo := 0; lo < len(v); lo += share {
+		fill := func(v []float32) {
+			for i := range v {
+				v[i] = f(lo + i)
+			}
+		}
+		if len(v) <= share {
+			fill(v)
+			return
+		}
+		gate <- struct{}{}
+		wg.Go(func() {
+			fill(v[lo:min(lo+share, len(v))])
+			<-gate
+		})
+	}
+	wg.Wait()
 }
 
 // mirror appends the backward twins: the forward stages in reverse, as far as a gradient reaches.

@@ -43,7 +43,7 @@ func init() {
 				return nil, err
 			}
 			s := &sgd{base: b, mu: float32(c.Momentum), damp: float32(c.Dampening), nesterov: c.Nesterov}
-			b.apply = s.plain
+			b.apply, b.rows = s.plain, s.plainRows
 			if s.mu > 0 {
 				b.apply = s.moved
 			}
@@ -76,6 +76,15 @@ func (s *sgd) Process(_ context.Context, m *stages.Message, out stages.Outbox) e
 }
 
 func (s *sgd) plain(it *item, w, g []float32, _ int) { kernel.SGD(w, g, s.lrOf(it), it.wd) }
+
+// plainRows: without weight decay it is one kernel call.
+func (s *sgd) plainRows(it *item, g []float32, ids []int32) bool {
+	if it.wd != 0 {
+		return false
+	}
+	kernel.AxpyRows(-s.lrOf(it), g, it.T.F32, ids, it.T.Last())
+	return true
+}
 
 // moved: the first update of a row that turns up late starts from a momentum of 0, which with no dampening is the same thing.
 func (s *sgd) moved(it *item, w, g []float32, lo int) {

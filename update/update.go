@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 
+	"vtpu/compute/kernel"
 	"vtpu/stages"
 	"vtpu/stages/tensor"
 	"vtpu/stages/weights"
@@ -54,6 +55,7 @@ type base struct {
 	m     *stages.Message
 	rate  float64 // of the stage, in this step
 	apply func(it *item, w, g []float32, lo int)
+	rows  func(it *item, g []float32, ids []int32) bool // apply to all rows of a sparse gradient at once; nil or false: one by one
 	some  func(lo, hi int)
 	count *weights.Param // updates made, in the store
 }
@@ -143,13 +145,29 @@ func (b *base) each(m *stages.Message) {
 		g := m.T(it.Grad)
 		d := it.T.Last()
 		ids := m.T(it.IDs).I32
-		for r, id := range ids {
-			lo := int(id) * d
-			b.apply(it, it.T.F32[lo:lo+d], g.F32[r*d:r*d+d], lo)
+		if b.rows == nil || !b.rows(it, g.F32, ids) {
+			b.each1(it, g.F32, ids, d)
 		}
 		it.MarkRows(ids, m.Step+1)
 	}
 	b.m = nil
+}
+
+// each1 applies row by row, and asks for the rows some time before their turn.
+func (b *base) each1(it *item, g []float32, ids []int32, d int) {
+	const group = 16
+	kernel.PrefetchRows(it.T.F32, ids[:min(group, len(ids))], d)
+	for r, id := range ids {
+		if r%group == 0 {
+			next := ids[min(r+group, len(ids)):min(r+2*group, len(ids))]
+			kernel.PrefetchRows(it.T.F32, next, d)
+			for _, st := range it.state {
+				kernel.PrefetchRows(st.T.F32, next, d)
+			}
+		}
+		lo := int(id) * d
+		b.apply(it, it.T.F32[lo:lo+d], g[r*d:r*d+d], lo)
+	}
 }
 
 // dense updates the elements lo to hi of all parameters with a dense gradient, laid end to end.

@@ -58,9 +58,16 @@ func AlignedF32(n int) []float32 {
 		return nil
 	}
 	s := make([]float32, n+alignElems-1)
-	off := skip(reflect.ValueOf(s).Pointer())
+	p := reflect.ValueOf(s).Pointer()
+	if n >= hugeElems {
+		hugePages(p, 4*len(s))
+	}
+	off := skip(p)
 	return s[off : off+n : off+n]
 }
+
+// hugeElems is the size from which on an allocation asks for huge pages.
+const hugeElems = 1 << 20
 
 func alignedI32(n int) []int32 {
 	if n == 0 {

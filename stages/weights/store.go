@@ -33,8 +33,9 @@ type Param struct {
 
 	frozen bool
 	writer string
-	// The row ledger: rows[r] is the version from which on row r has its present value. nil until LedgerRows.
+	// The row ledger: rows[r & mask] is the version from which on row r, or another row of the same cell, has its present value. nil until LedgerRows.
 	rows []int64
+	mask int32
 	all  int64 // the same for all rows at once
 }
 
@@ -56,10 +57,18 @@ func (p *Param) Claim(writer string) error {
 	return nil
 }
 
-// LedgerRows starts the row ledger of a parameter whose rows are read ahead.
+// maxLedger is the number of cells that a ledger has at most, so that it stays in a cache whatever the size of the table.
+const maxLedger = 1 << 15
+
+// LedgerRows starts the row ledger of a parameter whose rows are read ahead. In a table of many rows several share a cell: then Changed may name a row that did
+// not change, which costs a reader another look and nothing else.
 func (p *Param) LedgerRows() {
 	if p.rows == nil {
-		p.rows = make([]int64, p.T.Shape.Dims[0])
+		n := 1
+		for n < min(p.T.Shape.Dims[0], maxLedger) {
+			n *= 2
+		}
+		p.rows, p.mask = make([]int64, n), int32(n-1)
 	}
 }
 
@@ -69,16 +78,16 @@ func (p *Param) MarkRows(ids []int32, v int64) {
 		return
 	}
 	for _, id := range ids {
-		p.rows[id] = v
+		p.rows[id&p.mask] = v
 	}
 }
 
 // MarkAll notes that the update towards version v changed every row.
 func (p *Param) MarkAll(v int64) { p.all = v }
 
-// Changed says whether row r has another value than at version since.
+// Changed says whether row r may have another value than at version since. It never misses a change.
 func (p *Param) Changed(r int32, since int64) bool {
-	return p.all > since || p.rows != nil && p.rows[r] > since
+	return p.all > since || p.rows != nil && p.rows[r&p.mask] > since
 }
 
 // Store holds the entries of a run.

@@ -267,3 +267,29 @@ func TestLedger(t *testing.T) {
 		t.Error("a change of all rows is noted without a ledger too")
 	}
 }
+
+// A large table shares cells: no change is missed.
+func TestLedgerOfALargeTable(t *testing.T) {
+	s := NewStore()
+	p := add(t, s, "table", Weight, tensor.F32, 100000, 1)
+	p.LedgerRows()
+	var ids []int32
+	for r := int32(0); r < 100000; r += 777 {
+		ids = append(ids, r)
+	}
+	p.MarkRows(ids, 3)
+	for _, r := range ids {
+		if !p.Changed(r, 2) || p.Changed(r, 3) {
+			t.Errorf("row %d changed towards version 3", r)
+		}
+	}
+	more := 0
+	for r := range int32(100000) {
+		if p.Changed(r, 2) {
+			more++
+		}
+	}
+	if more > 5*len(ids) {
+		t.Errorf("%d rows seem changed, %d are", more, len(ids))
+	}
+}

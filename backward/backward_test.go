@@ -219,6 +219,41 @@ func TestReduceRefusesAnotherOrder(t *testing.T) {
 	}
 }
 
+// What is not finite in any part, or becomes so in the sum, is found by the guard behind the reduction; the reduction looks first.
+func TestGuardBehindReduce(t *testing.T) {
+	for bad := range 5 {
+		r := newRig(t, true)
+		s, g := r.stage("reduce", nil), r.stage("guard", nil)
+		var o, end sink
+		for part := range int32(3) {
+			m := r.message(uint64(part))
+			m.Head = stages.Head{Part: part, Parts: 3}
+			x := m.T(r.env.All[0].Grad).F32
+			switch {
+			case bad == int(part):
+				x[11] = float32(math.NaN())
+			case bad == 3:
+				x[11] = math.MaxFloat32
+			}
+			if err := s.Process(context.Background(), m, &o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if fine := bad == 4; o.got[0].Finite != fine {
+			t.Errorf("case %d: finite %v", bad, !fine)
+		}
+		err := g.Process(context.Background(), o.got[0], &end)
+		var f stages.Finding
+		if bad == 4 {
+			if err != nil {
+				t.Error(err)
+			}
+		} else if !errors.As(err, &f) || !strings.HasPrefix(f.Msg, "the gradient of a is ") {
+			t.Errorf("case %d: error %v", bad, err)
+		}
+	}
+}
+
 func TestReduceOfOnePart(t *testing.T) {
 	r := newRig(t, true)
 	r.env.Parts = 1

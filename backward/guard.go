@@ -34,6 +34,9 @@ func (s *guard) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 		return stages.Finding{Msg: fmt.Sprintf("the loss is %v", m.Loss), Fix: guardFix}
 	}
 	for _, p := range s.all {
+		if m.Finite && !p.Sparse {
+			continue
+		}
 		g := m.T(p.Grad)
 		if !kernel.AllFinite(g.F32) {
 			return stages.Finding{Msg: fmt.Sprintf("the gradient of %s is %s", p.Name, s.where(m, p)), Fix: guardFix}

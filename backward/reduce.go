@@ -3,6 +3,7 @@ package backward
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"vtpu/compute/kernel"
 	"vtpu/stages"
@@ -20,7 +21,15 @@ func init() {
 			return stages.Contract{Grads: stages.GradWrite, Replicas: stages.One}
 		},
 		New: func(env stages.Env, _ ReduceConfig) (stages.Stage, error) {
-			return &Reduce{all: env.All, parts: int32(env.Parts)}, nil
+			r := &Reduce{all: env.All, parts: int32(env.Parts), team: env.Team}
+			for _, p := range env.All {
+				r.from = append(r.from, r.total)
+				if !p.Sparse {
+					r.total += p.T.Shape.Len()
+				}
+			}
+			r.some = r.dense
+			return r, nil
 		},
 	})
 }
@@ -35,6 +44,13 @@ type Reduce struct {
 	done   []*stages.Message // added, to be handed back
 	idBuf  []int32           // grown to what occurs, with room to spare
 	rowBuf []float32
+
+	team  *stages.Team
+	total int   // elements of the dense gradients
+	from  []int // of each parameter: those of the parameters before
+	m     *stages.Message
+	some  func(lo, hi int)
+	bad   atomic.Bool // a sum is not finite
 }
 
 // Absorbed returns the messages that were added since the last call and are free now.
@@ -61,13 +77,16 @@ func (s *Reduce) Process(_ context.Context, m *stages.Message, out stages.Outbox
 		a.Hits += m.Hits
 		a.Seen += m.Seen
 		a.Rows += m.Rows
+		s.m = m
+		s.bad.Store(false)
+		s.team.Split(s.total, reduceGrain, s.some)
+		s.m = nil
 		for _, p := range s.all {
 			if p.Sparse {
 				s.sparse(p, a, m)
-			} else {
-				kernel.AddTo(a.T(p.Grad).F32, m.T(p.Grad).F32)
 			}
 		}
+		a.Finite = s.next == s.parts && !s.bad.Load()
 		s.done = append(s.done, m)
 	}
 	if s.next < s.parts {
@@ -76,6 +95,30 @@ func (s *Reduce) Process(_ context.Context, m *stages.Message, out stages.Outbox
 	a := s.acc
 	s.acc, s.next = nil, 0
 	return out.Send(a)
+}
+
+const (
+	reduceGrain = 8192 // elements below which it doesn't pay to share the sum out
+	reduceBlock = 4096 // elements that are summed and looked at while they are in the first-level cache
+)
+
+// dense adds the elements lo to hi of all dense gradients, laid end to end.
+func (s *Reduce) dense(lo, hi int) {
+	last := s.next == s.parts
+	for i, p := range s.all {
+		if p.Sparse || s.from[i] >= hi {
+			continue
+		}
+		a, m := s.acc.T(p.Grad).F32, s.m.T(p.Grad).F32
+		to := min(hi-s.from[i], len(a))
+		for from := max(lo-s.from[i], 0); from < to; from += reduceBlock {
+			end := min(from+reduceBlock, to)
+			kernel.AddTo(a[from:end], m[from:end])
+			if last && !kernel.AllFinite(a[from:end]) {
+				s.bad.Store(true)
+			}
+		}
+	}
 }
 
 func (s *Reduce) sparse(p *stages.ParamBinding, a, m *stages.Message) {

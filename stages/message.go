@@ -29,6 +29,8 @@ type Head struct {
 
 	Mode Mode
 	Skip bool // no update in this step (gradient accumulation holds it back)
+
+	Finite bool // the dense gradients have been looked at, when they were summed: no element is NaN or Inf
 }
 
 // Mean is what a sum over n elements of this part's targets is divided by, for a mean over the whole step: the step's target tokens,

@@ -30,6 +30,7 @@ type Options struct {
 	Resume    bool
 	Every     int64 // steps between two lines; 0: as the file says
 	StopAfter int64 // stop after this step as Ctrl-C would; 0: never
+	Link      *Link // what joins this process to workers; nil: the parts are computed here
 }
 
 // Watcher is told what happens in a run.
@@ -88,6 +89,7 @@ type RunInfo struct {
 	ISA      string   `json:"isa"`
 	Lanes    string   `json:"lanes"`
 	Started  string   `json:"started"`
+	Run      string   `json:"run,omitempty"` // its name on a link
 	Pipeline string   `json:"pipeline"`
 }
 
@@ -205,7 +207,15 @@ func Train(ctx context.Context, o Options, w Watcher) (err error) {
 		}
 		defer func() { err = errors.Join(err, r.close()) }()
 	}
-	if r.e, err = exec.New(plan.Program(func() { r.save = true; r.e.Pause() }), plan.Lanes.placement()); err != nil {
+	placement := plan.Lanes.placement()
+	if o.Link != nil {
+		stop, err := r.join(ctx, base, &placement)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
+	if r.e, err = exec.New(plan.Program(func() { r.save = true; r.e.Pause() }), placement); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.e.Close()) }()

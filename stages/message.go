@@ -152,3 +152,6 @@ func (l *Layout) NewMessage() *Message { return &Message{data: carve(l.Data)} }
 
 // NewBody makes a body.
 func (l *Layout) NewBody() *Body { return &Body{t: carve(l.Body)} }
+
+// IsData says whether the slot is that of a tensor which gather writes.
+func (s Slot) IsData() bool { return s&bodyBit == 0 }

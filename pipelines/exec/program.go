@@ -59,6 +59,9 @@ type StageError struct {
 func (e *StageError) Error() string { return fmt.Sprintf("step %d, %s: %v", e.Step+1, e.Stage, e.Err) }
 func (e *StageError) Unwrap() error { return e.Err }
 
+// Where is the name of the stage.
+func (e *StageError) Where() string { return e.Stage }
+
 var errTwice = errors.New("the stage sent more than one message")
 
 // outbox keeps what a stage sends for the next one, which the same lane calls directly.

@@ -37,6 +37,9 @@ type Param struct {
 	rows []int64
 	mask int32
 	all  int64 // the same for all rows at once
+
+	track  bool
+	recent []int32 // rows marked since Recent was called last, where they are tracked
 }
 
 // Frozen says that no update may claim the parameter.
@@ -80,6 +83,22 @@ func (p *Param) MarkRows(ids []int32, v int64) {
 	for _, id := range ids {
 		p.rows[id&p.mask] = v
 	}
+	if p.track {
+		p.recent = append(p.recent, ids...)
+	}
+}
+
+// TrackRows keeps the rows that are marked from now on for Recent. Whoever asks for it must call Recent once a step.
+func (p *Param) TrackRows() {
+	p.LedgerRows()
+	p.track = true
+}
+
+// Recent lists the rows marked since the last call, in the order of the marks.
+func (p *Param) Recent() []int32 {
+	r := p.recent
+	p.recent = nil
+	return r
 }
 
 // MarkAll notes that the update towards version v changed every row.
@@ -215,3 +234,9 @@ func write(h hash.Hash, t *tensor.Tensor) {
 		h.Write(buf[:k])
 	}
 }
+
+// ChangedAll says whether the whole of the parameter has other values than at version since.
+func (p *Param) ChangedAll(since int64) bool { return p.all > since }
+
+// Tracked says whether Recent lists the rows that change.
+func (p *Param) Tracked() bool { return p.track }

@@ -1,0 +1,732 @@
+package pool
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"vtpu/stages"
+	"vtpu/stages/link"
+)
+
+// Options of a coordinator and of a worker.
+type Options struct {
+	Bus      link.Bus
+	Cut      *Cut
+	Identity string // of pipeline, seed and data: peers with another are refused
+	Build    string // of the program, likewise
+	ISA      string
+	AnyISA   bool // coordinator: take workers with another instruction set
+	Run      RunID
+	Epoch    uint64 // coordinator: larger than that of every earlier start of the run
+	Log      zerolog.Logger
+	Host     string
+
+	Times Times
+}
+
+// Times are how long to wait. The zero value takes the defaults.
+type Times struct {
+	Beat time.Duration // between two signs of life; 200 ms
+	Dead time.Duration // without a sign of life a peer is taken for lost; 1.5 s
+	Lost time.Duration // a part without an answer is given out again after this, or ten times what a part takes; 1 s
+}
+
+func (t *Times) defaults() {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	set(&t.Beat, 200*time.Millisecond)
+	set(&t.Dead, 1500*time.Millisecond)
+	set(&t.Lost, time.Second)
+}
+
+// Counts are what happened, for operators and tests.
+type Counts struct {
+	Joined, Lost, Left     atomic.Int64 // workers
+	Refused                atomic.Int64 // workers with another version, instruction set or pipeline
+	Foreign                atomic.Int64 // messages that are not ours, damaged, or claim too much
+	Stale                  atomic.Int64 // results of another run, epoch, step or version, or the second of a part
+	Resent                 atomic.Int64 // parts given out again because no answer came
+	Doubled                atomic.Int64 // parts given to a second worker because the first is slow
+	Failed                 atomic.Int64 // parts that a worker could not compute
+	Parts                  atomic.Int64 // parts done
+	SentWork, SentWeights  atomic.Int64 // bytes
+	Received               atomic.Int64 // bytes of results
+	Snapshots, Deltas      atomic.Int64 // weights sent: whole, or what changed
+	SentOther, ReceivedAll atomic.Int64
+}
+
+// A Coordinator gives parts to workers. It is an exec.Remote.
+type Coordinator struct {
+	o     Options
+	subj  subjects
+	me    uint64
+	sizes Sizes
+	limit func(link.Kind) int
+	n     Counts
+
+	mu      sync.Mutex
+	idle    sync.Cond // a task is no longer being sent
+	workers map[uint64]*peer
+	refused map[uint64]bool
+	tasks   []task
+	step    int64 // of the tasks; the version of the weights that they need
+	open    int   // tasks without a result: while there are any, the store does not change
+	log     changes
+	shared  bool    // the weights of this step went to all
+	took    float64 // seconds that a part takes, smoothed
+	fatal   error
+	out     []control // to be sent by the sender
+	sweep   time.Time
+	lonely  time.Time
+	warned  map[string]bool
+
+	codec coder
+	wbuf  []byte
+	cbuf  []byte
+	msg   uint64
+
+	kick chan struct{}
+	quit chan struct{}
+	wg   sync.WaitGroup
+	stop []func() error
+}
+
+type control struct {
+	subject string
+	head    link.Head
+	body    any
+}
+
+// peer is a worker that has joined.
+type peer struct {
+	id      uint64
+	hello   hello
+	version int64 // of its weights, as far as one knows
+	busy    int   // parts that it has
+	heard   time.Time
+	welcome bool // is to be sent
+	ready   bool // it listens to this run
+	need    bool // weights are to be sent although its version seemed right
+	fails   int
+}
+
+type holder struct {
+	id   uint64
+	when time.Time
+}
+
+// task is a part of the present step.
+type task struct {
+	codec   coder
+	buf     []byte
+	waiting bool // wants a worker
+	done    bool
+	sending bool
+	holders []holder
+	tries   int
+	fails   int
+	got     chan answer
+}
+
+type answer struct {
+	body []byte
+	from uint64
+	free func([]byte)
+	err  error
+}
+
+// NewCoordinator joins the bus. Call Close.
+func NewCoordinator(o Options) (*Coordinator, error) {
+	o.Times.defaults()
+	c := &Coordinator{o: o, subj: subjects{Base(o.Identity)}, me: number(), sizes: o.Cut.Sizes(), limit: o.Cut.limit(), workers: map[uint64]*peer{},
+		refused: map[uint64]bool{}, warned: map[string]bool{}, step: -1, kick: make(chan struct{}, 1), quit: make(chan struct{}), lonely: time.Now()}
+	c.idle.L = &c.mu
+	c.tasks = make([]task, o.Cut.Parts)
+	for i := range c.tasks {
+		c.tasks[i].got = make(chan answer, 1)
+	}
+	for _, p := range o.Cut.Params {
+		for _, g := range o.Cut.Out {
+			if g.Param == p && g.Sparse {
+				p.TrackRows()
+			}
+		}
+	}
+	for _, subject := range []string{c.subj.hello(), c.subj.coord(o.Run)} {
+		a := &link.Assembler{Limit: c.limit, Open: 4 * o.Cut.Parts}
+		stop, err := o.Bus.Subscribe(subject, func(data []byte) { c.receive(a, data) })
+		if err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		c.stop = append(c.stop, stop)
+	}
+	c.wg.Go(c.send)
+	return c, nil
+}
+
+// Counts are updated while the coordinator runs.
+func (c *Coordinator) Counts() *Counts { return &c.n }
+
+// Workers is the number of workers that are there.
+func (c *Coordinator) Workers() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.workers)
+}
+
+func (c *Coordinator) wake() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// warn logs something once.
+func (c *Coordinator) warn(key, msg string, from uint64) {
+	if !c.warned[key] && len(c.warned) < 1000 {
+		c.warned[key] = true
+		c.o.Log.Warn().Str("worker", fmt.Sprintf("%016x", from)).Msg(msg)
+	}
+}
+
+// patience is how long Part goes on after it has been told to stop: the step in hand should end.
+const patience = 10 * time.Second
+
+// Part computes a part somewhere.
+func (c *Coordinator) Part(ctx context.Context, m *stages.Message) error {
+	t := &c.tasks[m.Part]
+	c.mu.Lock()
+	if c.fatal != nil {
+		c.mu.Unlock()
+		return c.fatal
+	}
+	if m.Step != c.step {
+		c.begin(m.Step)
+	}
+	for t.sending { // an old copy for a slow worker
+		c.idle.Wait()
+	}
+	var err error
+	if t.buf, err = t.codec.work(t.buf, c.o.Cut, m); err != nil {
+		c.mu.Unlock()
+		return err
+	}
+	t.waiting, t.done, t.tries, t.fails = true, false, 0, 0
+	c.open++
+	c.mu.Unlock()
+	c.wake()
+	var late <-chan time.Time
+	done := ctx.Done()
+	for {
+		select {
+		case a := <-t.got:
+			if a.err != nil {
+				return a.err
+			}
+			err := t.codec.readResult(a.body, c.o.Cut, int64(c.limit(kResult)), m)
+			a.free(a.body)
+			if err == nil {
+				c.n.Parts.Add(1)
+				return c.close()
+			}
+			c.n.Foreign.Add(1)
+			c.mu.Lock()
+			c.warn("result", "a result that does not fit was dropped: "+err.Error(), a.from)
+			c.release(t)
+			t.done, t.waiting = false, true
+			c.mu.Unlock()
+			c.wake()
+		case <-done:
+			done = nil
+			timer := time.NewTimer(patience)
+			defer timer.Stop()
+			late = timer.C
+		case <-late:
+			return fmt.Errorf("interrupted while %d workers were there: %w", c.Workers(), ctx.Err())
+		}
+	}
+}
+
+// close counts a task as done. When none is open the store may change.
+func (c *Coordinator) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open--
+	return c.fatal
+}
+
+// begin notes which rows the last step changed. The caller holds mu; no task is open.
+func (c *Coordinator) begin(step int64) {
+	ids := make([][]int32, len(c.o.Cut.Params))
+	for i, p := range c.o.Cut.Params {
+		if p.Tracked() {
+			ids[i] = p.Recent()
+		}
+	}
+	c.log.note(step, ids)
+	c.step, c.shared = step, false
+	for i := range c.tasks {
+		c.release(&c.tasks[i]) // who still computes a part of the step before does it for nothing
+	}
+}
+
+// release takes a part away from all who have it.
+func (c *Coordinator) release(t *task) {
+	for _, x := range t.holders {
+		if p := c.workers[x.id]; p != nil {
+			p.busy--
+		}
+	}
+	t.holders = t.holders[:0]
+}
+
+// receive takes a message of a worker.
+func (c *Coordinator) receive(a *link.Assembler, data []byte) {
+	c.n.ReceivedAll.Add(int64(len(data)))
+	h, body, err := a.Add(data)
+	if err != nil {
+		c.n.Foreign.Add(1)
+		c.mu.Lock()
+		c.warn(err.Error(), "a message was dropped: "+err.Error(), h.From)
+		c.mu.Unlock()
+		return
+	}
+	if body == nil {
+		return
+	}
+	kept := false
+	c.mu.Lock()
+	switch h.Kind {
+	case kHello:
+		c.hello(&h, body)
+	case kResult:
+		c.n.Received.Add(int64(len(body)))
+		kept = c.result(&h, body, a)
+	case kNeed:
+		if p := c.workers[h.From]; p != nil && c.fresh(&h) {
+			p.heard = time.Now()
+			p.version, p.need = h.Version, true
+		}
+	case kFailed:
+		c.failed(&h, body)
+	case kBye:
+		if p := c.workers[h.From]; p != nil && c.fresh(&h) {
+			c.o.Log.Info().Str("worker", fmt.Sprintf("%016x", p.id)).Str("host", p.hello.Host).Msg("worker left")
+			c.n.Left.Add(1)
+			c.drop(p)
+		}
+	default:
+		c.n.Foreign.Add(1)
+	}
+	c.mu.Unlock()
+	if !kept {
+		a.Release(body)
+	}
+	c.wake()
+}
+
+// fresh says whether a message belongs to this run and this start of it.
+func (c *Coordinator) fresh(h *link.Head) bool {
+	if h.Run == [16]byte(c.o.Run) && h.Epoch == c.o.Epoch {
+		return true
+	}
+	c.n.Stale.Add(1)
+	return false
+}
+
+func (c *Coordinator) hello(h *link.Head, body []byte) {
+	var w hello
+	if err := json.Unmarshal(body, &w); err != nil || h.From == 0 {
+		c.n.Foreign.Add(1)
+		c.warn("hello", "a worker that can't be understood", h.From)
+		return
+	}
+	why := ""
+	switch {
+	case w.Identity != c.o.Identity:
+		why = "it works on another pipeline, seed or data"
+	case w.Build != c.o.Build:
+		why = fmt.Sprintf("it is vtpu %s, the coordinator is %s", w.Build, c.o.Build)
+	case w.ISA != c.o.ISA && !c.o.AnyISA:
+		why = fmt.Sprintf("it computes with %s, the coordinator with %s", w.ISA, c.o.ISA)
+	case w.Credit < 1 || w.Credit > 1024:
+		why = "it takes no parts"
+	}
+	if why != "" {
+		if !c.refused[h.From] {
+			if len(c.refused) > 10000 {
+				clear(c.refused)
+			}
+			c.refused[h.From] = true
+			c.n.Refused.Add(1)
+			c.warn("refused "+why, "worker refused: "+why, h.From)
+		}
+		fix := "start it with the same program, file, data and --isa"
+		c.out = append(c.out, control{c.subj.inbox(h.From), c.head(kRefused), reason{Msg: why, Fix: fix, User: true}})
+		return
+	}
+	p := c.workers[h.From]
+	if p == nil {
+		p = &peer{id: h.From, version: -1}
+		c.workers[h.From] = p
+		c.n.Joined.Add(1)
+		c.o.Log.Info().Str("worker", fmt.Sprintf("%016x", p.id)).Str("host", w.Host).Int("workers", len(c.workers)).Msg("worker joined")
+	}
+	p.hello, p.heard = w, time.Now()
+	if p.ready = h.Run == [16]byte(c.o.Run) && h.Epoch == c.o.Epoch; !p.ready {
+		p.welcome, p.version = true, -1
+	}
+}
+
+func (c *Coordinator) head(k link.Kind) link.Head {
+	return link.Head{Kind: k, Run: c.o.Run, Epoch: c.o.Epoch, From: c.me, Version: c.step}
+}
+
+// result takes the first answer to a part. It reports whether it keeps body.
+func (c *Coordinator) result(h *link.Head, body []byte, a *link.Assembler) bool {
+	if !c.fresh(h) {
+		c.warn("stale run", "a result of another run or an earlier start was dropped", h.From)
+		return false
+	}
+	p := c.workers[h.From]
+	if p != nil {
+		p.heard = time.Now()
+	}
+	if int(h.Part) >= len(c.tasks) || h.Step != c.step || h.Version != c.step {
+		c.n.Stale.Add(1)
+		return false
+	}
+	t := &c.tasks[h.Part]
+	held := false
+	for i, x := range t.holders {
+		if x.id == h.From {
+			held = true
+			took := time.Since(x.when).Seconds()
+			if c.took == 0 {
+				c.took = took
+			}
+			c.took += 0.1 * (took - c.took)
+			t.holders = append(t.holders[:i], t.holders[i+1:]...)
+			if p != nil {
+				p.busy--
+			}
+			break
+		}
+	}
+	if t.done || p == nil && !held {
+		c.n.Stale.Add(1)
+		return false
+	}
+	if p != nil {
+		p.version = max(p.version, h.Version)
+	}
+	t.done, t.waiting = true, false
+	t.got <- answer{body: body, from: h.From, free: a.Release}
+	return true
+}
+
+func (c *Coordinator) failed(h *link.Head, body []byte) {
+	var r reason
+	if err := json.Unmarshal(body, &r); err != nil || !c.fresh(h) || int(h.Part) >= len(c.tasks) || h.Step != c.step || h.Version != c.step {
+		c.n.Stale.Add(1)
+		return
+	}
+	p := c.workers[h.From]
+	if p == nil {
+		return
+	}
+	c.n.Failed.Add(1)
+	t := &c.tasks[h.Part]
+	if t.done || !t.drop(h.From) {
+		return
+	}
+	p.busy--
+	t.fails++
+	c.warn("failed "+r.Msg, "a worker could not compute a part: "+r.Msg, h.From)
+	if !r.User && t.fails < 3 {
+		t.waiting = true
+		return
+	}
+	var err error = stages.Finding{Msg: r.Msg, Fix: r.Fix}
+	if !r.User {
+		err = errors.New(r.Msg)
+	}
+	if r.Stage != "" {
+		err = fmt.Errorf("%s: %w", r.Stage, err)
+	}
+	t.done, t.waiting = true, false
+	t.got <- answer{err: err}
+}
+
+// drop takes a part away from a worker.
+func (t *task) drop(id uint64) bool {
+	for i, x := range t.holders {
+		if x.id == id {
+			t.holders = append(t.holders[:i], t.holders[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// drop forgets a worker; its parts go to others.
+func (c *Coordinator) drop(p *peer) {
+	delete(c.workers, p.id)
+	for i := range c.tasks {
+		t := &c.tasks[i]
+		if t.drop(p.id) && !t.done && len(t.holders) == 0 {
+			t.waiting = true
+			c.n.Resent.Add(1)
+		}
+	}
+	if len(c.workers) == 0 {
+		c.lonely = time.Now()
+	}
+}
+
+// send is the life of the goroutine that publishes: it alone does, so that no buffer is written while it is read.
+func (c *Coordinator) send() {
+	tick := time.NewTicker(c.o.Times.Beat / 4)
+	defer tick.Stop()
+	var pulse time.Time
+	for {
+		select {
+		case <-c.quit:
+			return
+		case <-c.kick:
+		case <-tick.C:
+		}
+		if now := time.Now(); now.Sub(pulse) >= c.o.Times.Beat {
+			pulse = now
+			c.mu.Lock()
+			h := c.head(kPulse)
+			c.mu.Unlock()
+			c.control(control{c.subj.all(c.o.Run), h, nil})
+		}
+		for c.next() {
+			select {
+			case <-c.quit:
+				return
+			default:
+			}
+		}
+	}
+}
+
+func (c *Coordinator) publish(subject string, h link.Head, buf []byte, count *atomic.Int64) {
+	c.msg++
+	h.Message = c.msg
+	n, err := link.Send(c.o.Bus, subject, &h, buf)
+	count.Add(int64(n))
+	if err != nil { // it is lost, as messages are: whoever misses it asks again
+		c.mu.Lock()
+		c.warn("publish", "a message could not be sent: "+err.Error(), 0)
+		c.mu.Unlock()
+	}
+}
+
+func (c *Coordinator) control(x control) {
+	c.cbuf = room(c.cbuf)
+	if x.body != nil {
+		b, err := json.Marshal(x.body)
+		if err != nil {
+			return // of our own types, all of which can be written
+		}
+		c.cbuf = append(c.cbuf, b...)
+	}
+	c.publish(x.subject, x.head, c.cbuf, &c.n.SentOther)
+}
+
+// next does one thing that is due and reports whether there was one.
+func (c *Coordinator) next() bool {
+	c.mu.Lock()
+	now := time.Now()
+	if now.Sub(c.sweep) > c.o.Times.Beat/4 {
+		c.sweep = now
+		c.overdue(now)
+	}
+	if n := len(c.out); n > 0 {
+		x := c.out[0]
+		c.out = append(c.out[:0], c.out[1:]...)
+		c.mu.Unlock()
+		c.control(x)
+		return true
+	}
+	for _, p := range c.workers {
+		if p.welcome {
+			p.welcome = false
+			x := control{c.subj.inbox(p.id), c.head(kWelcome), nil}
+			c.mu.Unlock()
+			c.control(x)
+			return true
+		}
+	}
+	if c.open == 0 {
+		c.mu.Unlock()
+		return false
+	}
+	// Weights: once to all who were there for the last step, then to those who lack more.
+	if !c.shared {
+		c.shared = true
+		n := 0
+		for _, p := range c.workers {
+			if p.version == c.step-1 && c.step > 0 {
+				p.version = c.step
+				n++
+			}
+		}
+		if n > 0 {
+			c.weights(c.subj.all(c.o.Run), c.step-1)
+			return true
+		}
+	}
+	for _, p := range c.workers {
+		if p.ready && (p.need || p.version < c.step && p.busy < p.hello.Credit) {
+			base := p.version
+			if base > c.step {
+				base = -1
+			}
+			p.version, p.need = c.step, false
+			if base == c.step {
+				c.mu.Unlock()
+				return true
+			}
+			c.weights(c.subj.work(c.o.Run, p.id), base)
+			return true
+		}
+	}
+	if i, p := c.assign(now); p != nil {
+		t := &c.tasks[i]
+		t.waiting, t.sending = false, true
+		t.holders = append(t.holders, holder{p.id, now})
+		p.busy++
+		h := c.head(kWork)
+		h.Step, h.Part = c.step, uint32(i)
+		subject := c.subj.work(c.o.Run, p.id)
+		c.mu.Unlock()
+		c.publish(subject, h, t.buf, &c.n.SentWork)
+		c.mu.Lock()
+		t.sending = false
+		c.idle.Broadcast()
+		c.mu.Unlock()
+		return true
+	}
+	c.mu.Unlock()
+	return false
+}
+
+// weights publishes what has changed since base. The caller holds mu, which is given up while the bytes go out; a task is open, so that the store
+// stands still while they are collected.
+func (c *Coordinator) weights(subject string, base int64) {
+	var err error
+	c.wbuf, err = c.codec.weights(c.wbuf, c.o.Cut, base, c.step, &c.log)
+	h := c.head(kWeights)
+	h.Base = base
+	c.mu.Unlock()
+	if err != nil {
+		c.o.Log.Error().Err(err).Msg("weights can't be sent")
+		return
+	}
+	if base < 0 {
+		c.n.Snapshots.Add(1)
+	} else {
+		c.n.Deltas.Add(1)
+	}
+	c.publish(subject, h, c.wbuf, &c.n.SentWeights)
+}
+
+// assign finds a part and a worker for it: the one with the fewest parts among those that have credit. A part that a slow worker has is given to an
+// idle one too.
+func (c *Coordinator) assign(now time.Time) (part int, best *peer) {
+	for _, p := range c.workers {
+		if p.version == c.step && p.busy < p.hello.Credit && (best == nil || p.busy < best.busy || p.busy == best.busy && p.id < best.id) {
+			best = p
+		}
+	}
+	if best == nil {
+		return 0, nil
+	}
+	for i := range c.tasks {
+		if t := &c.tasks[i]; t.waiting && !t.done {
+			return i, best
+		}
+	}
+	if best.busy > 0 || c.took == 0 {
+		return 0, nil
+	}
+	slow := time.Duration(3*c.took*float64(time.Second)) + 20*time.Millisecond
+	for i := range c.tasks {
+		t := &c.tasks[i]
+		if !t.done && len(t.holders) == 1 && t.holders[0].id != best.id && now.Sub(t.holders[0].when) > slow {
+			c.n.Doubled.Add(1)
+			return i, best
+		}
+	}
+	return 0, nil
+}
+
+// overdue looks for workers that are silent and parts that got lost.
+func (c *Coordinator) overdue(now time.Time) {
+	for _, p := range c.workers {
+		if now.Sub(p.heard) > c.o.Times.Dead {
+			c.n.Lost.Add(1)
+			c.o.Log.Warn().Str("worker", fmt.Sprintf("%016x", p.id)).Str("host", p.hello.Host).Msg("worker lost: no sign of life")
+			c.drop(p)
+		}
+	}
+	limit := max(c.o.Times.Lost, time.Duration(10*c.took*float64(time.Second)))
+	if c.took == 0 {
+		limit = max(limit, 5*time.Second)
+	}
+	for i := range c.tasks {
+		t := &c.tasks[i]
+		if t.done || t.waiting || len(t.holders) == 0 {
+			continue
+		}
+		newest := t.holders[0].when
+		for _, x := range t.holders {
+			if x.when.After(newest) {
+				newest = x.when
+			}
+		}
+		if now.Sub(newest) > limit<<min(t.tries, 6) {
+			c.release(t)
+			t.tries++
+			t.waiting = true
+			c.n.Resent.Add(1)
+		}
+	}
+	if len(c.workers) == 0 && c.open > 0 && now.Sub(c.lonely) > 5*time.Second {
+		c.lonely = now
+		c.o.Log.Warn().Int64("step", c.step+1).Msg("waiting for workers: start some with vtpu worker FILE --nats URL")
+	}
+}
+
+// Close tells the workers that the run has ended here and leaves the bus. Closing twice is fine.
+func (c *Coordinator) Close() error {
+	select {
+	case <-c.quit:
+		return nil
+	default:
+	}
+	close(c.quit)
+	c.wg.Wait()
+	if len(c.stop) == 2 {
+		c.control(control{c.subj.all(c.o.Run), c.head(kEnd), nil})
+	}
+	var errs []error
+	for _, stop := range c.stop {
+		errs = append(errs, stop())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,441 @@
+// Package pool computes the parts of a step in other processes: a coordinator gives parts to workers that come and go, and takes the first answer to
+// each. What is lost, late, doubled or foreign changes no bit: parts are summed in part order, and a part that is computed twice has the same bits twice.
+package pool
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"vtpu/stages"
+	"vtpu/stages/link"
+	"vtpu/stages/tensor"
+	"vtpu/stages/weights"
+	"vtpu/stages/wire"
+)
+
+// A Cut says what crosses the two edges of a pipeline that are cut, gather → forward and backward → update, and the weights that the workers need.
+type Cut struct {
+	Layout *stages.Layout
+	Store  *weights.Store
+	Parts  int
+	In     []stages.Slot // outputs of gather that forward, loss or backward read
+	Out    []Gradient
+	Extra  []stages.Slot    // other tensors of the body that the last segment reads
+	Params []*weights.Param // sorted by name
+}
+
+// Gradient is where the gradient of a parameter is.
+type Gradient struct {
+	*weights.Param
+	Slot   stages.Slot
+	Sparse bool
+	IDs    stages.Slot
+}
+
+// Sizes of messages in bytes, without heads: the largest that occur.
+type Sizes struct {
+	Work, Result, Weights int64
+}
+
+func padded(elems int) int64 { return (4*int64(elems) + wire.Align - 1) &^ (wire.Align - 1) }
+
+// meta bounds the header and the metadata of a frame with n tensors.
+func meta(n int) int64 { return 1024 + 160*int64(n) }
+
+// Sizes computes the sizes from the shapes.
+func (c *Cut) Sizes() Sizes {
+	s := Sizes{meta(len(c.In)), meta(2*len(c.Out) + len(c.Extra)), meta(2 * len(c.Params))}
+	for _, slot := range c.In {
+		s.Work += padded(c.Layout.Info(slot).Shape.Len())
+	}
+	for _, g := range c.Out {
+		s.Result += padded(c.Layout.Info(g.Slot).Shape.Len())
+		if g.Sparse {
+			s.Result += padded(c.Layout.Info(g.IDs).Shape.Len())
+		}
+	}
+	for _, slot := range c.Extra {
+		s.Result += padded(c.Layout.Info(slot).Shape.Len())
+	}
+	for _, p := range c.Params {
+		s.Weights += padded(p.T.Len())
+	}
+	return s
+}
+
+// The kinds of frames between a coordinator and its workers.
+const (
+	kHello   link.Kind = 1 + iota // worker: who I am, what I have (JSON); repeated, it is the sign of life
+	kWelcome                      // coordinator to one worker: you belong to this run
+	kRefused                      // coordinator to one worker: why not (JSON)
+	kPulse                        // coordinator to all: I am alive
+	kEnd                          // coordinator to all: the run has ended
+	kWork                         // coordinator: a part
+	kResult                       // worker: its gradients
+	kFailed                       // worker: why a part can't be computed (JSON)
+	kWeights                      // coordinator: weights, or what has changed since a version
+	kNeed                         // worker: I have version Version, send what is missing
+	kBye                          // worker: I leave
+)
+
+// maxControl bounds messages without tensors.
+const maxControl = 8 << 10
+
+// limit is the largest body of each kind that can occur in this pipeline; names of tensors are counted apart, they are known.
+func (c *Cut) limit() func(link.Kind) int {
+	s := c.Sizes()
+	names := 0
+	for _, p := range c.Params {
+		names += 2 * len(p.Name)
+	}
+	for _, g := range c.Out {
+		names += 2 * len(g.Name)
+	}
+	for _, i := range append(slices.Clone(c.Layout.Data), c.Layout.Body...) {
+		names += len(i.Name)
+	}
+	return func(k link.Kind) int {
+		switch k {
+		case kWork:
+			return int(s.Work) + names
+		case kResult:
+			return int(s.Result) + names
+		case kWeights:
+			return int(s.Weights) + names
+		case kHello, kWelcome, kRefused, kPulse, kEnd, kFailed, kNeed, kBye:
+			return maxControl
+		}
+		return 0
+	}
+}
+
+// room is a buffer with room for a head, aligned so that tensors lie at multiples of 64.
+func room(buf []byte) []byte {
+	if cap(buf) < link.HeadSize {
+		buf = wire.Buffer(link.HeadSize + 4096)
+	}
+	return buf[:link.HeadSize]
+}
+
+// coder turns parts, results and weights into bytes and back.
+type coder struct {
+	enc   wire.Encoder
+	dec   wire.Decoder
+	frame wire.Frame
+}
+
+func (c *coder) append(buf []byte) ([]byte, error) { return c.enc.Append(room(buf), &c.frame) }
+
+func (c *coder) decode(b []byte, max int64) error {
+	c.dec.Max = max
+	n, err := c.dec.Decode(b, &c.frame)
+	if err == nil && n != len(b) {
+		err = fmt.Errorf("%d bytes follow the frame", len(b)-n)
+	}
+	return err
+}
+
+// work writes a part.
+func (c *coder) work(buf []byte, cut *Cut, m *stages.Message) ([]byte, error) {
+	c.frame = wire.Frame{Kind: wire.Work, Meta: wire.Meta{Head: m.Head, Version: m.Step}, Tensors: c.frame.Tensors[:0]}
+	for _, s := range cut.In {
+		c.frame.Tensors = append(c.frame.Tensors, wire.Of(cut.Layout.Info(s).Name, wire.Value, m.T(s)))
+	}
+	return c.append(buf)
+}
+
+// take copies a tensor of a frame to where the layout wants it.
+func take(dst *tensor.Tensor, info stages.SlotInfo, t *wire.Tensor) error {
+	if t.Name != info.Name || t.DType != info.DType || t.Shape.Rank != info.Shape.Rank {
+		return fmt.Errorf("tensor %.80q %v %v where %s %v %v is due", t.Name, t.DType, t.Shape, info.Name, info.DType, info.Shape)
+	}
+	if t.Shape.Len() > info.Shape.Len() {
+		return fmt.Errorf("tensor %s has shape %v, at most %v is possible", info.Name, t.Shape, info.Shape)
+	}
+	dst.Own()
+	dst.Resize(t.Shape)
+	copy(dst.F32, t.F32)
+	copy(dst.I32, t.I32)
+	return nil
+}
+
+// readWork fills m from a part.
+func (c *coder) readWork(b []byte, cut *Cut, max int64, m *stages.Message) error {
+	if err := c.decode(b, max); err != nil {
+		return err
+	}
+	f := &c.frame
+	if f.Kind != wire.Work || len(f.Tensors) != len(cut.In) || f.Parts != int32(cut.Parts) || f.Part >= f.Parts || f.Mode != stages.Train {
+		return fmt.Errorf("a frame %v with %d tensors for part %d of %d", f.Kind, len(f.Tensors), f.Part, f.Parts)
+	}
+	for i, s := range cut.In {
+		if err := take(m.T(s), cut.Layout.Info(s), &f.Tensors[i]); err != nil {
+			return err
+		}
+	}
+	m.Head = f.Head
+	return nil
+}
+
+// result writes the gradients of m.
+func (c *coder) result(buf []byte, cut *Cut, m *stages.Message) ([]byte, error) {
+	c.frame = wire.Frame{Kind: wire.Gradients, Meta: wire.Meta{Head: m.Head, Version: m.Step}, Tensors: c.frame.Tensors[:0]}
+	add := func(s stages.Slot, r wire.Role) {
+		c.frame.Tensors = append(c.frame.Tensors, wire.Of(cut.Layout.Info(s).Name, r, m.T(s)))
+	}
+	for _, g := range cut.Out {
+		if g.Sparse {
+			add(g.IDs, wire.IDs)
+			add(g.Slot, wire.Rows)
+		} else {
+			add(g.Slot, wire.Value)
+		}
+	}
+	for _, s := range cut.Extra {
+		add(s, wire.Value)
+	}
+	return c.append(buf)
+}
+
+// readResult fills the gradients of m, after everything in the result has been checked against the layout.
+func (c *coder) readResult(b []byte, cut *Cut, max int64, m *stages.Message) error {
+	if err := c.decode(b, max); err != nil {
+		return err
+	}
+	f := &c.frame
+	h := f.Head
+	h.Loss, h.Hits, h.Seen = m.Loss, m.Hits, m.Seen
+	if f.Kind != wire.Gradients || h != m.Head {
+		return fmt.Errorf("a frame %v for step %d, part %d", f.Kind, f.Step+1, f.Part)
+	}
+	at := 0
+	next := func(s stages.Slot, r wire.Role) (*wire.Tensor, error) {
+		if at == len(f.Tensors) || f.Tensors[at].Role != r {
+			return nil, fmt.Errorf("%d tensors, or other roles than %s wants", len(f.Tensors), cut.Layout.Info(s).Name)
+		}
+		at++
+		return &f.Tensors[at-1], take(m.T(s), cut.Layout.Info(s), &f.Tensors[at-1])
+	}
+	for _, g := range cut.Out {
+		if g.Sparse {
+			ids, err := next(g.IDs, wire.IDs)
+			if err != nil {
+				return err
+			}
+			last := int32(-1)
+			for _, id := range ids.I32 {
+				if id <= last || int(id) >= g.T.Shape.Dims[0] {
+					return fmt.Errorf("ids of %s don't ascend within its %d rows", g.Name, g.T.Shape.Dims[0])
+				}
+				last = id
+			}
+			rows, err := next(g.Slot, wire.Rows)
+			if err != nil {
+				return err
+			}
+			if want := g.T.Shape; rows.Shape.Last() != want.Last() || rows.Shape.Rank != want.Rank {
+				return fmt.Errorf("rows of %s have shape %v", g.Name, rows.Shape)
+			}
+			continue
+		}
+		t, err := next(g.Slot, wire.Value)
+		if err != nil {
+			return err
+		}
+		if t.Shape != g.T.Shape {
+			return fmt.Errorf("the gradient of %s has shape %v, want %v", g.Name, t.Shape, g.T.Shape)
+		}
+	}
+	for _, s := range cut.Extra {
+		if _, err := next(s, wire.Value); err != nil {
+			return err
+		}
+	}
+	if at != len(f.Tensors) {
+		return fmt.Errorf("%d tensors, want %d", len(f.Tensors), at)
+	}
+	m.Loss, m.Hits, m.Seen = f.Loss, f.Hits, f.Seen
+	return nil
+}
+
+// A log of changed rows answers what a worker lacks without a look at every row: for each of the last versions, the rows of each table.
+type changes struct {
+	first int64       // version of log[0]
+	log   [][][]int32 // [version-first][param] ids
+}
+
+// keepChanges is the number of versions that are kept: a worker further behind gets the table as a whole.
+const keepChanges = 64
+
+// weights writes everything that has changed after version base; -1 writes all.
+func (c *coder) weights(buf []byte, cut *Cut, base, version int64, log *changes) ([]byte, error) {
+	c.frame = wire.Frame{Kind: wire.Weights, Meta: wire.Meta{Version: version, Base: base}, Tensors: c.frame.Tensors[:0]}
+	for i, p := range cut.Params {
+		switch {
+		case base < 0 || p.ChangedAll(base):
+			c.frame.Tensors = append(c.frame.Tensors, wire.Of(p.Name, wire.Value, &p.T))
+		case p.Tracked():
+			ids, ok := log.since(i, base, version)
+			if !ok || len(ids) >= p.T.Shape.Dims[0] {
+				c.frame.Tensors = append(c.frame.Tensors, wire.Of(p.Name, wire.Value, &p.T))
+				continue
+			}
+			if len(ids) == 0 {
+				continue
+			}
+			d := p.T.Shape.Len() / p.T.Shape.Dims[0]
+			rows := make([]float32, 0, len(ids)*d)
+			for _, id := range ids {
+				rows = append(rows, p.T.F32[int(id)*d:int(id)*d+d]...)
+			}
+			shape := p.T.Shape
+			shape.Dims[0] = len(ids)
+			c.frame.Tensors = append(c.frame.Tensors,
+				wire.Tensor{Name: p.Name, Role: wire.IDs, DType: tensor.I32, Shape: tensor.Of(len(ids)), I32: ids},
+				wire.Tensor{Name: p.Name, Role: wire.Rows, Shape: shape, F32: rows})
+		}
+	}
+	return c.append(buf)
+}
+
+// since lists the rows of parameter i that changed after version base, ascending without repeats.
+func (l *changes) since(i int, base, version int64) ([]int32, bool) {
+	if base+1 < l.first {
+		return nil, false
+	}
+	var ids []int32
+	for v := base + 1; v <= version; v++ {
+		if at := v - l.first; at < 0 || at >= int64(len(l.log)) {
+			return nil, false
+		} else {
+			ids = append(ids, l.log[at][i]...)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), true
+}
+
+// note keeps the rows that the step to version changed; ids has a slice for each parameter.
+func (l *changes) note(version int64, ids [][]int32) {
+	if len(l.log) == 0 || version != l.first+int64(len(l.log)) {
+		l.first, l.log = version, l.log[:0]
+	}
+	l.log = append(l.log, ids)
+	if n := len(l.log) - keepChanges; n > 0 {
+		l.log = append(l.log[:0], l.log[n:]...)
+		l.first += int64(n)
+	}
+}
+
+// readWeights applies weights to the store. have is the version that the store has; it must be at least the base of what arrives. Nothing is written
+// before everything has been checked.
+func (c *coder) readWeights(b []byte, cut *Cut, max, have int64) error {
+	if err := c.decode(b, max); err != nil {
+		return err
+	}
+	f := &c.frame
+	if f.Kind != wire.Weights || f.Base > have {
+		return fmt.Errorf("a frame %v on version %d, have %d", f.Kind, f.Base, have)
+	}
+	seen := 0
+	for i := range f.Tensors {
+		t := &f.Tensors[i]
+		p := cut.Store.Get(t.Name)
+		if p == nil || p.Kind != weights.Weight || t.Role != wire.IDs && t.DType != p.T.DType {
+			return fmt.Errorf("no weight %.80q %v", t.Name, t.DType)
+		}
+		switch t.Role {
+		case wire.Value:
+			if t.Shape != p.T.Shape {
+				return fmt.Errorf("weight %s has shape %v, want %v", t.Name, t.Shape, p.T.Shape)
+			}
+			seen++
+		case wire.IDs:
+			for _, id := range t.I32 {
+				if id < 0 || int(id) >= p.T.Shape.Dims[0] {
+					return fmt.Errorf("weight %s has no row %d", t.Name, id)
+				}
+			}
+		case wire.Rows:
+			if shape := p.T.Shape; t.Name != f.Tensors[i-1].Name || t.Shape.Rank != shape.Rank || t.Shape.Len()*shape.Dims[0] != shape.Len()*t.Shape.Dims[0] {
+				return fmt.Errorf("rows of weight %s have shape %v", t.Name, t.Shape)
+			}
+		}
+	}
+	if f.Base < 0 && seen != len(cut.Params) {
+		return fmt.Errorf("%d weights, want %d", seen, len(cut.Params))
+	}
+	for i := range f.Tensors {
+		t := &f.Tensors[i]
+		p := cut.Store.Get(t.Name)
+		switch t.Role {
+		case wire.Value:
+			copy(p.T.F32, t.F32)
+		case wire.Rows:
+			d := p.T.Shape.Len() / p.T.Shape.Dims[0]
+			for k, id := range f.Tensors[i-1].I32 {
+				copy(p.T.F32[int(id)*d:int(id)*d+d], t.F32[k*d:k*d+d])
+			}
+		}
+	}
+	return nil
+}
+
+// RunID names a run.
+type RunID [16]byte
+
+func (r RunID) String() string { return hex.EncodeToString(r[:]) }
+
+// NewRunID draws a name.
+func NewRunID() RunID {
+	var r RunID
+	_, _ = rand.Read(r[:]) // never fails
+	return r
+}
+
+// ParseRunID reads what String wrote.
+func ParseRunID(s string) (r RunID, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(r) {
+		return r, fmt.Errorf("%q is not the name of a run", s)
+	}
+	return RunID(b), nil
+}
+
+func number() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// subjects are where the messages of a pipeline go.
+type subjects struct{ base string }
+
+// Base is what the subjects of a pipeline begin with: runs of another pipeline, seed or data have others.
+func Base(identity string) string { return "vtpu." + identity[:16] }
+
+func (s subjects) hello() string                 { return s.base + ".hello" }
+func (s subjects) inbox(w uint64) string         { return fmt.Sprintf("%s.w.%016x", s.base, w) }
+func (s subjects) coord(r RunID) string          { return s.base + "." + r.String() + ".c" }
+func (s subjects) all(r RunID) string            { return s.base + "." + r.String() + ".all" }
+func (s subjects) work(r RunID, w uint64) string { return fmt.Sprintf("%s.%s.w.%016x", s.base, r, w) }
+
+// hello is what a worker says of itself.
+type hello struct {
+	Build    string `json:"build"`
+	ISA      string `json:"isa"`
+	Identity string `json:"identity"`
+	Credit   int    `json:"credit"`
+	Host     string `json:"host"`
+}
+
+// reason is why something was refused or failed.
+type reason struct {
+	Msg   string `json:"msg"`
+	Fix   string `json:"fix,omitempty"`
+	User  bool   `json:"user,omitempty"` // a finding: computing it again elsewhere would end the same way
+	Stage string `json:"stage,omitempty"`
+}

@@ -1,0 +1,101 @@
+package pipelines_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"vtpu/pipelines"
+	"vtpu/pipelines/pool"
+	"vtpu/stages"
+	"vtpu/stages/link"
+	"vtpu/stages/link/broker"
+	"vtpu/stages/link/nats"
+)
+
+// core connects to a broker of the test's own.
+func core(t *testing.T) link.Bus {
+	t.Helper()
+	b, err := broker.Start(broker.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c, err := nats.Connect(nats.Options{URL: b.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// buses are what a run may be joined to workers by.
+var buses = map[string]func(*testing.T) link.Bus{"nats": core}
+
+func TestEveryPresetHasTheSameBitsOnEveryLink(t *testing.T) {
+	for _, name := range pipelines.PresetNames() {
+		o := pipelines.Options{File: name, Steps: few[name], LookAhead: -1}
+		if p, _, err := pipelines.Prepare(o); err != nil {
+			t.Fatal(err)
+		} else if _, err := p.Cut(); err != nil {
+			continue // nothing is learnt
+		}
+		want := bits(train(t, o))
+		for kind, open := range buses {
+			for _, workers := range []int{1, 2, 5} {
+				t.Run(fmt.Sprintf("%s/%s/%d", name, kind, workers), func(t *testing.T) {
+					var c *pool.Coordinator
+					o := o
+					o.Link = &pipelines.Link{Bus: open(t), Local: workers, Log: zerolog.Nop(), Joined: func(j *pool.Coordinator) { c = j }}
+					if got := bits(train(t, o)); got != want {
+						t.Errorf("%s\nwant %s", got, want)
+					}
+					if n := c.Counts(); n.Parts.Load() == 0 || n.Foreign.Load() > 0 || n.Failed.Load() > 0 {
+						t.Errorf("%d parts, %d foreign, %d failed", n.Parts.Load(), n.Foreign.Load(), n.Failed.Load())
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestRandomPipelinesHaveTheSameBitsOnALink(t *testing.T) {
+	n := 12
+	if testing.Short() {
+		n = 4
+	}
+	bus := core(t)
+	for i := range n {
+		r := rand.New(rand.NewPCG(uint64(i), 101))
+		text := random(r)
+		file := filepath.Join(t.TempDir(), "random.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		o := pipelines.Options{File: file, LookAhead: -1}
+		want := bits(train(t, o))
+		o.Link = &pipelines.Link{Bus: bus, Local: 1 + r.IntN(3), Log: zerolog.Nop()}
+		if got := bits(train(t, o)); got != want {
+			t.Errorf("%s\n%s\nwant %s", text, got, want)
+		}
+	}
+}
+
+func TestALinkWantsSomethingToLearn(t *testing.T) {
+	o := pipelines.Options{File: "qkv", Out: "none", LookAhead: -1, Link: &pipelines.Link{Bus: core(t), Log: zerolog.Nop()}}
+	if err := pipelines.Train(t.Context(), o, &quiet{}); stages.ExitCode(err) != stages.ExitUser {
+		t.Error(err)
+	}
+}

@@ -57,7 +57,7 @@ var doors = map[string]string{
 	"golang.org/x/sys/unix": "vtpu/smtpool", "go.yaml.in/yaml/v3": "vtpu/pipelines/strict", "github.com/spf13/cobra": "vtpu/pipelines/cli",
 	"github.com/vmihailenco/msgpack/v5": "vtpu/stages/wire", "gonum.org/v1/plot": "vtpu/pipelines/chart", "github.com/nats-io/nats.go": "vtpu/stages/link/nats",
 	"github.com/nats-io/nats.go/jetstream": "vtpu/stages/link/nats", "github.com/nats-io/nats-server/v2/server": "vtpu/stages/link/broker",
-	"github.com/ThreeDotsLabs/watermill": "vtpu/stages/link/...", "github.com/ThreeDotsLabs/watermill/message": "vtpu/stages/link/...",
+	"github.com/ThreeDotsLabs/watermill": "vtpu/stages/link/...", "github.com/ThreeDotsLabs/watermill/message": "vtpu/stages/link/...", "github.com/ThreeDotsLabs/watermill/pubsub/gochannel": "vtpu/stages/link/wm",
 	"vtpu/stages/link/broker": "vtpu", "github.com/guptarohit/asciigraph": "vtpu/pipelines/chart",
 }
 

@@ -9,7 +9,10 @@ import (
 	_ "vtpu/gather"
 	"vtpu/pipelines/cli"
 	_ "vtpu/scatter"
+	"vtpu/stages/link/broker"
 	_ "vtpu/update"
 )
 
-func main() { os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr, cli.WithBroker(embed))) }
+
+func embed(o cli.BrokerOptions) (cli.Broker, error) { return broker.Start(broker.Options(o)) }

@@ -171,3 +171,6 @@ func (p *Plan) Work(ctx context.Context, l *Link, once bool) (pool.WorkerCounts,
 	n, err := pool.NewWorker(po, w).Run(ctx, once)
 	return n, errors.Join(err, w.Close())
 }
+
+// Base is what the subjects of this pipeline begin with on a link.
+func (p *Plan) Base() string { return pool.Base(p.Identity()) }

@@ -1,6 +1,7 @@
 package pipelines_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"vtpu/stages/link"
 	"vtpu/stages/link/broker"
 	"vtpu/stages/link/nats"
+	"vtpu/stages/link/wm"
 )
 
 // core connects to a broker of the test's own.
@@ -41,8 +43,35 @@ func core(t *testing.T) link.Bus {
 	return c
 }
 
+// stream is core with JetStream.
+func stream(t *testing.T) link.Bus {
+	t.Helper()
+	s, err := core(t).(*nats.Conn).JetStream("vtpu", nats.StreamOptions{Memory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// channel is Watermill's GoChannel.
+func channel(t *testing.T) link.Bus {
+	ch := wm.NewGoChannel()
+	b := wm.NewBus(ch, ch, 4096)
+	t.Cleanup(func() {
+		if err := errors.Join(ch.Close(), b.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
 // buses are what a run may be joined to workers by.
-var buses = map[string]func(*testing.T) link.Bus{"nats": core}
+var buses = map[string]func(*testing.T) link.Bus{"nats": core, "jetstream": stream, "gochannel": channel}
 
 func TestEveryPresetHasTheSameBitsOnEveryLink(t *testing.T) {
 	for _, name := range pipelines.PresetNames() {

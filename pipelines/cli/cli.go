@@ -25,6 +25,8 @@ type app struct {
 	out  *output
 	err  io.Writer
 	json bool
+
+	broker func(BrokerOptions) (Broker, error) // nil: none is linked in
 }
 
 // output is where results go. It keeps the first error: what can't be written must not look like success.
@@ -43,8 +45,11 @@ func (o *output) Write(b []byte) (int, error) {
 }
 
 // Main runs the command and returns its exit code: 0 done, 1 internal, 2 findings in what the user gave, 3 the environment lacks something.
-func Main(args []string, out, errOut io.Writer) (code int) {
+func Main(args []string, out, errOut io.Writer, with ...Option) (code int) {
 	a := &app{out: &output{w: out}, err: errOut}
+	for _, o := range with {
+		o(a)
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			a.report(fmt.Errorf("a mistake in vtpu, please report it: %v", p))
@@ -143,7 +148,8 @@ func (a *app) root() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(usage)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object a line")
-	root.AddCommand(a.run(), a.lint(), a.plan(), a.list(), a.schema(), a.fresh(), a.sample(), a.eval(), a.export(), a.importCmd(), a.doctor())
+	root.AddCommand(a.run(), a.lint(), a.plan(), a.list(), a.schema(), a.fresh(), a.sample(), a.eval(), a.export(), a.importCmd(), a.doctor(),
+		a.worker(), a.brokerCmd())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -45,14 +46,20 @@ func check(o pipelines.Options) error {
 func (a *app) run() *cobra.Command {
 	o := pipelines.Options{LookAhead: -1}
 	quiet := false
+	var l linkFlags
 	cmd := &cobra.Command{
 		Use: "run FILE", Short: "Train a pipeline: a file, or a preset by name", Args: args(cobra.ExactArgs(1)),
 		Example: "  vtpu run names\n  vtpu run my.yaml --steps 500 --set stages.adamw.lr=3e-4 --lanes d=2,s=1\n  vtpu run my.yaml --resume --out runs/my-1",
-		RunE: func(cmd *cobra.Command, p []string) error {
+		RunE: func(cmd *cobra.Command, p []string) (err error) {
 			o.File = p[0]
 			if err := check(o); err != nil {
 				return err
 			}
+			done, err := a.link(&o, &l, cmd.Flags().Changed("nats"))
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, done()) }()
 			var w pipelines.Watcher = &human{w: a.out, quiet: quiet, tty: isTerminal(a.out)}
 			if a.json {
 				w = &machine{a}
@@ -61,7 +68,9 @@ func (a *app) run() *cobra.Command {
 		},
 	}
 	pipelineFlags(cmd, &o)
+	l.add(cmd, "broker that joins this run to workers")
 	f := cmd.Flags()
+	f.IntVar(&l.local, "workers", 0, "workers to start in this process, beside those that join over the link")
 	f.StringVar(&o.Out, "out", "", `run directory; a new one below runs/ if left out, "none" writes nothing`)
 	f.BoolVar(&o.Resume, "resume", false, "continue the run in --out, or the newest of this name")
 	f.Int64Var(&o.Every, "every", 0, "steps between two lines of the log; by itself at most some 10,000 lines a run")

@@ -13,7 +13,7 @@ import (
 type Bus interface {
 	// Publish sends one message of at most MaxPayload bytes. data may be used again when it returns.
 	Publish(subject string, data []byte) error
-	// Subscribe calls got for each message on the subject, one at a time, until stop. data belongs to got.
+	// Subscribe calls got for each message on the subject, one at a time, until stop. got may keep data, but must not change it.
 	Subscribe(subject string, got func(data []byte)) (stop func() error, err error)
 	// MaxPayload is the largest message in bytes, at least MinPayload.
 	MaxPayload() int

@@ -1,0 +1,284 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"vtpu/pipelines"
+	"vtpu/stages"
+	"vtpu/stages/link"
+	"vtpu/stages/link/nats"
+	"vtpu/stages/link/wm"
+)
+
+// A Broker is a NATS server in this process.
+type Broker interface {
+	URL() string
+	Close() error
+}
+
+// BrokerOptions are those of broker.Options: the command line does not know the server, whoever links it in converts.
+type BrokerOptions struct {
+	Listen  string
+	Monitor string
+	Store   string
+	Name    string
+	Config  string
+
+	User, Password string
+	NKeys          []string
+	Cert, Key, CA  string
+
+	Cluster       string
+	ClusterListen string
+	Routes        []string
+
+	MaxPayload int
+	Log        string
+	Insecure   bool
+}
+
+// An Option adds to the command what not every program wants to link in.
+type Option func(*app)
+
+// WithBroker makes the broker command and --nats embedded work.
+func WithBroker(start func(BrokerOptions) (Broker, error)) Option {
+	return func(a *app) { a.broker = start }
+}
+
+// linkFlags are those of every command that talks to a broker.
+type linkFlags struct {
+	nats.Options
+	local int
+}
+
+const embedded = "embedded"
+
+func (l *linkFlags) add(cmd *cobra.Command, use string) {
+	f := cmd.Flags()
+	f.StringVar(&l.URL, "nats", os.Getenv("NATS_URL"), use+": nats://host:4222, several with commas between, or embedded for one in this process (NATS_URL)")
+	f.StringVar(&l.Creds, "creds", os.Getenv("NATS_CREDS"), "credentials file for the broker (NATS_CREDS)")
+	f.StringVar(&l.NKey, "nkey", os.Getenv("NATS_NKEY"), "file with the nkey seed for the broker (NATS_NKEY)")
+	f.StringVar(&l.CA, "tls-ca", os.Getenv("NATS_CA"), "certificates that the broker's is checked against (NATS_CA)")
+	f.StringVar(&l.Cert, "tls-cert", os.Getenv("NATS_CERT"), "client certificate for the broker (NATS_CERT)")
+	f.StringVar(&l.Key, "tls-key", os.Getenv("NATS_KEY"), "key of the client certificate (NATS_KEY)")
+	f.BoolVar(&l.Insecure, "insecure", os.Getenv("NATS_INSECURE") == "1", "allow plain text to an address that is not loopback (NATS_INSECURE=1)")
+}
+
+// logger writes for people, or JSON lines with --json.
+func (a *app) logger() zerolog.Logger {
+	if a.json {
+		return zerolog.New(a.err).With().Timestamp().Logger()
+	}
+	return zerolog.New(zerolog.ConsoleWriter{Out: a.err, NoColor: !isTerminal(a.err), TimeFormat: time.TimeOnly}).With().Timestamp().Logger()
+}
+
+// connect opens the bus of a kind (nats or jetstream), and the broker too if that is wanted. close ends both.
+func (a *app) connect(l *linkFlags, kind, base, name string) (bus link.Bus, done func() error, err error) {
+	log := a.logger()
+	o := l.Options
+	o.Name = name
+	o.Lost = func(err error) { log.Warn().Err(err).Msg("the broker is away") }
+	o.Back = func() { log.Info().Msg("the broker is back") }
+	o.Slow = func(err error) { log.Warn().Err(err).Msg("broker") }
+	stop := func() error { return nil }
+	if o.URL == embedded {
+		if a.broker == nil {
+			return nil, nil, stages.Finding{File: "--nats embedded", Msg: "this program was built without a broker", Fix: "name one: --nats nats://host:4222"}
+		}
+		b, err := a.broker(BrokerOptions{Listen: "127.0.0.1:0"})
+		if err != nil {
+			return nil, nil, &stages.EnvError{Err: err}
+		}
+		stop = b.Close
+		o.URL = b.URL()
+		log.Info().Str("url", o.URL).Msg("broker in this process; workers reach it there")
+	}
+	conn, err := nats.Connect(o)
+	if err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	bus = conn
+	if kind == "jetstream" {
+		if bus, err = conn.JetStream(base, nats.StreamOptions{}); err != nil {
+			return nil, nil, errors.Join(&stages.EnvError{Err: err, Fix: "start the broker with JetStream (vtpu broker does)"}, conn.Close(), stop())
+		}
+	}
+	return bus, func() error { return errors.Join(bus.Close(), stop()) }, nil
+}
+
+// link finds out what joins this run to its workers. It is nil where parts are computed in this process.
+func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() error, err error) {
+	done = func() error { return nil }
+	file, _, err := pipelines.Load(o.File, o.Sets)
+	if err != nil {
+		return done, err
+	}
+	kind := file.Links.Work
+	if kind == "ring" && set {
+		kind = "nats"
+	}
+	if l.local < 0 || l.local > 256 {
+		return done, stages.Finding{File: fmt.Sprintf("--workers %d", l.local), Msg: "want a whole number from 0 to 256"}
+	}
+	var bus link.Bus
+	switch kind {
+	case "ring":
+		if l.local > 0 {
+			return done, stages.Finding{File: fmt.Sprintf("--workers %d", l.local), Msg: "workers want a link", Fix: "add --nats embedded, or links: {work: gochannel} to the file; --lanes sets the lanes of one process"}
+		}
+		return done, nil
+	case "gochannel":
+		ch := wm.NewGoChannel()
+		bus, done = wm.NewBus(ch, ch, 0), ch.Close
+		l.local = max(l.local, 1)
+	default:
+		if l.URL == "" {
+			return done, stages.Finding{File: o.File, Msg: "links: work: " + kind + " wants a broker", Fix: "add --nats nats://host:4222, or --nats embedded"}
+		}
+		p, _, err := pipelines.Prepare(*o)
+		if err != nil {
+			return done, err
+		}
+		if bus, done, err = a.connect(l, kind, p.Base(), "vtpu run "+p.Pipe.Name); err != nil {
+			return func() error { return nil }, err
+		}
+	}
+	o.Link = &pipelines.Link{Bus: bus, Local: l.local, Log: a.logger()}
+	return done, nil
+}
+
+func (a *app) worker() *cobra.Command {
+	o := pipelines.Options{LookAhead: -1}
+	var l linkFlags
+	var which string
+	var once bool
+	cmd := &cobra.Command{
+		Use: "worker FILE", Short: "Compute parts for a run in another process", Args: args(cobra.ExactArgs(1)),
+		Long: "A worker computes forward, loss and backward for parts of a run that was started with the same file and --nats. Workers may come, leave, be\n" +
+			"slow or be killed at any time; the weights end with the same bits.",
+		Example: "  vtpu worker digits --nats nats://127.0.0.1:4222",
+		RunE: func(cmd *cobra.Command, f []string) (err error) {
+			o.File = f[0]
+			if err := workerStages(which); err != nil {
+				return err
+			}
+			if err := check(o); err != nil {
+				return err
+			}
+			if l.URL == "" || l.URL == embedded {
+				return stages.Finding{File: "--nats", Msg: "a worker wants the address of a broker", Fix: "--nats nats://host:4222"}
+			}
+			p, _, err := pipelines.Prepare(o)
+			if err != nil {
+				return err
+			}
+			kind := p.Pipe.Links.Work
+			if kind == "ring" || kind == "gochannel" {
+				kind = "nats"
+			}
+			bus, done, err := a.connect(&l, kind, p.Base(), "vtpu worker "+p.Pipe.Name)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, done()) }()
+			log := a.logger()
+			log.Info().Str("pipeline", p.Pipe.Name).Str("link", kind).Msg("worker is ready")
+			n, err := p.Work(cmd.Context(), &pipelines.Link{Bus: bus, Log: log}, once)
+			if err != nil && !errors.Is(err, context.Canceled) {
+				return err
+			}
+			if a.json {
+				a.line(struct {
+					Event string `json:"event"`
+					Parts int64  `json:"parts"`
+				}{"done", n.Parts})
+			} else {
+				fmt.Fprintf(a.out, "%d parts computed\n", n.Parts)
+			}
+			return nil
+		},
+	}
+	pipelineFlags(cmd, &o)
+	l.add(cmd, "broker")
+	cmd.Flags().StringVar(&which, "stages", "forward,loss,backward", "stages to run")
+	cmd.Flags().BoolVar(&once, "once", false, "end with the run that it joins, instead of waiting for the next")
+	return cmd
+}
+
+// workerStages checks --stages: a worker runs the three together, as activations don't leave it.
+func workerStages(s string) error {
+	want := []string{"backward", "forward", "loss"}
+	got := strings.Split(s, ",")
+	for i := range got {
+		got[i] = strings.TrimSpace(got[i])
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		return stages.Finding{File: "--stages " + s, Msg: "a worker runs forward, loss and backward together: the activations between them stay with it",
+			Fix: "--stages forward,loss,backward"}
+	}
+	return nil
+}
+
+func (a *app) brokerCmd() *cobra.Command {
+	var o BrokerOptions
+	var passFile string
+	cmd := &cobra.Command{
+		Use: "broker", Short: "Run a NATS server with JetStream", Args: args(cobra.NoArgs),
+		Example: "  vtpu broker --listen 127.0.0.1:4222 --store /var/lib/vtpu\n  vtpu broker --listen 0.0.0.0:4222 --tls-cert cert.pem --tls-key key.pem --tls-ca clients.pem",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.broker == nil {
+				return stages.Finding{Msg: "this program was built without a broker"}
+			}
+			if passFile != "" {
+				b, err := os.ReadFile(passFile)
+				if err != nil {
+					return stages.Finding{File: "--password-file " + passFile, Msg: err.Error()}
+				}
+				o.Password = strings.TrimSpace(string(b))
+			}
+			b, err := a.broker(o)
+			if err != nil {
+				return &stages.EnvError{Err: err}
+			}
+			if a.json {
+				a.line(struct {
+					Event string `json:"event"`
+					URL   string `json:"url"`
+				}{"ready", b.URL()})
+			} else {
+				fmt.Fprintf(a.out, "broker at %s\n", b.URL())
+			}
+			<-cmd.Context().Done()
+			return b.Close()
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Listen, "listen", "", "host:port for clients; 127.0.0.1 and a free port if left out")
+	f.StringVar(&o.Monitor, "monitor", "", "host:port for monitoring over HTTP: /healthz, /varz, /jsz")
+	f.StringVar(&o.Store, "store", "", "directory of JetStream; a temporary one if left out")
+	f.StringVar(&o.Name, "name", "", "name of the server")
+	f.StringVar(&o.Config, "config", "", "nats-server's own configuration file, for everything else")
+	f.StringVar(&o.User, "user", "", "user that clients must give")
+	f.StringVar(&passFile, "password-file", "", "file with the password that clients must give")
+	f.StringArrayVar(&o.NKeys, "nkey", nil, "public nkey that clients may show (may be given several times)")
+	f.StringVar(&o.Cert, "tls-cert", "", "certificate of the server")
+	f.StringVar(&o.Key, "tls-key", "", "its key")
+	f.StringVar(&o.CA, "tls-ca", "", "clients must show a certificate signed by one of these")
+	f.StringVar(&o.Cluster, "cluster", "", "name of the cluster that the server belongs to")
+	f.StringVar(&o.ClusterListen, "cluster-listen", "127.0.0.1:6222", "host:port for the other servers of the cluster")
+	f.StringSliceVar(&o.Routes, "routes", nil, "nats://host:port of the other servers, with commas between")
+	f.IntVar(&o.MaxPayload, "max-payload", 0, "largest message in bytes; 1 MiB if left out")
+	f.StringVar(&o.Log, "log", "", `file for the server's log, "-" for the standard error`)
+	f.BoolVar(&o.Insecure, "insecure", false, "allow plain text beyond the loopback address")
+	return cmd
+}

@@ -2,7 +2,6 @@ package compute_test
 
 import (
 	"math"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -143,20 +142,6 @@ func TestShorterSequences(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// The configs of a pipeline's items share their keys with what every item may have: name, in, out, ... A stage's own key of that name would never be
-// read.
-func TestKeysDoNotHideGenericOnes(t *testing.T) {
-	generic := []string{"name", "in", "out", "share", "init", "home", "freeze", "params"}
-	for _, d := range stages.Registered() {
-		c := reflect.TypeOf(d.NewConfig()).Elem()
-		for i := range c.NumField() {
-			if key := c.Field(i).Tag.Get("yaml"); slices.Contains(generic, key) {
-				t.Errorf("%s has a key %q of its own, which is one that every stage has", d.Name, key)
-			}
-		}
 	}
 }
 

@@ -283,8 +283,8 @@ func (r *reader) name(scope, kind string) string {
 	}
 }
 
-// generic are the keys that every stage takes beside its own.
-var genericKeys = []string{"name", "in", "out", "share", "init", "home", "freeze", "params"}
+// genericKeys are the keys that every stage takes beside its own.
+var genericKeys = stages.GenericKeys()
 
 func (r *reader) stage(key *strict.Node, kind string, cfg *strict.Node, scope string, _ *Item) {
 	def := stages.Find(kind)

@@ -44,8 +44,11 @@ type writeCell struct {
 	p *weights.Param
 }
 
-// Process: cell = x.
+// Process: cell = x. A message without rows has nothing to write and leaves the cell as it is.
 func (s *writeCell) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	if m.T(s.x).Len() == 0 {
+		return out.Send(m)
+	}
 	s.p.T.F32[0] = m.T(s.x).F32[0]
 	s.p.MarkAll(m.Step + 1)
 	return out.Send(m)

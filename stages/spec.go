@@ -68,10 +68,19 @@ var registry struct {
 	sources map[string]*SourceDef
 }
 
-// MustRegister adds a stage. It panics on a name that is taken or a spec that is not complete: both are mistakes of the programmer.
+// GenericKeys are the keys that every stage has in a pipeline file; a config must not have one of its own by the same name.
+func GenericKeys() []string {
+	return []string{"name", "in", "out", "share", "init", "home", "freeze", "params"}
+}
+
+// MustRegister adds a stage. It panics on a name that is taken, a config with a generic key or a spec that is not complete: all are mistakes of the
+// programmer.
 func MustRegister[C any](s Spec[C]) {
 	if reflect.TypeFor[C]().Kind() != reflect.Struct {
 		panic(fmt.Sprintf("stages: %s: config is not a struct", s.Name))
+	}
+	if key := clash[C](GenericKeys()...); key != "" {
+		panic(fmt.Sprintf("stages: %s: the key %q is one that every stage has; choose another for the config", s.Name, key))
 	}
 	if s.Name == "" || s.Summary == "" || s.New == nil || (s.Contract == nil) == (s.Data == nil) {
 		panic(fmt.Sprintf("stages: spec of %q lacks a name, a summary, New, or exactly one of Contract and Data", s.Name))
@@ -108,8 +117,25 @@ func MustRegister[C any](s Spec[C]) {
 	registry.stages[s.Name] = d
 }
 
+// clash is the first key of a config that is among those taken, or "".
+func clash[C any](taken ...string) string {
+	c := reflect.TypeFor[C]()
+	if c.Kind() != reflect.Struct {
+		return ""
+	}
+	for i := range c.NumField() {
+		if key, _, _ := strings.Cut(c.Field(i).Tag.Get("yaml"), ","); slices.Contains(taken, key) {
+			return key
+		}
+	}
+	return ""
+}
+
 // MustRegisterSource adds a data source. It panics as MustRegister does.
 func MustRegisterSource[C any](s SourceSpec[C]) {
+	if key := clash[C]("source", "split"); key != "" {
+		panic(fmt.Sprintf("stages: source %s: the key %q is one that every source has; choose another for the config", s.Name, key))
+	}
 	if s.Name == "" || s.Summary == "" || s.Load == nil {
 		panic(fmt.Sprintf("stages: spec of source %q lacks a name, a summary or Load", s.Name))
 	}

@@ -106,6 +106,17 @@ func TestRegistryPanics(t *testing.T) {
 			s.Data = func(probeConfig, *Dataset, int) (Contract, error) { return Contract{}, nil }
 		}), lacks},
 		{"no struct", func() { MustRegister(Spec[int]{Name: "probe_int"}) }, "stages: probe_int: config is not a struct"},
+		{"a generic key", func() {
+			MustRegister(Spec[struct {
+				Size int    `yaml:"size"`
+				Out  string `yaml:"out"`
+			}]{Name: "probe_out", Summary: "None."})
+		}, `stages: probe_out: the key "out" is one that every stage has; choose another for the config`},
+		{"a generic key of a source", func() {
+			MustRegisterSource(SourceSpec[struct {
+				Split float64 `yaml:"split"`
+			}]{Name: "probe_split", Summary: "None."})
+		}, `stages: source probe_split: the key "split" is one that every source has; choose another for the config`},
 		{"a source that loads nothing", func() { MustRegisterSource(SourceSpec[probeConfig]{Name: "probe_source", Summary: "None."}) },
 			`stages: spec of source "probe_source" lacks a name, a summary or Load`},
 	} {
@@ -113,7 +124,7 @@ func TestRegistryPanics(t *testing.T) {
 			t.Errorf("%s panics with %q, want %q", x.name, got, x.want)
 		}
 	}
-	if Find("probe_incomplete") != nil || Find("probe_int") != nil || FindSource("probe_source") != nil {
+	if Find("probe_incomplete") != nil || Find("probe_int") != nil || Find("probe_out") != nil || FindSource("probe_source") != nil {
 		t.Error("a spec was refused and registered")
 	}
 }

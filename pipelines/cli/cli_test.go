@@ -353,8 +353,7 @@ func TestExamplesOfStagesAndSourcesAreValid(t *testing.T) {
 			case v == nil:
 				t.Errorf("the example of %s does not name it: %s", l.Name, l.Example)
 			default:
-				generic := []string{"name", "in", "out", "share", "init", "home", "freeze", "params"}
-				if fs := strict.Decode(v.Without(generic...), stages.Find(l.Name).NewConfig()); fs != nil {
+				if fs := strict.Decode(v.Without(stages.GenericKeys()...), stages.Find(l.Name).NewConfig()); fs != nil {
 					t.Errorf("%s: %v", l.Name, fs)
 				}
 			}

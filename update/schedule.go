@@ -110,7 +110,7 @@ func series(first, t, k float64) float64 {
 	z := t * t
 	p := 1.0
 	for n := 19.0; n > 0; n -= 2 { // |t| <= π/4: the 10 terms reach below 1e-17
-		p = 1 - z/((k+n-1)*(k+n))*p
+		p = 1 - float64(z/((k+n-1)*(k+n))*p) // not fused anywhere
 	}
 	return first * p
 }

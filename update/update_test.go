@@ -99,9 +99,11 @@ func grad(t, i int) float32 {
 
 // makers give each case of bench/optimizers.py the same settings.
 var makers = map[string]func(*rig) stages.Stage{
-	"sgd":               func(r *rig) stages.Stage { return stage(r, "sgd", func(c *SGDConfig) { c.LR = 0.1 }) },
-	"sgd, weight decay": func(r *rig) stages.Stage { return stage(r, "sgd", func(c *SGDConfig) { c.LR, c.WeightDecay = 0.1, 0.05 }) },
-	"sgd, momentum":     func(r *rig) stages.Stage { return stage(r, "sgd", func(c *SGDConfig) { c.LR, c.Momentum = 0.1, 0.9 }) },
+	"sgd": func(r *rig) stages.Stage { return stage(r, "sgd", func(c *SGDConfig) { c.LR = 0.1 }) },
+	"sgd, weight decay": func(r *rig) stages.Stage {
+		return stage(r, "sgd", func(c *SGDConfig) { c.LR, c.WeightDecay = 0.1, 0.05 })
+	},
+	"sgd, momentum": func(r *rig) stages.Stage { return stage(r, "sgd", func(c *SGDConfig) { c.LR, c.Momentum = 0.1, 0.9 }) },
 	"sgd, momentum, dampening": func(r *rig) stages.Stage {
 		return stage(r, "sgd", func(c *SGDConfig) { c.LR, c.Momentum, c.Dampening = 0.1, 0.8, 0.25 })
 	},

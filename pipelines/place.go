@@ -64,8 +64,8 @@ const laneFlops = 1 << 20
 
 // place chooses lanes. More lanes than the file asks for parts have nothing to do and are left out.
 func place(p *Plan) Lanes {
-	cpus := smtpool.CPUs()
-	avail := min(len(cpus), runtime.GOMAXPROCS(0))
+	top := smtpool.Discover()
+	avail := min(len(top.CPUs), runtime.GOMAXPROCS(0))
 	sec := p.Pipe.Place
 	l := Lanes{Look: sec.LookAhead}
 	big := p.Flops() >= laneFlops
@@ -99,71 +99,12 @@ func place(p *Plan) Lanes {
 		l.Why = "not pinned, as the file says"
 		return l
 	}
-	l.CPUs, l.Why = pair(cpus, l.D, l.S)
+	seats, ok := top.Place(l.D, l.S)
+	if l.Why = seats.Why; !ok { // a cgroup's quota
+		l.Spin = 0
+		l.Why += ": not pinned, waiting lanes sleep"
+		return l
+	}
+	l.CPUs = append(seats.S, seats.D...)
 	return l
-}
-
-// pair gives each S lane the sibling of a D lane where the system names siblings, and CPUs of their own to all others.
-func pair(cpus []smtpool.CPU, d, s int) ([]int, string) {
-	free := map[int]bool{}
-	for _, c := range cpus {
-		free[c.ID] = true
-	}
-	take := func() int {
-		for _, c := range cpus {
-			if free[c.ID] {
-				free[c.ID] = false
-				return c.ID
-			}
-		}
-		return -1
-	}
-	siblings := map[int][]int{}
-	for _, c := range cpus {
-		siblings[c.ID] = c.Siblings
-	}
-	out := make([]int, d+s)
-	paired := 0
-	for i := range d {
-		cpu := -1
-		// A core of its own for each D lane: a CPU none of whose siblings is taken.
-		for _, c := range cpus {
-			ok := free[c.ID]
-			for _, sib := range c.Siblings {
-				if f, known := free[sib]; known && !f {
-					ok = false
-				}
-			}
-			if ok {
-				cpu = c.ID
-				free[cpu] = false
-				break
-			}
-		}
-		if cpu < 0 {
-			cpu = take()
-		}
-		out[s+i] = cpu
-	}
-	for i := range s {
-		cpu := -1
-		if i < d {
-			for _, sib := range siblings[out[s+i]] {
-				if free[sib] {
-					cpu = sib
-					free[cpu] = false
-					paired++
-					break
-				}
-			}
-		}
-		if cpu < 0 {
-			cpu = take()
-		}
-		out[i] = cpu
-	}
-	if paired > 0 {
-		return out, fmt.Sprintf("%d S lanes on siblings of D lanes, as the system names them", paired)
-	}
-	return out, "lanes on CPUs of their own; the system names no siblings among them"
 }

@@ -1,37 +1,19 @@
-// Package smtpool knows the logical CPUs and binds threads to them. It is a leaf: nothing of the pipeline is in here.
+// Package smtpool knows the logical CPUs and binds threads to them: topology, pinned lanes, pairs of lanes on the two hyperthreads of a core, polite
+// waiting, and what disturbed a lane. It is a leaf: nothing of the pipeline is in here, and it is useful alone. The packages below it measure:
+// probe (are two CPUs siblings?), ruler (loops that press one resource), workload (complementary loops), ports (a model of them), measure (statistics).
+//
+// A pair is worth what it does not fight about. With ws = sum over both threads of time alone / time together, conflict = 1 - ws/2.
 package smtpool
 
 import (
 	"errors"
-	"runtime"
 )
 
 // ErrNoPin says that this system does not let a thread choose its CPU.
 var ErrNoPin = errors.New("smtpool: threads can't be bound to a CPU on this system")
 
-// A CPU is a logical CPU as the operating system tells it. Hypervisors hide or invent topology: Core is a claim, not a measurement.
-type CPU struct {
-	ID       int   // number of the operating system
-	Siblings []int // logical CPUs of the same core, itself included; just itself where nothing is known
-}
-
 // CPUs lists the logical CPUs that this process may use, ascending. It never is empty.
-func CPUs() []CPU {
-	ids := allowed()
-	if len(ids) == 0 {
-		for i := range runtime.NumCPU() {
-			ids = append(ids, i)
-		}
-	}
-	cpus := make([]CPU, len(ids))
-	for i, id := range ids {
-		cpus[i] = CPU{ID: id, Siblings: siblings(id)}
-		if len(cpus[i].Siblings) == 0 {
-			cpus[i].Siblings = []int{id}
-		}
-	}
-	return cpus
-}
+func CPUs() []CPU { return Discover().CPUs }
 
 // Pin binds the calling thread to one logical CPU until the returned function is called, which gives it the CPUs it had before. The goroutine must
 // hold its thread (runtime.LockOSThread). On an error the thread is as it was.

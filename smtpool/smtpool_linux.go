@@ -3,13 +3,21 @@ package smtpool
 import (
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
 
-func allowed() []int {
+// Discover reads the topology of this machine, as the calling thread may use it.
+func Discover() *Topology {
+	t := Read(os.DirFS("/"), affinity(), runtime.NumCPU())
+	if t.Source == "none" {
+		t.CompareCPUID()
+	}
+	return t
+}
+
+func affinity() []int {
 	var set unix.CPUSet
 	if unix.SchedGetaffinity(0, &set) != nil {
 		return nil
@@ -17,36 +25,6 @@ func allowed() []int {
 	var ids []int
 	for i := 0; len(ids) < set.Count(); i++ {
 		if set.IsSet(i) {
-			ids = append(ids, i)
-		}
-	}
-	return ids
-}
-
-func siblings(cpu int) []int {
-	b, err := os.ReadFile(fmt.Sprintf("/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu))
-	if err != nil {
-		return nil
-	}
-	return parseList(strings.TrimSpace(string(b)))
-}
-
-// parseList reads the kernel's list format: 0,4 or 0-3,8. What is not in that format gives nil.
-func parseList(s string) []int {
-	var ids []int
-	for part := range strings.SplitSeq(s, ",") {
-		lo, hi, isRange := strings.Cut(part, "-")
-		a, err := strconv.Atoi(lo)
-		if err != nil || a < 0 {
-			return nil
-		}
-		b := a
-		if isRange {
-			if b, err = strconv.Atoi(hi); err != nil || b < a || b-a > 1<<16 {
-				return nil
-			}
-		}
-		for i := a; i <= b; i++ {
 			ids = append(ids, i)
 		}
 	}

@@ -22,7 +22,7 @@ func (a *app) smt() *cobra.Command {
 		Long: "Two logical CPUs are siblings if they are hyperthreads of one core. Hypervisors hide and invent them, so vtpu measures. Where there are none,\n" +
 			"every figure is labelled \"not an SMT result\" and the same commands measure two cores.\n" +
 			"ws = sum over both threads of time alone / time together; conflict = 1 - ws/2.",
-		Example: "  vtpu smt topology\n  vtpu smt report --out smt",
+		Example: "  vtpu smt topology\n  vtpu smt topology --svg cores.svg",
 		Args:    func(cmd *cobra.Command, p []string) error { return unknown(cmd, p) },
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

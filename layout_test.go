@@ -33,6 +33,9 @@ var imports = map[string][]string{
 	"vtpu/stages/tensor":     {},
 	"vtpu/stages/rng":        {},
 	"vtpu/smtpool":           {},
+	"vtpu/smtpool/ruler":     {},
+	"vtpu/smtpool/measure":   {"vtpu/smtpool"},
+	"vtpu/smtpool/probe":     {"vtpu/smtpool", "vtpu/smtpool/..."},
 	"vtpu/compute/kernel":    {},
 	"vtpu/stages/weights":    {"vtpu/stages/tensor"},
 	"vtpu/stages":            {"vtpu/stages/weights", "vtpu/stages/tensor", "vtpu/stages/rng"},
@@ -49,7 +52,7 @@ var imports = map[string][]string{
 	"vtpu/update":            {"vtpu/stages/...", "vtpu/compute/kernel"},
 	"vtpu/scatter":           {"vtpu/stages/...", "vtpu/compute/kernel"},
 	"vtpu/bench":             {"vtpu/backward", "vtpu/compute", "vtpu/gather", "vtpu/scatter", "vtpu/update", "vtpu/pipelines/...", "vtpu/pipelines", "vtpu/stages/...", "vtpu/stages", "vtpu/smtpool", "vtpu/compute/kernel"},
-	"vtpu/pipelines":         {"vtpu/pipelines/...", "vtpu/stages/...", "vtpu/smtpool", "vtpu/compute/kernel"},
+	"vtpu/pipelines":         {"vtpu/pipelines/...", "vtpu/stages/...", "vtpu/smtpool", "vtpu/smtpool/...", "vtpu/compute/kernel"},
 }
 
 // doors are the packages that alone may import a heavy dependency.

@@ -12,7 +12,9 @@ import (
 func TestDecideOnRecordedFigures(t *testing.T) {
 	good := measure.Quality{Repetitions: 30, Seconds: 1, Pinned: true, Steal: true}
 	fig := func(m float64) measure.Figure { return measure.Figure{Median: m, Lo: m - 0.02, Hi: m + 0.02, N: 30} }
-	lat := func(m float64) Latency { return Latency{Min: m * 0.9, P10: m * 0.95, Median: m, P90: 1.2 * m, Max: 5 * m, N: 200} }
+	lat := func(m float64) Latency {
+		return Latency{Min: m * 0.9, P10: m * 0.95, Median: m, P90: 1.2 * m, Max: 5 * m, N: 200}
+	}
 	unpinned, stolen, moved := good, good, good
 	unpinned.Pinned = false
 	stolen.Stolen = 0.3

@@ -47,6 +47,7 @@ var imports = map[string][]string{
 	"vtpu/stages/link/nats":  {"vtpu/stages", "vtpu/stages/link", "vtpu/stages/link/wm"},
 	"vtpu/stages/link/wm":    {"vtpu/stages/link", "vtpu/stages/link/ring"},
 	"vtpu/stages/wire":       {"vtpu/stages", "vtpu/stages/tensor"},
+	"vtpu/stages/reclog":     {"vtpu/stages", "vtpu/stages/wire", "vtpu/stages/tensor", "vtpu/stages/reclog"},
 	"vtpu/stages/tensorfile": {"vtpu/stages", "vtpu/stages/weights", "vtpu/stages/tensor"},
 	"vtpu/stages/stagetest":  {"vtpu/stages", "vtpu/stages/weights", "vtpu/stages/tensor", "vtpu/stages/rng"},
 	"vtpu/gather":            {"vtpu/stages/...", "vtpu/compute/kernel"},
@@ -61,7 +62,8 @@ var imports = map[string][]string{
 // doors are the packages that alone may import a heavy dependency.
 var doors = map[string]string{
 	"golang.org/x/sys/unix": "vtpu/smtpool", "go.yaml.in/yaml/v3": "vtpu/pipelines/strict", "github.com/spf13/cobra": "vtpu/pipelines/cli",
-	"github.com/vmihailenco/msgpack/v5": "vtpu/stages/wire", "gonum.org/v1/plot": "vtpu/pipelines/chart", "github.com/nats-io/nats.go": "vtpu/stages/link/nats",
+	"github.com/vmihailenco/msgpack/v5": "vtpu/stages/wire", "github.com/klauspost/compress/zstd": "vtpu/stages/reclog",
+	"gonum.org/v1/plot": "vtpu/pipelines/chart", "github.com/nats-io/nats.go": "vtpu/stages/link/nats",
 	"github.com/nats-io/nats.go/jetstream": "vtpu/stages/link/nats", "github.com/nats-io/nats-server/v2/server": "vtpu/stages/link/broker",
 	"github.com/ThreeDotsLabs/watermill": "vtpu/stages/link/...", "github.com/ThreeDotsLabs/watermill/message": "vtpu/stages/link/...", "github.com/ThreeDotsLabs/watermill/pubsub/gochannel": "vtpu/stages/link/wm",
 	"vtpu/stages/link/broker": "vtpu", "github.com/guptarohit/asciigraph": "vtpu/pipelines/chart",

@@ -44,8 +44,22 @@ func (e *Encoder) Encode(f *Frame) ([]byte, error) {
 	return b, nil
 }
 
-// Append appends the bytes of f to dst, whose length should be a multiple of 64 for the tensors to be aligned.
+// Append appends the bytes of f to dst, whose length should be a multiple of 64 for the tensors to be aligned. It is Draft and Seal.
 func (e *Encoder) Append(dst []byte, f *Frame) ([]byte, error) {
+	start := len(dst)
+	dst, err := e.Draft(dst, f)
+	if err != nil {
+		return nil, err
+	}
+	if e.Packer != nil {
+		dst = e.pack(dst, start)
+	}
+	Seal(dst[start:], f.Seq, f.Prev)
+	return dst, nil
+}
+
+// Draft appends the bytes of f to dst, not packed and without what Seal adds.
+func (e *Encoder) Draft(dst []byte, f *Frame) ([]byte, error) {
 	raw, err := check(f)
 	if err != nil {
 		return nil, err
@@ -65,7 +79,6 @@ func (e *Encoder) Append(dst []byte, f *Frame) ([]byte, error) {
 		return nil, fmt.Errorf("wire: %d bytes of metadata, at most %d are possible", meta, MaxMeta)
 	}
 	dst = pad(dst, start)
-	from := len(dst)
 	for i := range f.Tensors {
 		t := &f.Tensors[i]
 		if t.DType == tensor.I32 {
@@ -75,30 +88,50 @@ func (e *Encoder) Append(dst []byte, f *Frame) ([]byte, error) {
 		}
 		dst = pad(dst, start)
 	}
-	pack := 0
-	if e.Packer != nil && raw > 0 {
-		e.packed = e.Packer.Pack(e.packed[:0], dst[from:])
-		if n := len(e.packed); n > 0 && up(int64(n)) <= raw-raw/8 && raw <= int64(n)*maxRatio {
-			pack = n
-			dst = pad(append(dst[:from], e.packed...), start)
-		}
-	}
 	h, le := dst[start:start+HeaderSize], binary.LittleEndian
 	copy(h, magic[:])
 	h[4], h[5] = version, byte(f.Kind)
-	if pack > 0 {
-		h[6] = flagPacked
-	}
 	le.PutUint32(h[8:], uint32(meta))
 	le.PutUint32(h[12:], uint32(len(f.Tensors)))
-	le.PutUint64(h[16:], uint64(len(dst)-from))
+	le.PutUint64(h[16:], uint64(raw))
 	le.PutUint64(h[24:], uint64(raw))
-	le.PutUint64(h[32:], f.Seq)
-	le.PutUint32(h[40:], f.Prev)
-	le.PutUint32(h[44:], CRC(dst[start+HeaderSize:]))
-	le.PutUint64(h[48:], uint64(pack))
-	le.PutUint32(h[60:], CRC(h[:60]))
 	return dst, nil
+}
+
+// Seal gives a draft its place in a stream and the checksums: it is a frame then. It costs a look at every byte.
+func Seal(draft []byte, seq uint64, prev uint32) {
+	le := binary.LittleEndian
+	le.PutUint64(draft[32:], seq)
+	le.PutUint32(draft[40:], prev)
+	le.PutUint32(draft[44:], CRC(draft[HeaderSize:]))
+	le.PutUint32(draft[60:], CRC(draft[:60]))
+}
+
+// pack packs the data of the draft at the end of b, if that saves an eighth or more.
+func (e *Encoder) pack(b []byte, start int) []byte {
+	h, le := b[start:start+HeaderSize], binary.LittleEndian
+	raw := int64(le.Uint64(h[16:]))
+	if raw == 0 {
+		return b
+	}
+	from := len(b) - int(raw)
+	e.packed = e.Packer.Pack(e.packed[:0], b[from:])
+	n := int64(len(e.packed))
+	if n == 0 || up(n) > raw-raw/8 || raw > n*maxRatio {
+		return b
+	}
+	h[6] = flagPacked
+	le.PutUint64(h[16:], uint64(up(n)))
+	le.PutUint64(h[48:], uint64(n))
+	return pad(append(b[:from], e.packed...), start)
+}
+
+// Pack packs a draft in place and returns what is left of it; without a Packer nothing happens.
+func (e *Encoder) Pack(draft []byte) []byte {
+	if e.Packer == nil {
+		return draft
+	}
+	return e.pack(draft, 0)
 }
 
 // HeaderCRC is the CRC that names an encoded frame: what the frame after it has for Prev.

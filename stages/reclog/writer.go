@@ -1,0 +1,541 @@
+package reclog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"vtpu/stages/wire"
+)
+
+// Options say how a stream is written.
+type Options struct {
+	FS FS // nil: the operating system's
+
+	Name  string // what it is a stream of
+	About []byte // description, JSON; at most 1 MiB less some
+	Run   string // the run that it belongs to
+
+	Segment int64 // bytes after which a new segment is begun, between two steps; 0 is 64 MiB
+	Keep    int64 // bytes of all segments after which the oldest are removed; 0 keeps all
+	Sync    Sync
+	Zstd    bool // pack the data
+
+	// Background leaves checksums, packing and writing to a goroutine, which Close waits for; Append only copies, and waits where the disk does not keep up. What has not reached
+	// the operating system when the process is killed is lost: some 256 KiB or, if they are larger, three frames. Flush brings it there.
+	Background bool
+
+	// From is the step that is written next: frames of it and of later steps are cut off when the stream is opened. math.MaxInt64 keeps all.
+	From int64
+}
+
+const (
+	defaultSegment = 64 << 20
+	batchBytes     = 1 << 18 // small frames are handed on together
+)
+
+// A Writer appends frames to a stream. Its methods are called by one goroutine.
+type Writer struct {
+	o   Options
+	fs  FS
+	dir string
+	enc wire.Encoder
+
+	now     *batch
+	free    chan *batch // background: batches to fill
+	full    chan *batch // background: batches to write
+	done    sync.WaitGroup
+	flushed chan error // background: the answer to a flush
+	handed  time.Time  // when the last batch was handed on
+	ended   bool
+
+	s state
+
+	mu  sync.Mutex
+	err error // the first error of the background
+}
+
+// batch are drafts of frames, one after another.
+type batch struct {
+	b     []byte
+	ends  []int
+	steps []int64
+	kinds []wire.Kind
+	flush bool // wanted: everything up to here on the disk
+}
+
+func (b *batch) reset() {
+	b.b, b.ends, b.steps, b.kinds, b.flush = b.b[:0], b.ends[:0], b.steps[:0], b.kinds[:0], false
+}
+
+// state is what the writing side knows: the Writer's goroutine or, without one, the caller.
+type state struct {
+	f     File
+	first uint64 // of the segment
+	seq   uint64
+	prev  uint32
+	x     index
+	old   []segment // full segments, the oldest first
+	total int64     // their bytes
+	last  time.Time // of the newest sync
+	dirty bool
+	pack  wire.Encoder
+	open  []byte // draft of the open frame, for the next segment
+	oenc  wire.Encoder
+	out   []byte // packed frames of a batch
+}
+
+type segment struct {
+	seq  uint64
+	size int64
+}
+
+// Create begins a stream in a directory that holds none, or continues one: frames of steps before o.From stay, later ones and a torn tail are cut off. A stream that ends
+// before o.From-1 is not continued by Create: see End. Damage before o.From is a *Damage and nothing is changed.
+func Create(dir string, o Options) (*Writer, error) {
+	if o.FS == nil {
+		o.FS = OS{}
+	}
+	if o.Segment <= 0 {
+		o.Segment = defaultSegment
+	}
+	w := &Writer{o: o, fs: o.FS, dir: dir, now: &batch{b: wire.Buffer(batchBytes)[:0]}}
+	if o.Zstd {
+		z, err := NewZstd()
+		if err != nil {
+			return nil, err
+		}
+		w.s.pack.Packer = z
+	}
+	if err := w.fs.MkdirAll(dir); err != nil {
+		return nil, err
+	}
+	if err := w.resume(); err != nil {
+		return nil, err
+	}
+	w.s.last = time.Now()
+	if o.Background {
+		const n = 3
+		w.free, w.full, w.flushed = make(chan *batch, n), make(chan *batch, n), make(chan error, 1)
+		for range n - 1 {
+			w.free <- &batch{b: wire.Buffer(batchBytes)[:0]}
+		}
+		w.done.Go(w.background)
+	}
+	return w, nil
+}
+
+// resume finds the place to go on from and cuts off what stands behind it.
+func (w *Writer) resume() (err error) {
+	segs, err := segments(w.fs, w.dir)
+	if err != nil {
+		return err
+	}
+	if err := w.litter(); err != nil {
+		return err
+	}
+	// Segments that hold nothing from before From go, and one that a crash left without its first frame.
+	for len(segs) > 0 {
+		last := segs[len(segs)-1]
+		cut, x, serr := w.scan(segs)
+		if serr != nil {
+			return serr
+		}
+		if cut == 0 {
+			if err := w.drop(last); err != nil {
+				return err
+			}
+			segs = segs[:len(segs)-1]
+			continue
+		}
+		s := &w.s
+		if s.f, err = w.fs.Open(filepath.Join(w.dir, segName(last)), true); err != nil {
+			return err
+		}
+		size, err := s.f.Size()
+		if err == nil && size > cut {
+			if err = s.f.Truncate(cut); err == nil {
+				err = s.f.Sync() // later writes must not bring the old tail back
+			}
+		}
+		if err != nil {
+			return errors.Join(err, s.f.Close())
+		}
+		s.first, s.seq, s.prev, s.x = last, x.next, x.crc, *x
+		s.dirty = true // what a killed process wrote has perhaps not been synced
+		for _, seq := range segs[:len(segs)-1] {
+			n, err := w.settle(seq)
+			if err != nil {
+				return errors.Join(err, s.f.Close())
+			}
+			s.old = append(s.old, segment{seq, n})
+			s.total += n
+		}
+		// An index that is there belongs to the segment as it was.
+		_ = w.fs.Remove(w.idxFile(last))
+		return w.fs.SyncDir(w.dir)
+	}
+	return nil
+}
+
+// litter removes what an interrupted index left.
+func (w *Writer) litter() error {
+	names, err := w.fs.List(w.dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if strings.HasSuffix(n, idxExt+".tmp") {
+			if err := w.fs.Remove(filepath.Join(w.dir, n)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *Writer) idxFile(seq uint64) string {
+	return filepath.Join(w.dir, strings.TrimSuffix(segName(seq), segExt)+idxExt)
+}
+
+func (w *Writer) drop(seq uint64) error {
+	_ = w.fs.Remove(w.idxFile(seq)) // often there is none
+	return w.fs.Remove(filepath.Join(w.dir, segName(seq)))
+}
+
+// settle gives the size of a full segment and makes it durable: whoever wrote it may have been killed, or had another policy.
+func (w *Writer) settle(seq uint64) (n int64, err error) {
+	f, err := w.fs.Open(filepath.Join(w.dir, segName(seq)), true)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if !w.o.Sync.Never {
+		if err := f.Sync(); err != nil {
+			return 0, err
+		}
+	}
+	return f.Size()
+}
+
+// scan walks through the last segment up to step From or a torn tail and returns where that is; 0: nothing of the segment stays.
+func (w *Writer) scan(segs []uint64) (cut int64, x *index, err error) {
+	last := len(segs) - 1
+	z, err := NewZstd()
+	if err != nil {
+		return 0, nil, err
+	}
+	r := &Reader{fs: w.fs, dir: w.dir, segs: segs[last:], dec: wire.Decoder{Packer: z}, win: wire.Buffer(window)[:0], step: -1}
+	if err := r.enter(0); err != nil {
+		return 0, nil, err
+	}
+	defer r.Close()
+	x = &index{}
+	for {
+		off := r.off
+		f, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			if off == 0 || r.off == 0 {
+				return 0, nil, nil
+			}
+			break
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+		if f.Kind == wire.Open {
+			if f.Step >= w.o.From {
+				return 0, nil, nil
+			}
+		} else if f.Kind == wire.Close || f.Step >= w.o.From {
+			break
+		} else {
+			x.add(f.Step, off)
+		}
+		x.size, x.next, x.crc = r.off, f.Seq+1, r.prev
+	}
+	return x.size, x, nil
+}
+
+// Append adds a frame; it sets Seq and Prev. Steps must not go down. The frame and its tensors are the caller's again when Append returns. After an error the writer is of no more use,
+// and the stream ends with a whole frame or a torn tail.
+func (w *Writer) Append(f *wire.Frame) error {
+	if w.ended {
+		return errors.New("reclog: append to a stream that is closed")
+	}
+	b := w.now
+	var err error
+	if b.b, err = w.enc.Draft(b.b, f); err != nil {
+		return err
+	}
+	b.ends = append(b.ends, len(b.b))
+	b.steps = append(b.steps, f.Step)
+	b.kinds = append(b.kinds, f.Kind)
+	if w.full == nil {
+		err := w.write(b)
+		b.reset()
+		return err
+	}
+	switch {
+	case w.o.Sync.Always:
+		return w.Flush()
+	case len(b.b) >= batchBytes:
+		return w.hand()
+	case !w.o.Sync.Never && time.Since(w.handed) >= w.o.Sync.every()/2:
+		return w.hand()
+	}
+	return nil
+}
+
+// hand gives the present batch to the background and takes another.
+func (w *Writer) hand() error {
+	w.full <- w.now
+	w.now = <-w.free
+	w.handed = time.Now()
+	return w.failed()
+}
+
+func (w *Writer) failed() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// Flush brings everything that was appended to the disk, or to the operating system where the policy is never.
+func (w *Writer) Flush() error {
+	if w.ended {
+		return w.failed()
+	}
+	if w.full == nil {
+		return w.flush()
+	}
+	w.now.flush = true
+	err := w.hand()
+	return errors.Join(err, <-w.flushed)
+}
+
+// Close ends the writing: all is brought to the disk. End before it says that the stream is complete. Closing twice is fine.
+func (w *Writer) Close() error {
+	if w.ended {
+		return nil
+	}
+	err := w.Flush()
+	w.ended = true
+	if w.full != nil {
+		close(w.full)
+		w.done.Wait()
+	}
+	if w.s.f != nil {
+		if cerr := w.s.f.Close(); err == nil {
+			err = cerr
+		}
+		w.s.f = nil
+	}
+	return err
+}
+
+// End appends the frame that says that the stream is complete, with the hashes of weights and state.
+func (w *Writer) End(step int64, weights, state string) error {
+	f := wire.Frame{Kind: wire.Close, Meta: wire.Meta{Run: w.o.Run, Name: weights, Raw: []byte(state)}}
+	f.Step = step
+	return w.Append(&f)
+}
+
+// background is the life of the goroutine: a batch full, a batch free.
+func (w *Writer) background() {
+	tick := time.NewTicker(w.o.Sync.every())
+	defer tick.Stop()
+	var failed error
+	for {
+		var b *batch
+		select {
+		case b = <-w.full:
+			if b == nil {
+				return
+			}
+		case <-tick.C: // nothing came for a while: what is written need not wait for the next frame
+			if failed == nil && !w.o.Sync.Never {
+				failed = w.flush()
+			}
+			continue
+		}
+		if failed == nil {
+			failed = w.write(b)
+		}
+		if failed == nil && b.flush {
+			failed = w.flush()
+		}
+		if failed != nil {
+			w.mu.Lock()
+			if w.err == nil {
+				w.err = failed
+			}
+			w.mu.Unlock()
+		}
+		if b.flush {
+			w.flushed <- failed
+		}
+		b.reset()
+		w.free <- b
+	}
+}
+
+// write seals the drafts of a batch and writes them.
+func (w *Writer) write(b *batch) error {
+	s := &w.s
+	from, at := 0, 0 // written up to from
+	put := func(to int) error {
+		if to == from {
+			return nil
+		}
+		n := to - from
+		s.dirty = true
+		k, err := s.f.Write(b.b[from:to])
+		if err != nil {
+			// What was written of it is a torn tail; take it away if the disk still lets us.
+			_ = s.f.Truncate(s.x.size - int64(n))
+			return fmt.Errorf("write %s (%d of %d bytes): %w", segName(s.first), k, n, err)
+		}
+		from = to
+		return nil
+	}
+	for i, end := range b.ends {
+		step := b.steps[i]
+		if s.f == nil || s.x.size >= w.o.Segment && b.kinds[i] != wire.Close && w.newStep(step) {
+			if err := put(at); err != nil {
+				return err
+			}
+			if err := w.rotate(step); err != nil {
+				return err
+			}
+		}
+		d := b.b[at:end]
+		if s.pack.Packer != nil {
+			if err := put(at); err != nil {
+				return err
+			}
+			d = s.pack.Pack(d)
+		}
+		wire.Seal(d, s.seq, s.prev)
+		s.seq++
+		s.prev = wire.HeaderCRC(d)
+		if b.kinds[i] != wire.Close {
+			s.x.add(step, s.x.size)
+		}
+		s.x.size += int64(len(d))
+		if s.pack.Packer != nil {
+			if err := put(at + len(d)); err != nil {
+				return err
+			}
+			from = end
+		}
+		at = end
+	}
+	if err := put(at); err != nil {
+		return err
+	}
+	switch p := w.o.Sync; {
+	case p.Never || !s.dirty:
+	case p.Always:
+		return w.flush()
+	default:
+		if now := time.Now(); now.Sub(s.last) >= p.every() {
+			return w.flush()
+		}
+	}
+	return nil
+}
+
+func (w *Writer) newStep(step int64) bool {
+	n := len(w.s.x.steps)
+	return n > 0 && w.s.x.steps[n-1].step != step
+}
+
+// flush syncs what was written, unless the policy is never.
+func (w *Writer) flush() error {
+	s := &w.s
+	if s.f == nil || !s.dirty {
+		return nil
+	}
+	var err error
+	if w.o.Sync.Never {
+		if d, ok := s.f.(interface{ flush() error }); ok {
+			err = d.flush()
+		}
+	} else {
+		err = s.f.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", segName(s.first), err)
+	}
+	s.dirty, s.last = false, time.Now()
+	return nil
+}
+
+// rotate ends the present segment, if there is one, and begins the next with its open frame.
+func (w *Writer) rotate(step int64) error {
+	s := &w.s
+	if s.f != nil {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if err := s.f.Close(); err != nil {
+			return err
+		}
+		s.x.next, s.x.crc = s.seq, s.prev
+		if err := writeIndex(w.fs, w.dir, s.first, &s.x); err != nil {
+			return err
+		}
+		s.old = append(s.old, segment{s.first, s.x.size})
+		s.total += s.x.size
+	}
+	s.f, s.first, s.x = nil, s.seq, index{steps: s.x.steps[:0]}
+	f := wire.Frame{Kind: wire.Open, Meta: wire.Meta{Run: w.o.Run, Name: w.o.Name, Raw: w.o.About}}
+	f.Step = step
+	var err error
+	if s.open, err = s.oenc.Draft(s.open[:0], &f); err != nil {
+		return err
+	}
+	wire.Seal(s.open, s.seq, s.prev)
+	nf, err := w.fs.Create(filepath.Join(w.dir, segName(s.first)))
+	if err != nil {
+		return err
+	}
+	s.f, s.dirty = nf, true
+	if _, err := nf.Write(s.open); err != nil {
+		return fmt.Errorf("write %s: %w", segName(s.first), err)
+	}
+	s.seq++
+	s.prev = wire.HeaderCRC(s.open)
+	s.x.size = int64(len(s.open))
+	if !w.o.Sync.Never {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if err := w.fs.SyncDir(w.dir); err != nil {
+			return err
+		}
+	}
+	return w.retain()
+}
+
+// retain removes the oldest segments while there is more than Keep allows.
+func (w *Writer) retain() error {
+	s := &w.s
+	for w.o.Keep > 0 && len(s.old) > 0 && s.total+w.o.Segment > w.o.Keep {
+		if err := w.drop(s.old[0].seq); err != nil {
+			return err
+		}
+		s.total -= s.old[0].size
+		s.old = append(s.old[:0], s.old[1:]...)
+	}
+	return nil
+}
+
+// KeepAll is the From of a stream of which nothing is cut off but a torn tail.
+const KeepAll = math.MaxInt64

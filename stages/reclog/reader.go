@@ -24,11 +24,12 @@ func (o ReadOptions) fs() FS {
 
 // A Reader reads a stream from a place on, and believes nothing. It is used by one goroutine. A stream may grow while it is read.
 type Reader struct {
-	fs   FS
-	dir  string
-	segs []uint64
-	dec  wire.Decoder
-	open wire.Frame // of the first segment
+	fs    FS
+	dir   string
+	segs  []uint64
+	dec   wire.Decoder
+	open  wire.Frame // of the first segment
+	alone bool       // no other segments are looked for
 
 	cur   int // segment; len(segs) behind the last
 	f     File
@@ -191,11 +192,11 @@ func (r *Reader) Next() (*wire.Frame, error) {
 			}
 		}
 		n, derr := r.dec.Decode(b, &r.frame)
-		if derr == nil {
-			derr = r.check(&r.frame)
-		}
 		if derr != nil {
 			return r.broken(derr)
+		}
+		if err := r.check(&r.frame); err != nil { // a frame that is sound and out of place is no torn tail
+			return nil, r.damage(false, err)
 		}
 		r.pass(&r.frame, b[:n])
 		return &r.frame, nil
@@ -218,6 +219,9 @@ func (r *Reader) grown() (bool, error) {
 	if size > r.size {
 		r.size, r.win, r.torn = size, r.win[:0], nil
 		return true, nil
+	}
+	if r.alone {
+		return false, nil
 	}
 	segs, err := segments(r.fs, r.dir)
 	if err != nil {
@@ -330,7 +334,7 @@ func (r *Reader) index(i int) (x *index, err error) {
 			return x, nil
 		}
 	}
-	w := &Reader{fs: r.fs, dir: r.dir, segs: r.segs[i : i+1], dec: wire.Decoder{Max: r.dec.Max, Packer: r.dec.Packer}, win: wire.Buffer(window)[:0], step: -1}
+	w := &Reader{fs: r.fs, dir: r.dir, segs: r.segs[i : i+1], alone: true, dec: wire.Decoder{Max: r.dec.Max, Packer: r.dec.Packer}, win: wire.Buffer(window)[:0], step: -1}
 	if err := w.enter(0); err != nil {
 		return nil, err
 	}

@@ -347,7 +347,7 @@ func TestAppendAllocatesNothing(t *testing.T) {
 // TestCrashes: whatever the system does when it loses power or a process is killed in any call, what the policy promised is there, what is there is a prefix of what was written, and
 // the stream goes on.
 func TestCrashes(t *testing.T) {
-	n := 400
+	n := 250
 	if v, err := strconv.Atoi(os.Getenv("VTPU_LONG")); err == nil && v > 0 {
 		n = 20000
 	}
@@ -610,7 +610,7 @@ func harm(t testing.TB, r *rand.Rand, fsys *crashfs.FS, segs []string) (what, se
 // TestHarmIsFoundAndLocated: whatever is done to a stream, the reader gives a prefix of what was written and names the place, or, at the very end, a torn tail or a stream that was not
 // ended.
 func TestHarmIsFoundAndLocated(t *testing.T) {
-	frames, n := 0, 1500
+	frames, n := 0, 800
 	if os.Getenv("VTPU_LONG") != "" {
 		n = 1_000_000 / 42
 	}

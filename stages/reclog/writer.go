@@ -41,10 +41,11 @@ const (
 
 // A Writer appends frames to a stream. Its methods are called by one goroutine.
 type Writer struct {
-	o   Options
-	fs  FS
-	dir string
-	enc wire.Encoder
+	o      Options
+	fs     FS
+	dir    string
+	enc    wire.Encoder
+	unpack wire.Packer // for what is there already
 
 	now     *batch
 	free    chan *batch // background: batches to fill
@@ -105,11 +106,11 @@ func Create(dir string, o Options) (*Writer, error) {
 		o.Segment = defaultSegment
 	}
 	w := &Writer{o: o, fs: o.FS, dir: dir, now: &batch{b: wire.Buffer(batchBytes)[:0]}}
-	if o.Zstd {
-		z, err := NewZstd()
-		if err != nil {
-			return nil, err
-		}
+	z, err := NewZstd()
+	if err != nil {
+		return nil, err
+	}
+	if w.unpack = z; o.Zstd {
 		w.s.pack.Packer = z
 	}
 	if err := w.fs.MkdirAll(dir); err != nil {
@@ -152,6 +153,11 @@ func (w *Writer) resume() (err error) {
 			}
 			segs = segs[:len(segs)-1]
 			continue
+		}
+		if len(segs) > 1 {
+			if err := w.joined(segs[len(segs)-2:]); err != nil {
+				return err
+			}
 		}
 		s := &w.s
 		if s.f, err = w.fs.Open(filepath.Join(w.dir, segName(last)), true); err != nil {
@@ -208,6 +214,22 @@ func (w *Writer) drop(seq uint64) error {
 	return w.fs.Remove(filepath.Join(w.dir, segName(seq)))
 }
 
+// joined says whether the newest segment goes on where the one before it ends.
+func (w *Writer) joined(segs []uint64) error {
+	r := &Reader{fs: w.fs, alone: true, dir: w.dir, segs: segs, dec: wire.Decoder{Packer: w.unpack}, win: wire.Buffer(window)[:0], step: -1}
+	defer r.Close()
+	before, err := r.index(0)
+	if err != nil {
+		return err
+	}
+	r.any, r.seq, r.prev = true, before.next, before.crc
+	if err := r.enter(1); err != nil {
+		return err
+	}
+	_, err = r.Next()
+	return err
+}
+
 // settle gives the size of a full segment and makes it durable: whoever wrote it may have been killed, or had another policy.
 func (w *Writer) settle(seq uint64) (n int64, err error) {
 	f, err := w.fs.Open(filepath.Join(w.dir, segName(seq)), true)
@@ -226,11 +248,7 @@ func (w *Writer) settle(seq uint64) (n int64, err error) {
 // scan walks through the last segment up to step From or a torn tail and returns where that is; 0: nothing of the segment stays.
 func (w *Writer) scan(segs []uint64) (cut int64, x *index, err error) {
 	last := len(segs) - 1
-	z, err := NewZstd()
-	if err != nil {
-		return 0, nil, err
-	}
-	r := &Reader{fs: w.fs, dir: w.dir, segs: segs[last:], dec: wire.Decoder{Packer: z}, win: wire.Buffer(window)[:0], step: -1}
+	r := &Reader{fs: w.fs, alone: true, dir: w.dir, segs: segs[last:], dec: wire.Decoder{Packer: w.unpack}, win: wire.Buffer(window)[:0], step: -1}
 	if err := r.enter(0); err != nil {
 		return 0, nil, err
 	}

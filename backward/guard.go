@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"vtpu/compute/kernel"
 	"vtpu/stages"
@@ -20,11 +21,27 @@ func init() {
 		Contract: func(GuardConfig) stages.Contract {
 			return stages.Contract{Grads: stages.GradRead, Replicas: stages.One}
 		},
-		New: func(env stages.Env, _ GuardConfig) (stages.Stage, error) { return &guard{env.All}, nil },
+		New: func(env stages.Env, _ GuardConfig) (stages.Stage, error) {
+			g := &guard{all: env.All}
+			g.dense = newBlocks(env, g.check)
+			return g, nil
+		},
 	})
 }
 
-type guard struct{ all []*stages.ParamBinding }
+type guard struct {
+	all   []*stages.ParamBinding
+	dense *blocks
+	m     *stages.Message
+	bad   atomic.Bool
+}
+
+// check looks at a block.
+func (s *guard) check(_ int, b *block) {
+	if !kernel.AllFinite(b.of(s.m)) {
+		s.bad.Store(true)
+	}
+}
 
 const guardFix = "a smaller lr or clip_norm may help; the weights of the step before are untouched"
 
@@ -33,8 +50,15 @@ func (s *guard) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 	if m.Loss-m.Loss != 0 { // NaN and Inf
 		return stages.Finding{Msg: fmt.Sprintf("the loss is %v", m.Loss), Fix: guardFix}
 	}
+	fine := m.Finite
+	if !fine && s.dense.shared() {
+		s.m = m
+		s.dense.run()
+		s.m = nil
+		fine = !s.bad.Load()
+	}
 	for _, p := range s.all {
-		if m.Finite && !p.Sparse {
+		if fine && !p.Sparse {
 			continue
 		}
 		g := m.T(p.Grad)

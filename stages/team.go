@@ -20,10 +20,13 @@ func (t *Team) Ready(yes bool) {
 	}
 }
 
+// Shares says whether Split would use several lanes.
+func (t *Team) Shares(n, grain int) bool { return t != nil && t.ready && t.lanes > 1 && n >= 2*grain }
+
 // Split calls f on ranges that cover 0..n, each once, perhaps at the same time: f must allow that. Fewer than two grains stay on the caller's lane. It
 // allocates nothing if f was made beforehand.
 func (t *Team) Split(n, grain int, f func(lo, hi int)) {
-	if t == nil || !t.ready || t.lanes < 2 || n < 2*grain {
+	if !t.Shares(n, grain) {
 		f(0, n)
 		return
 	}

@@ -58,7 +58,10 @@ func (p *Plan) Identity() string {
 }
 
 // restore reads a checkpoint into the store: everything must be there, with the right shapes, and give the hashes that the file names.
-func (p *Plan) restore(path string) (step int64, err error) {
+func (p *Plan) restore(path string) (step int64, err error) { return p.restoreAs(path, p.Identity()) }
+
+// restoreAs is restore for a checkpoint of a pipeline with another identity, which the caller knows to fit.
+func (p *Plan) restoreAs(path, identity string) (step int64, err error) {
 	es, meta, err := tensorfile.ReadSafetensors(path)
 	if err != nil {
 		return 0, err
@@ -70,7 +73,7 @@ func (p *Plan) restore(path string) (step int64, err error) {
 	if err != nil || step < 0 {
 		return 0, bad("vtpu import takes weights from other tools", "not a checkpoint of vtpu: it does not say after which step it was written")
 	}
-	if id := meta["vtpu.identity"]; id != p.Identity() {
+	if id := meta["vtpu.identity"]; id != identity {
 		return 0, bad("resume with the pipeline and the data that the run began with", "the checkpoint belongs to another pipeline, seed or data")
 	}
 	if err := p.fill(path, es, true); err != nil {

@@ -507,8 +507,11 @@ func (p *Pipeline) Identity() string {
 		for _, ref := range it.Out {
 			x.Out = append(x.Out, ref.Name)
 		}
-		if it.Def.Name == "checkpoint" {
+		switch it.Def.Name {
+		case "checkpoint", "tap":
 			continue
+		case "commit":
+			x.Cfg = nil // what is recorded
 		}
 		id.Items = append(id.Items, x)
 	}

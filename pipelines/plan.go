@@ -32,6 +32,10 @@ type Plan struct {
 	// For sampling: the model's first input and the prediction of the loss.
 	TokenIn, Logits stages.Slot
 	Samples         bool // the model reads tokens and predicts tokens
+
+	Recording *stages.Recording // where stages that record write to; nil: nowhere
+
+	inits map[string]stages.Init // how each parameter begins
 }
 
 // A Node is one stage of a plan.
@@ -74,6 +78,7 @@ type planner struct {
 	params map[string]*stages.ParamBinding // by full name
 	used   map[string]*use
 	order  []string // parameters in the order of their first use
+	given  bool     // gradients come from gather
 }
 
 // use collects how a parameter is used.
@@ -90,7 +95,7 @@ type use struct {
 // set that was loaded for the same pipeline before, or nil.
 func NewPlan(p *Pipeline, dir string, loaded *stages.Dataset) (*Plan, error) {
 	pl := &planner{
-		Plan:   &Plan{Pipe: p, Store: weights.NewStore(), Layout: &stages.Layout{}, Data: loaded},
+		Plan:   &Plan{Pipe: p, Store: weights.NewStore(), Layout: &stages.Layout{}, Data: loaded, inits: map[string]stages.Init{}},
 		values: map[string]*value{}, marks: map[string]*value{}, ins: map[*Node][]*value{}, outs: map[*Node][]*value{},
 		params: map[string]*stages.ParamBinding{}, used: map[string]*use{}, facts: map[string]int{},
 	}
@@ -212,7 +217,7 @@ func (pl *planner) bind(it *Item) *Node {
 	n.Env = stages.Env{Name: it.Name, Seed: pl.Pipe.Seed, Ports: map[string]stages.Binding{}, Inputs: len(ins),
 		Params: map[string]*stages.ParamBinding{}, Vars: b.Vars, Store: pl.Store, Data: pl.Data, Parts: pl.Pipe.Parts}
 	for i, p := range b.In {
-		n.Env.Ports[p.Name] = stages.Binding{Slot: ins[i].slot, DType: ins[i].dtype, Shape: ins[i].shape}
+		n.Env.Ports[p.Name] = stages.Binding{Name: ins[i].name, Slot: ins[i].slot, DType: ins[i].dtype, Shape: ins[i].shape}
 		n.In = append(n.In, ins[i].name)
 	}
 	learns := false
@@ -246,8 +251,14 @@ func (pl *planner) bind(it *Item) *Node {
 		} else {
 			v.slot = pl.Layout.AddBody(info)
 		}
-		n.Env.Ports[p.Name] = stages.Binding{Slot: v.slot, DType: p.DType, Shape: p.Dims}
+		n.Env.Ports[p.Name] = stages.Binding{Name: name, Slot: v.slot, DType: p.DType, Shape: p.Dims}
 		n.Out = append(n.Out, name)
+		if pb := pl.params[p.GradOf]; pb != nil {
+			pb.HasGrad, pb.Grad, pl.given = true, v.slot, true
+		}
+		if pb := pl.params[p.IDsOf]; pb != nil {
+			pb.IDs, pb.Sparse = v.slot, true
+		}
 		pl.values[name] = v
 		pl.outs[n] = append(pl.outs[n], v)
 	}
@@ -323,6 +334,9 @@ func (pl *planner) bindParams(it *Item, n *Node) bool {
 	for _, p := range n.Bound.Params {
 		names[p.Name] = true
 		full := it.Name + "." + p.Name
+		if p.Full {
+			full = p.Name
+		}
 		shared := it.Share[p.Name]
 		if shared != "" {
 			if pl.params[it.Scope+shared] != nil {
@@ -367,6 +381,7 @@ func (pl *planner) bindParams(it *Item, n *Node) bool {
 				in = over
 			}
 			fillParam(w, in, pl.Pipe.Seed)
+			pl.inits[full] = in
 			pb = &stages.ParamBinding{Param: w, Decay: p.Dims.Rank > 1}
 			pl.params[full] = pb
 			pl.order = append(pl.order, full)
@@ -478,6 +493,10 @@ func (pl *planner) mirror() {
 		return
 	}
 	loss := losses[0]
+	if pl.given {
+		pl.fault(loss.Place, "remove it, or replay a stream of inputs", "the gradients come from a recorded stream: there is nothing to compute them from")
+		return
+	}
 	// Which parameters are used how decides whether their gradient is sparse.
 	for _, name := range pl.order {
 		u, pb := pl.used[name], pl.params[name]
@@ -587,9 +606,23 @@ func match(pattern, name string) bool {
 // tail appends what follows the backward walk: reduction and guard, then what the user wrote for gradients, update and scatter, then commit.
 func (pl *planner) tail() {
 	learning := len(pl.trained("")) > 0
+	for i := range pl.Pipe.Items {
+		if it := &pl.Pipe.Items[i]; it.eachPart() {
+			if n := pl.bind(it); n != nil {
+				pl.Nodes = append(pl.Nodes, n)
+			}
+		}
+	}
+	what, perPart, cfg := pl.Pipe.records()
+	if what != "none" && perPart {
+		pl.record(what, cfg)
+	}
 	if learning {
 		if pl.Pipe.Parts > 1 {
 			pl.implicit("reduce")
+		}
+		if what != "none" && !perPart {
+			pl.record(what, cfg)
 		}
 		pl.implicit("guard")
 	} else if pl.Pipe.Parts > 1 {
@@ -599,7 +632,7 @@ func (pl *planner) tail() {
 	updates, commits := 0, 0
 	for i := range pl.Pipe.Items {
 		it := &pl.Pipe.Items[i]
-		if it.Def.Room < stages.Backward {
+		if it.Def.Room < stages.Backward || it.eachPart() {
 			continue
 		}
 		if it.Def.Room == stages.Update {
@@ -759,6 +792,7 @@ func (p *Plan) Program(checkpoint func()) exec.Program {
 	for _, n := range p.Nodes {
 		env := n.Env
 		env.Checkpoint = checkpoint
+		env.Record = p.Recording
 		node := exec.Node{Name: n.Name, New: func(t *stages.Team) (stages.Stage, error) {
 			env := env
 			env.Team = t

@@ -28,9 +28,10 @@ type Options struct {
 	ISA       string   // "": the best
 	Out       string   // run directory; "": a new one below runs; "none": write nothing
 	Resume    bool
-	Every     int64 // steps between two lines; 0: as the file says
-	StopAfter int64 // stop after this step as Ctrl-C would; 0: never
-	Link      *Link // what joins this process to workers; nil: the parts are computed here
+	Every     int64  // steps between two lines; 0: as the file says
+	StopAfter int64  // stop after this step as Ctrl-C would; 0: never
+	Record    string // what each step leaves in the run directory: gradients, inputs, none; "": as the file says
+	Link      *Link  // what joins this process to workers; nil: the parts are computed here
 }
 
 // Watcher is told what happens in a run.
@@ -91,6 +92,8 @@ type RunInfo struct {
 	Started  string   `json:"started"`
 	Run      string   `json:"run,omitempty"` // its name on a link
 	Pipeline string   `json:"pipeline"`
+	Base     *int64   `json:"base,omitempty"`   // step of the checkpoint that the run begins with, where it is not the seed's weights
+	Parent   string   `json:"parent,omitempty"` // run that it was forked from
 }
 
 // Version is that of the module, as the Go toolchain recorded it.
@@ -117,6 +120,11 @@ func Prepare(o Options) (*Plan, string, error) {
 func apply(p *Pipeline, o Options) error {
 	if o.Steps > 0 {
 		p.Run.Steps, p.Run.Epochs = o.Steps, 0
+	}
+	if o.Record != "" {
+		if err := p.setRecord(o.Record); err != nil {
+			return err
+		}
 	}
 	if o.LookAhead >= 0 {
 		p.Place.LookAhead = o.LookAhead
@@ -198,6 +206,9 @@ func Train(ctx context.Context, o Options, w Watcher) (err error) {
 		return err
 	}
 	r := &run{plan: plan, o: o, w: w, every: plan.every(o), last: -1}
+	if what, _, _ := plan.Pipe.records(); what != "none" && o.Out == "none" {
+		return stages.Finding{File: "--out none", Msg: "what is recorded goes to the run directory, and there is none", Fix: "leave --out away, or record nothing with --record none"}
+	}
 	if o.Resume && o.Out == "none" {
 		return stages.Finding{File: "--resume", Msg: "there is nothing to resume from with --out none"}
 	}
@@ -264,6 +275,9 @@ func (r *run) open(base string) (err error) {
 			return errors.Join(err, r.dir.Close())
 		}
 	}
+	if err := r.plan.startRecording(r.dir.Path); err != nil {
+		return errors.Join(err, r.dir.Close())
+	}
 	if r.log, err = r.dir.OpenMetrics(r.plan.Store.Version()); err != nil {
 		return errors.Join(err, r.dir.Close())
 	}
@@ -285,6 +299,16 @@ func (r *run) restore() error {
 	}
 	if len(steps) == 0 {
 		return nil // it was stopped before its first checkpoint: begin anew, with the same bits
+	}
+	have, err := r.plan.covered(r.dir, steps[len(steps)-1])
+	if err != nil {
+		return err
+	}
+	for len(steps) > 0 && steps[len(steps)-1] > have { // a power loss has taken recorded steps: do them again
+		steps = steps[:len(steps)-1]
+	}
+	if len(steps) == 0 {
+		return nil
 	}
 	newest := steps[len(steps)-1]
 	if _, err := r.plan.restore(r.dir.File(rundir.CheckpointName(newest))); err != nil {
@@ -374,6 +398,9 @@ func (r *run) checkpoint(at int64) error {
 	if err := r.log.Flush(); err != nil {
 		return err
 	}
+	if err := r.e.Flush(); err != nil { // likewise what is recorded
+		return err
+	}
 	if err := r.plan.save(r.dir, at); err != nil {
 		return err
 	}
@@ -427,6 +454,11 @@ func (r *run) finish(ctx context.Context) error {
 		d.Resume = r.resumeCommand()
 	}
 	d.Weights, d.State = p.Store.Hashes()
+	if d.Event == "done" {
+		if err := r.e.End(d.Steps, d.Weights, d.State); err != nil {
+			return err
+		}
+	}
 	d.Shares = r.e.Shares()
 	if r.log != nil {
 		if err := r.log.Flush(); err != nil {
@@ -473,6 +505,9 @@ func (r *run) resumeCommand() string {
 	cmd := "vtpu run " + r.o.File + " --resume --out " + r.dir.Path
 	for _, s := range r.o.Sets {
 		cmd += " --set " + strconv.Quote(s)
+	}
+	if r.o.Record != "" {
+		cmd += " --record " + r.o.Record
 	}
 	if r.o.Steps > 0 {
 		cmd += fmt.Sprintf(" --steps %d", r.o.Steps)

@@ -20,6 +20,8 @@ type Port struct {
 	Shape    string
 	DType    tensor.DType
 	Slot     string // slot taken where the pipeline names none; inputs: "" is the output of the stage before
+	GradOf   string // gather: the gradient of this parameter, whose full name it is; its rows where that is sparse
+	IDsOf    string // gather: the ids of those rows
 	Variadic bool   // the last input may be given several times
 	NoGrad   bool   // no gradient flows through it (targets, ids)
 	Doc      string
@@ -37,6 +39,7 @@ type Param struct {
 	Shape  string // as Port.Shape, without "..."
 	Init   func(v map[string]int) Init
 	Sparse bool   // the gradient has few rows: sorted unique ids with their rows
+	Full   bool   // Name is the whole name of the weight, not one below the stage
 	Frozen bool   // no update may claim it, and no gradient is made for it
 	At     string // home in phext space that the stage asks for; "" lets the plan choose
 	Doc    string
@@ -80,6 +83,7 @@ type Contract struct {
 	Mutates  []string // input ports that are changed in place
 	Grads    GradAccess
 	Replicas Replicas
+	EachPart bool // scatter: sees the messages of all parts in their order, before they are summed
 
 	// Flops of one message, counted at the largest shapes; nil is one for each output element.
 	Flops func(v map[string]int) int64

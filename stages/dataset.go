@@ -119,14 +119,21 @@ func (s Split) Len() int {
 	return s.Hi - s.Lo
 }
 
-// Dataset is what a source loads: a table or a text, split for training and validation.
+// Stream is a recorded stream: the steps First to Next-1.
+type Stream struct {
+	Dir         string
+	First, Next int64
+}
+
+// Dataset is what a source loads: a table, a text or a recorded stream, split for training and validation.
 type Dataset struct {
-	Table *Table
-	Text  *Text
-	Train Split
-	Valid Split          // may be empty
-	Facts map[string]int // numbers that a pipeline may name: vocab, features, classes, rows
-	Check string         // SHA-256 of the content, hex: a resumed run must find the same data
+	Table  *Table
+	Text   *Text
+	Stream *Stream
+	Train  Split
+	Valid  Split          // may be empty
+	Facts  map[string]int // numbers that a pipeline may name: vocab, features, classes, rows
+	Check  string         // SHA-256 of the content, hex: a resumed run must find the same data
 }
 
 // SplitBy cuts the data: a share of about train for training, the rest for validation. Rows and documents are permuted by the seed, a running text is
@@ -134,6 +141,9 @@ type Dataset struct {
 func (d *Dataset) SplitBy(train float64, seed uint64) {
 	n := 0
 	switch {
+	case d.Stream != nil: // all of it, in its order
+		d.Train, d.Valid = Split{Lo: 0, Hi: int(d.Stream.Next - d.Stream.First)}, Split{}
+		return
 	case d.Table != nil:
 		n = d.Table.N
 	case d.Text != nil && d.Text.Docs != nil:

@@ -69,8 +69,16 @@ func (p Pipe) String() string {
 	return "D"
 }
 
+// Recording is where a stage that records writes to.
+type Recording struct {
+	Dir   string // run directory
+	Run   string // its name
+	About []byte // what the recorded streams say of the run (JSON)
+}
+
 // Binding is a port joined to the message: where its value is and, if somebody upstream learns from it, where its gradient is.
 type Binding struct {
+	Name  string // of the slot
 	Slot  Slot
 	DType tensor.DType
 	Shape tensor.Shape // the largest that occurs; the tensor in the message has the actual one
@@ -111,6 +119,9 @@ type Env struct {
 
 	// Team is for stages of the last segment; it may be nil.
 	Team *Team
+
+	// Record is for stages that record; nil where nothing is written.
+	Record *Recording
 
 	// Checkpoint saves the run after the current step, once the pipeline is drained. nil where there is nowhere to save to.
 	Checkpoint func()

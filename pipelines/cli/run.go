@@ -72,6 +72,7 @@ func (a *app) run() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&l.local, "workers", 0, "workers to start in this process, beside those that join over the link")
 	f.StringVar(&o.Out, "out", "", `run directory; a new one below runs/ if left out, "none" writes nothing`)
+	f.StringVar(&o.Record, "record", "", "what each step leaves in the run directory, to be replayed: gradients, inputs or none, instead of what the file says")
 	f.BoolVar(&o.Resume, "resume", false, "continue the run in --out, or the newest of this name")
 	f.Int64Var(&o.Every, "every", 0, "steps between two lines of the log; by itself at most some 10,000 lines a run")
 	f.Int64Var(&o.StopAfter, "stop-after", 0, "stop after this step and save, as Ctrl-C does")

@@ -541,6 +541,40 @@ func (e *Engine) recycle(m *stages.Message) {
 	e.free = append(e.free, m)
 }
 
+// Flush brings what stages have written to the disk. The pipeline must be drained.
+func (e *Engine) Flush() error {
+	return e.eachWriter(func(s stages.Stage) error {
+		if f, ok := s.(interface{ Flush() error }); ok {
+			return f.Flush()
+		}
+		return nil
+	})
+}
+
+// End tells stages that record that the run is complete, with the hashes of weights and state after that many steps.
+func (e *Engine) End(steps int64, weights, state string) error {
+	return e.eachWriter(func(s stages.Stage) error {
+		if f, ok := s.(interface {
+			End(steps int64, weights, state string) error
+		}); ok {
+			return f.End(steps, weights, state)
+		}
+		return nil
+	})
+}
+
+// eachWriter calls f with the stages that exist once.
+func (e *Engine) eachWriter(f func(stages.Stage) error) error {
+	for _, us := range [][]unit{e.gather, e.close} {
+		for i := range us {
+			if err := f(us[i].stage); err != nil {
+				return &StageError{e.version, us[i].name, err}
+			}
+		}
+	}
+	return nil
+}
+
 func (e *Engine) closeStages() error {
 	errs := []error{closeUnits(e.gather)}
 	for _, us := range e.work {

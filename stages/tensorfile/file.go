@@ -168,7 +168,7 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 func envError(path string, err error) error {
 	fix := ""
 	switch {
-	case errors.Is(err, errNoSpace):
+	case noSpace(err):
 		fix = "free some room on the disk; nothing that was there is lost"
 	case os.IsPermission(err):
 		fix = "choose a directory that can be written, with --out"

@@ -2,7 +2,5 @@
 
 package tensorfile
 
-import "errors"
-
-// errNoSpace matches no error: a full disk is told by the system's own text.
-var errNoSpace = errors.New("no space left on device")
+// noSpace recognizes nothing: a full disk is told by the system's own text.
+func noSpace(error) bool { return false }

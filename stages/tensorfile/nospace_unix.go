@@ -2,7 +2,12 @@
 
 package tensorfile
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
-// errNoSpace is what a full disk says.
-var errNoSpace error = syscall.ENOSPC
+// noSpace recognizes what a full disk, a used-up quota and a limit on the size of files say.
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}

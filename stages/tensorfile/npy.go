@@ -172,6 +172,10 @@ func ReadNpz(path string) ([]Entry, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return parseNpz(path, f, size)
+}
+
+func parseNpz(path string, f io.ReaderAt, size int64) ([]Entry, error) {
 	z, err := zip.NewReader(f, size)
 	if err != nil {
 		return nil, bad(path, "not a npz file, or truncated: %v", err)

@@ -11,8 +11,9 @@ import (
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
-	_ "gonum.org/v1/plot/vg/vgimg" // PNG
-	_ "gonum.org/v1/plot/vg/vgsvg" // SVG
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // A Series is a curve: loss over steps.
@@ -79,21 +80,41 @@ func Terminal(s Series, width, height int) string {
 		asciigraph.Caption(fmt.Sprintf("%s, steps %.0f to %.0f", caption, s.X[0], s.X[len(s.X)-1])))
 }
 
-var colours = []color.Color{color.RGBA{0x1f, 0x77, 0xb4, 0xff}, color.RGBA{0xd6, 0x27, 0x28, 0xff}, color.RGBA{0x2c, 0xa0, 0x2c, 0xff}}
+var colours = []color.RGBA{{0x1f, 0x77, 0xb4, 0xff}, {0xd6, 0x27, 0x28, 0xff}, {0x2c, 0xa0, 0x2c, 0xff}}
+
+// pale is a colour mixed with white.
+func pale(c color.RGBA) color.Color {
+	mix := func(v uint8) uint8 { return uint8((int(v) + 2*255) / 3) }
+	return color.RGBA{mix(c.R), mix(c.G), mix(c.B), 255}
+}
+
+// noisy is the number of points from which on a curve is drawn pale, with a line through its means.
+const noisy = 100
+
+// through is the curve of running means, over a window of n points centred on each.
+func through(s Series, n int) Series {
+	out := Series{Name: fmt.Sprintf("%s, mean of %d", s.Name, n), X: s.X}
+	for i := range s.Y {
+		h := min(n/2, i) // symmetric at the beginning, where a loss falls
+		near := s.Y[i-h : min(i+h+1, len(s.Y))]
+		sum := 0.0
+		for _, y := range near {
+			sum += y
+		}
+		out.Y = append(out.Y, sum/float64(len(near)))
+	}
+	return out
+}
 
 // Draw writes all curves as "svg" or "png".
 func Draw(w io.Writer, format, title string, all []Series) error {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, "step", "loss"
+	p.Title.Padding = vg.Points(4)
 	p.Legend.Top = true
 	p.Add(plotter.NewGrid())
 	var drawn []Series
-	for i, s := range all {
-		s = thin(s, maxPoints)
-		if len(s.X) == 0 {
-			continue
-		}
-		drawn = append(drawn, s)
+	add := func(s Series, c color.Color, wide vg.Length) error {
 		pts := make(plotter.XYs, len(s.X))
 		for j := range s.X {
 			pts[j].X, pts[j].Y = s.X[j], s.Y[j]
@@ -102,7 +123,7 @@ func Draw(w io.Writer, format, title string, all []Series) error {
 		if err != nil {
 			return fmt.Errorf("chart: %s: %w", s.Name, err)
 		}
-		line.Color, line.Width = colours[i%len(colours)], vg.Points(1.2)
+		line.Color, line.Width = c, wide
 		p.Add(line)
 		p.Legend.Add(s.Name, line)
 		if len(s.X) == 1 {
@@ -110,7 +131,33 @@ func Draw(w io.Writer, format, title string, all []Series) error {
 			if err != nil {
 				return fmt.Errorf("chart: %s: %w", s.Name, err)
 			}
+			dot.Color, dot.Shape = c, draw.CircleGlyph{}
 			p.Add(dot)
+		}
+		return nil
+	}
+	for i, s := range all {
+		steps := len(s.X)
+		s = thin(s, maxPoints)
+		if len(s.X) == 0 {
+			continue
+		}
+		drawn = append(drawn, s)
+		c := colours[i%len(colours)]
+		if len(s.X) < noisy {
+			if err := add(s, c, vg.Points(1.5)); err != nil {
+				return err
+			}
+			continue
+		}
+		n := len(s.X) / 20
+		mean := through(s, n)
+		mean.Name = fmt.Sprintf("%s, mean of %d steps", s.Name, n*max(1, steps/len(s.X)))
+		if err := add(s, pale(c), vg.Points(0.8)); err != nil {
+			return err
+		}
+		if err := add(mean, c, vg.Points(1.8)); err != nil {
+			return err
 		}
 	}
 	if steep(drawn) {
@@ -122,12 +169,24 @@ func Draw(w io.Writer, format, title string, all []Series) error {
 	if p.X.Min == p.X.Max {
 		p.X.Min, p.X.Max = p.X.Min-1, p.X.Max+1
 	}
-	c, err := p.WriterTo(16*vg.Centimeter, 10*vg.Centimeter, format)
-	if err != nil {
-		return fmt.Errorf("chart: %w", err)
+	var c interface {
+		vg.CanvasSizer
+		io.WriterTo
 	}
+	switch format {
+	case "svg":
+		c = vgsvg.New(width, height)
+	case "png":
+		c = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(192))}
+	default:
+		return fmt.Errorf("chart: unknown format %q", format)
+	}
+	// Room at the right, so that the last label and the last dot are whole.
+	p.Draw(draw.Crop(draw.New(c), vg.Points(4), -vg.Points(14), vg.Points(4), -vg.Points(4)))
 	if _, err := c.WriteTo(w); err != nil {
 		return fmt.Errorf("chart: %w", err)
 	}
 	return nil
 }
+
+const width, height = 17 * vg.Centimeter, 10 * vg.Centimeter

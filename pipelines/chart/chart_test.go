@@ -64,3 +64,23 @@ func TestTerminal(t *testing.T) {
 		t.Error("a chart of nothing")
 	}
 }
+
+func TestTheLineThroughANoisyCurveIsItsMean(t *testing.T) {
+	s := curve(200, func(i int) float64 { return 5 + float64(i%2) })
+	m := through(s, 20)
+	for i := 20; i < 200; i++ {
+		if math.Abs(m.Y[i]-5.5) > 0.1 {
+			t.Fatalf("point %d: %v, want about 5.5", i, m.Y[i])
+		}
+	}
+	if m.Y[0] != 5 || len(m.X) != 200 {
+		t.Errorf("begins at %v, has %d points", m.Y[0], len(m.X))
+	}
+	var b bytes.Buffer
+	if err := Draw(&b, "svg", "t", []Series{s}); err != nil || !strings.Contains(b.String(), "training, mean of 10 steps") {
+		t.Errorf("no line through the curve (%v)", err)
+	}
+	if err := Draw(&b, "gif", "t", []Series{s}); err == nil {
+		t.Error("a format that there is not")
+	}
+}

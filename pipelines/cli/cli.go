@@ -127,12 +127,21 @@ func usage(cmd *cobra.Command, err error) error {
 // parseNoise is what the flag library says of the function that failed.
 var parseNoise = regexp.MustCompile(`strconv\.\w+: parsing ".*": `)
 
+// args says what a command wants in the words of its usage line, which names its arguments.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {
-		if err := check(cmd, a); err != nil {
-			return usage(cmd, err)
+		if check(cmd, a) == nil {
+			return nil
 		}
-		return nil
+		_, want, _ := strings.Cut(cmd.Use, " ")
+		if want == "" {
+			want = "no argument"
+		}
+		got := "nothing"
+		if len(a) > 0 {
+			got = strings.Join(a, " ")
+		}
+		return stages.Finding{Msg: fmt.Sprintf("%s wants %s, got %s", cmd.CommandPath(), want, got), Fix: cmd.CommandPath() + " --help"}
 	}
 }
 

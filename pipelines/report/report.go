@@ -53,8 +53,9 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
 caption { text-align: left; font-weight: 600; padding: 1rem 0 0.3rem; font-size: 1.1rem; }
-th, td { text-align: left; padding: 0.2rem 0.6rem 0.2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { text-align: left; padding: 0.2rem 0.6rem 0.2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+.facts td { overflow-wrap: anywhere; }
+th.n, td.n { text-align: right; padding-left: 0.6rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
 pre { background: var(--soft); padding: 0.8rem; overflow-x: auto; font-size: 0.85rem; }
 .wide { overflow-x: auto; }
 figure { margin: 1rem 0; background: #fff; }
@@ -64,7 +65,7 @@ figure svg { width: 100%; height: auto; display: block; }
 <body>
 <h1>{{.Title}}</h1>
 {{with .Summary}}<p style="white-space: pre-line">{{.}}</p>{{end}}
-<div class="wide"><table><caption>Result</caption><tbody>
+<div class="wide"><table class="facts"><caption>Result</caption><tbody>
 {{range .Facts}}<tr><th scope="row">{{.Key}}</th><td>{{.Value}}</td></tr>
 {{end}}</tbody></table></div>
 <h2>Loss</h2>
@@ -72,11 +73,11 @@ figure svg { width: 100%; height: auto; display: block; }
 {{with .Samples}}<h2>Samples</h2><pre>{{range .}}{{.}}
 {{end}}</pre>{{end}}
 <div class="wide"><table><caption>Stages</caption>
-<thead><tr><th>Name</th><th>Kind</th><th>Room</th><th>Pipe</th><th>Reads</th><th>Writes</th><th>FLOP a part</th><th>Time</th></tr></thead><tbody>
+<thead><tr><th>Name</th><th>Kind</th><th>Room</th><th>Pipe</th><th>Reads</th><th>Writes</th><th class="n">FLOP a part</th><th class="n">Time</th></tr></thead><tbody>
 {{range .Stages}}<tr><th scope="row">{{.Name}}</th><td>{{.Kind}}</td><td>{{.Room}}</td><td>{{.Pipe}}</td><td>{{.In}}</td><td>{{.Out}}</td><td class="n">{{.Flops}}</td><td class="n">{{percent .Share}}</td></tr>
 {{end}}</tbody></table></div>
 <div class="wide"><table><caption>Weights</caption>
-<thead><tr><th>Name</th><th>Shape</th><th>Home</th><th>Numbers</th></tr></thead><tbody>
+<thead><tr><th>Name</th><th>Shape</th><th>Home</th><th class="n">Numbers</th></tr></thead><tbody>
 {{range .Params}}<tr><th scope="row">{{.Name}}</th><td>{{.Shape}}</td><td>{{.Coord}}</td><td class="n">{{.Count}}</td></tr>
 {{end}}</tbody></table></div>
 <h2>To repeat it</h2>

@@ -171,9 +171,9 @@ func envError(path string, err error) error {
 	case noSpace(err):
 		fix = "free some room on the disk; nothing that was there is lost"
 	case os.IsPermission(err):
-		fix = "choose a directory that can be written, with --out"
+		fix = "choose a place that can be written"
 	case os.IsNotExist(err):
-		fix = "the directory does not exist"
+		fix = "make the directory first"
 	}
 	return &stages.EnvError{Err: fmt.Errorf("write %s: %w", path, err), Fix: fix}
 }

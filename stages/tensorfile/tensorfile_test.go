@@ -331,7 +331,7 @@ func TestWhatCannotBeWritten(t *testing.T) {
 	if err := Save("a.bin", nil, nil); stages.ExitCode(err) != stages.ExitUser {
 		t.Errorf("an unknown kind of file: %v", err)
 	}
-	if err := Save(filepath.Join(t.TempDir(), "none", "a.npz"), nil, nil); stages.ExitCode(err) != stages.ExitEnv || !strings.Contains(err.Error(), "the directory does not exist") {
+	if err := Save(filepath.Join(t.TempDir(), "none", "a.npz"), nil, nil); stages.ExitCode(err) != stages.ExitEnv || !strings.Contains(err.Error(), "make the directory first") {
 		t.Errorf("a directory that is missing: %v", err)
 	}
 }

@@ -9,6 +9,11 @@ var negInf = float32(math.Inf(-1))
 
 func check2(dst, x []float32) { need("x", len(x), len(dst)) }
 
+func check3(dst, x, y []float32) {
+	need("x", len(x), len(dst))
+	need("y", len(y), len(dst))
+}
+
 func put(dx []float32, i int, g float32, acc bool) {
 	if acc {
 		g = dx[i] + g
@@ -19,6 +24,9 @@ func put(dx []float32, i int, g float32, acc bool) {
 // ReLU is max(x, 0); NaN stays.
 func ReLU(dst, x []float32) {
 	check2(dst, x)
+	if map1(opReLU, dst, x) {
+		return
+	}
 	for i := range dst {
 		v := x[i]
 		if v < 0 {
@@ -32,6 +40,9 @@ func ReLU(dst, x []float32) {
 func ReLUBackward(dx, dy, x []float32, acc bool) {
 	check2(dx, x)
 	check2(dx, dy)
+	if mapB(opReLU, dx, dy, x, acc) {
+		return
+	}
 	for i := range dx {
 		g := dy[i]
 		if !(x[i] > 0) {
@@ -44,6 +55,9 @@ func ReLUBackward(dx, dy, x []float32, acc bool) {
 // SquaredReLU is max(x, 0)². Source: So et al. 2021, arXiv:2109.08668.
 func SquaredReLU(dst, x []float32) {
 	check2(dst, x)
+	if map1(opSquaredReLU, dst, x) {
+		return
+	}
 	for i := range dst {
 		v := x[i]
 		if v < 0 {
@@ -57,6 +71,9 @@ func SquaredReLU(dst, x []float32) {
 func SquaredReLUBackward(dx, dy, x []float32, acc bool) {
 	check2(dx, x)
 	check2(dx, dy)
+	if mapB(opSquaredReLU, dx, dy, x, acc) {
+		return
+	}
 	for i := range dx {
 		v := x[i]
 		if v < 0 {
@@ -66,41 +83,77 @@ func SquaredReLUBackward(dx, dy, x []float32, acc bool) {
 	}
 }
 
-const (
-	sqrtHalf   = 0.70710678
-	invSqrt2Pi = 0.39894228
-	sqrt2Pi    = 0.79788456 // sqrt(2/pi)
-	geluC      = 0.044715
-)
-
-// GeluErf is x/2·(1 + erf(x/√2)). Source: Hendrycks and Gimpel 2016, arXiv:1606.08415.
+// GeluErf is x·Φ(x), with the distribution function Φ of the normal distribution, (1 + erf(x/√2))/2. Source: Hendrycks and Gimpel 2016,
+// arXiv:1606.08415.
 func GeluErf(dst, x []float32) {
 	check2(dst, x)
+	if map1(opGeluErf, dst, x) {
+		return
+	}
 	for i := range dst {
-		v := x[i]
-		dst[i] = float32(0.5*v) * (1 + Erf32(float32(v*sqrtHalf)))
+		dst[i], _ = geluErf32(x[i])
 	}
 }
 
-// GeluErfBackward: the derivative is (1 + erf(x/√2))/2 + x·e^(-x²/2)/√(2π).
+// geluErf32 is GeluErf and its derivative, Φ(x) + x·e^(-x²/2)/√(2π).
+func geluErf32(x float32) (y, d float32) {
+	cdf, e := normal32(x)
+	return float32(x * cdf), FMA(x, float32(e*0.39894228), cdf)
+}
+
+// GeluErfD is GeluErf with its derivative: y[i] = GeluErf of x[i], d[i] = the derivative there, at hardly more cost. d may be x.
+func GeluErfD(y, d, x []float32) {
+	check3(x, y, d)
+	if mapD(opGeluErf, y, d, x) {
+		return
+	}
+	for i, v := range x {
+		y[i], d[i] = geluErf32(v)
+	}
+}
+
+// GeluErfBackward is the derivative of GeluErf times dy.
 func GeluErfBackward(dx, dy, x []float32, acc bool) {
 	check2(dx, x)
 	check2(dx, dy)
+	if mapB(opGeluErf, dx, dy, x, acc) {
+		return
+	}
 	for i := range dx {
-		v := x[i]
-		cdf := float32(0.5 * (1 + Erf32(float32(v*sqrtHalf))))
-		pdf := float32(invSqrt2Pi * Exp32(float32(float32(-0.5*v)*v)))
-		put(dx, i, float32(FMA(v, pdf, cdf)*dy[i]), acc)
+		_, d := geluErf32(x[i])
+		put(dx, i, float32(d*dy[i]), acc)
 	}
 }
 
-// GeluTanh is x/2·(1 + tanh(√(2/π)(x + 0.044715x³))), the approximation of GPT-2. Source as GeluErf.
+// GeluTanh is x/2·(1 + tanh u), u = √(2/π)(x + 0.044715x³), the approximation of GPT-2, in the form x·sigmoid(2u). Source as GeluErf.
 func GeluTanh(dst, x []float32) {
 	check2(dst, x)
+	if map1(opGeluTanh, dst, x) {
+		return
+	}
 	for i := range dst {
-		v := x[i]
-		u := float32(sqrt2Pi * FMA(float32(float32(geluC*v)*v), v, v))
-		dst[i] = float32(0.5*v) * (1 + Tanh32(u))
+		dst[i], _ = geluTanh32(x[i])
+	}
+}
+
+// geluTanh32 is GeluTanh and its derivative: with s = sigmoid(2u) it is s + x·s·(1-s)·2u'.
+func geluTanh32(x float32) (y, d float32) {
+	const c, twice = 0.044715, 1.5957691 // twice is 2·√(2/π)
+	u := FMA(float32(float32(x*c)*x), x, x)
+	s := Sigmoid32(float32(u * twice))
+	du := FMA(float32(x*x), 3*c, 1)
+	q := float32(s * (1 - s))
+	return float32(x * s), FMA(float32(float32(x*twice)*q), du, s)
+}
+
+// GeluTanhD is GeluTanh with its derivative, as GeluErfD.
+func GeluTanhD(y, d, x []float32) {
+	check3(x, y, d)
+	if mapD(opGeluTanh, y, d, x) {
+		return
+	}
+	for i, v := range x {
+		y[i], d[i] = geluTanh32(v)
 	}
 }
 
@@ -108,21 +161,33 @@ func GeluTanh(dst, x []float32) {
 func GeluTanhBackward(dx, dy, x []float32, acc bool) {
 	check2(dx, x)
 	check2(dx, dy)
+	if mapB(opGeluTanh, dx, dy, x, acc) {
+		return
+	}
 	for i := range dx {
-		v := x[i]
-		vv := float32(v * v)
-		u := float32(sqrt2Pi * FMA(float32(float32(geluC*v)*v), v, v))
-		t := Tanh32(u)
-		du := float32(sqrt2Pi * FMA(3*geluC, vv, 1))
-		left := float32(0.5 * (1 + t))
-		right := float32(float32(float32(0.5*v)*FMA(-t, t, 1)) * du)
-		put(dx, i, float32((left+right)*dy[i]), acc)
+		_, d := geluTanh32(x[i])
+		put(dx, i, float32(d*dy[i]), acc)
+	}
+}
+
+// MulBackward is d·dy: the gradient of an activation whose derivative d was kept.
+func MulBackward(dx, dy, d []float32, acc bool) {
+	check2(dx, d)
+	check2(dx, dy)
+	if mapB(opMul, dx, dy, d, acc) {
+		return
+	}
+	for i := range dx {
+		put(dx, i, float32(d[i]*dy[i]), acc)
 	}
 }
 
 // Tanh is the hyperbolic tangent.
 func Tanh(dst, x []float32) {
 	check2(dst, x)
+	if map1(opTanh, dst, x) {
+		return
+	}
 	for i := range dst {
 		dst[i] = Tanh32(x[i])
 	}
@@ -132,6 +197,9 @@ func Tanh(dst, x []float32) {
 func TanhBackward(dx, dy, y []float32, acc bool) {
 	check2(dx, y)
 	check2(dx, dy)
+	if mapB(opTanh, dx, dy, y, acc) {
+		return
+	}
 	for i := range dx {
 		put(dx, i, float32(FMA(-y[i], y[i], 1)*dy[i]), acc)
 	}
@@ -140,6 +208,9 @@ func TanhBackward(dx, dy, y []float32, acc bool) {
 // Sigmoid is 1/(1 + e^-x).
 func Sigmoid(dst, x []float32) {
 	check2(dst, x)
+	if map1(opSigmoid, dst, x) {
+		return
+	}
 	for i := range dst {
 		dst[i] = Sigmoid32(x[i])
 	}
@@ -149,6 +220,9 @@ func Sigmoid(dst, x []float32) {
 func SigmoidBackward(dx, dy, y []float32, acc bool) {
 	check2(dx, y)
 	check2(dx, dy)
+	if mapB(opSigmoid, dx, dy, y, acc) {
+		return
+	}
 	for i := range dx {
 		put(dx, i, float32(float32(y[i]*(1-y[i]))*dy[i]), acc)
 	}
@@ -157,24 +231,50 @@ func SigmoidBackward(dx, dy, y []float32, acc bool) {
 // SiLU is x·sigmoid(x).
 func SiLU(dst, x []float32) {
 	check2(dst, x)
+	if map1(opSiLU, dst, x) {
+		return
+	}
 	for i := range dst {
-		dst[i] = x[i] * Sigmoid32(x[i])
+		dst[i] = float32(x[i] * Sigmoid32(x[i]))
 	}
 }
 
-// SiLUBackward: with s = sigmoid(x) the derivative is s·(1 + x·(1-s)).
+// silu32 is SiLU and its derivative: with s = sigmoid(x) it is s·(1 + x·(1-s)).
+func silu32(x float32) (y, d float32) {
+	s := Sigmoid32(x)
+	return float32(x * s), float32(s * FMA(x, 1-s, 1))
+}
+
+// SiLUD is SiLU with its derivative, as GeluErfD.
+func SiLUD(y, d, x []float32) {
+	check3(x, y, d)
+	if mapD(opSiLU, y, d, x) {
+		return
+	}
+	for i, v := range x {
+		y[i], d[i] = silu32(v)
+	}
+}
+
+// SiLUBackward is the derivative of SiLU times dy.
 func SiLUBackward(dx, dy, x []float32, acc bool) {
 	check2(dx, x)
 	check2(dx, dy)
+	if mapB(opSiLU, dx, dy, x, acc) {
+		return
+	}
 	for i := range dx {
-		s := Sigmoid32(x[i])
-		put(dx, i, float32(float32(s*FMA(x[i], 1-s, 1))*dy[i]), acc)
+		_, d := silu32(x[i])
+		put(dx, i, float32(d*dy[i]), acc)
 	}
 }
 
 // Exp is e^x.
 func Exp(dst, x []float32) {
 	check2(dst, x)
+	if map1(opExp, dst, x) {
+		return
+	}
 	for i := range dst {
 		dst[i] = Exp32(x[i])
 	}
@@ -183,7 +283,21 @@ func Exp(dst, x []float32) {
 // Log is the natural logarithm.
 func Log(dst, x []float32) {
 	check2(dst, x)
+	if map1(opLog, dst, x) {
+		return
+	}
 	for i := range dst {
 		dst[i] = Log32(x[i])
+	}
+}
+
+// Erf is the error function.
+func Erf(dst, x []float32) {
+	check2(dst, x)
+	if map1(opErf, dst, x) {
+		return
+	}
+	for i := range dst {
+		dst[i] = Erf32(x[i])
 	}
 }

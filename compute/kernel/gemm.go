@@ -155,6 +155,9 @@ func ColSum(rows, n int, a []float32, lda int, dst []float32, acc bool) {
 	need("A", len(a), span(rows, n, lda))
 	need("dst", len(dst), n)
 	dst = dst[:n]
+	if colSum(rows, n, a, lda, dst, acc) {
+		return
+	}
 	if !acc {
 		clear(dst)
 	}
@@ -167,6 +170,9 @@ func ColSum(rows, n int, a []float32, lda int, dst []float32, acc bool) {
 func AddBias(rows, n int, a []float32, lda int, bias []float32) {
 	need("A", len(a), span(rows, n, lda))
 	need("bias", len(bias), n)
+	if addBias(rows, n, a, lda, bias) {
+		return
+	}
 	for r := range rows {
 		addTo(a[r*lda:r*lda+n], bias[:n])
 	}

@@ -8,7 +8,10 @@ func SGD(w, g []float32, lr, wd float32) {
 		return
 	}
 	if wd == 0 {
-		axpy(-lr, g[:len(w)], w)
+		Axpy(-lr, g[:len(w)], w)
+		return
+	}
+	if sgd(w, g, -lr, wd) {
 		return
 	}
 	for i, v := range w {
@@ -22,6 +25,9 @@ func SGDMomentum(w, g, v []float32, lr, mu, damp, wd float32, nesterov, first bo
 	need("g", len(g), len(w))
 	need("v", len(v), len(w))
 	keep := 1 - damp
+	if !first && momentum(w, g, v, -lr, mu, keep, wd, nesterov) {
+		return
+	}
 	for i, x := range w {
 		d := FMA(wd, x, g[i])
 		m := d
@@ -52,31 +58,35 @@ func Adam(w, g, m, v []float32, p *AdamParams) {
 	need("g", len(g), len(w))
 	need("m", len(m), len(w))
 	need("v", len(v), len(w))
-	adam(w, g, m, v, p)
-}
-
-func adamGeneric(w, g, m, v []float32, p *AdamParams) {
-	b1, b2 := 1-p.Beta1, 1-p.Beta2
-	step, root := -(p.LR / p.Correct1), Sqrt32(p.Correct2)
-	shrink, wd := float32(1), p.WeightDecay
+	c := adamScalars{beta1: p.Beta1, rest1: 1 - p.Beta1, beta2: p.Beta2, rest2: 1 - p.Beta2, step: -(p.LR / p.Correct1), root: Sqrt32(p.Correct2),
+		eps: p.Eps, shrink: 1, wd: p.WeightDecay}
 	if p.Decoupled {
-		shrink, wd = 1-float32(p.LR*wd), 0
+		c.shrink, c.wd = 1-float32(p.LR*p.WeightDecay), 0
+	}
+	if adam(w, g, m, v, &c) {
+		return
 	}
 	g, m, v = g[:len(w)], m[:len(w)], v[:len(w)]
 	for i, x := range w {
-		x = float32(x * shrink)
-		d := FMA(wd, x, g[i])
-		mi := FMA(b1, d, float32(p.Beta1*m[i]))
-		vi := FMA(float32(b2*d), d, float32(p.Beta2*v[i]))
+		x = float32(x * c.shrink)
+		d := FMA(c.wd, x, g[i])
+		mi := FMA(c.rest1, d, float32(c.beta1*m[i]))
+		vi := FMA(float32(c.rest2*d), d, float32(c.beta2*v[i]))
 		m[i], v[i] = mi, vi
-		w[i] = FMA(step, mi/(Sqrt32(vi)/root+p.Eps), x)
+		w[i] = FMA(c.step, mi/(Sqrt32(vi)/c.root+c.eps), x)
 	}
 }
+
+// adamScalars are the numbers of an Adam step that don't depend on the element.
+type adamScalars struct{ beta1, rest1, beta2, rest2, step, root, eps, shrink, wd float32 }
 
 // Adagrad is Duchi et al. 2011: g' = FMA(wd, w, g); h = FMA(g', g', h); w = FMA(-lr, g'/(√h + eps), w).
 func Adagrad(w, g, h []float32, lr, eps, wd float32) {
 	need("g", len(g), len(w))
 	need("h", len(h), len(w))
+	if adagrad(w, g, h, -lr, eps, wd) {
+		return
+	}
 	for i, x := range w {
 		d := FMA(wd, x, g[i])
 		h[i] = FMA(d, d, h[i])
@@ -89,7 +99,13 @@ func Adagrad(w, g, h []float32, lr, eps, wd float32) {
 func RMSProp(w, g, sq, mom []float32, lr, alpha, eps, wd, mu float32) {
 	need("g", len(g), len(w))
 	need("sq", len(sq), len(w))
+	if mom != nil {
+		need("mom", len(mom), len(w))
+	}
 	keep := 1 - alpha
+	if rmsprop(w, g, sq, mom, -lr, alpha, keep, eps, wd, mu) {
+		return
+	}
 	for i, x := range w {
 		d := FMA(wd, x, g[i])
 		sq[i] = FMA(float32(keep*d), d, float32(alpha*sq[i]))
@@ -107,6 +123,9 @@ func Lion(w, g, m []float32, lr, b1, b2, wd float32) {
 	need("g", len(g), len(w))
 	need("m", len(m), len(w))
 	c1, c2 := 1-b1, 1-b2
+	if lion(w, g, m, -lr, b1, c1, b2, c2, wd) {
+		return
+	}
 	for i, x := range w {
 		u := FMA(c1, g[i], float32(b1*m[i]))
 		switch {

@@ -9,6 +9,9 @@ package kernel
 func SoftmaxRows(y, x []float32, rows, cols, ld int, scale float32, causal bool) {
 	need("x", len(x), span(rows, cols, ld))
 	need("y", len(y), span(rows, cols, ld))
+	if cols == 0 || softmaxRows(y, x, rows, cols, ld, scale, causal, nil) {
+		return
+	}
 	for r := range rows {
 		n := cols
 		if causal {
@@ -21,16 +24,18 @@ func SoftmaxRows(y, x []float32, rows, cols, ld int, scale float32, causal bool)
 
 // softmaxRow returns the maximum m and the sum s.
 func softmaxRow(y, x []float32, scale float32) (m, s float32) {
-	if scale != 1 {
-		Scale(y, x, scale)
-		x = y
-	}
-	m = Max(x)
 	for i, v := range x {
+		y[i] = float32(v * scale)
+	}
+	m = largest(y)
+	for i, v := range y {
 		y[i] = Exp32(v - m)
 	}
-	s = Sum(y)
-	Scale(y, y, 1/s)
+	s = sumGeneric(y)
+	inv := 1 / s
+	for i, v := range y {
+		y[i] = float32(v * inv)
+	}
 	return m, s
 }
 
@@ -39,13 +44,16 @@ func SoftmaxBackward(dx, dy, y []float32, rows, cols, ld int, scale float32, cau
 	for _, s := range [][]float32{dx, dy, y} {
 		need("a matrix", len(s), span(rows, cols, ld))
 	}
+	if cols == 0 || softmaxBackward(dx, dy, y, rows, cols, ld, scale, causal) {
+		return
+	}
 	for r := range rows {
 		n := cols
 		if causal {
 			n = r%cols + 1
 		}
 		g, p, d := dy[r*ld:r*ld+n], y[r*ld:r*ld+n], dx[r*ld:r*ld+n]
-		t := Dot(g, p)
+		t := dotGeneric(g, p)
 		for i := range d {
 			d[i] = float32(scale*p[i]) * (g[i] - t)
 		}
@@ -60,21 +68,42 @@ func SoftmaxXent(loss, probs, logits []float32, targets []int32, rows, v int) {
 	need("probs", len(probs), rows*v)
 	need("targets", len(targets), rows)
 	need("loss", len(loss), rows)
-	for r := range rows {
-		t := targets[r]
-		if t < 0 {
+	// Rows of padding split the others into groups; the numbers of a group wait in z and stats for the logarithm.
+	const group = 64
+	var z, sums [group]float32
+	var stats [2 * group]float32
+	for r := 0; r < rows; {
+		if targets[r] < 0 {
 			loss[r] = 0
 			clear(probs[r*v : r*v+v])
+			r++
 			continue
 		}
-		z := logits[r*v+int(t)]
-		m, s := softmaxRow(probs[r*v:r*v+v], logits[r*v:r*v+v], 1)
-		loss[r] = Log32(s) - (z - m)
+		n := 0
+		for ; n < group && r+n < rows && targets[r+n] >= 0; n++ {
+			z[n] = logits[(r+n)*v+int(targets[r+n])]
+		}
+		x, p := logits[r*v:(r+n)*v], probs[r*v:(r+n)*v]
+		if !softmaxRows(p, x, n, v, v, 1, false, stats[:]) {
+			for i := range n {
+				stats[2*i], stats[2*i+1] = softmaxRow(p[i*v:i*v+v], x[i*v:i*v+v], 1)
+			}
+		}
+		for i := range n {
+			z[i], sums[i] = z[i]-stats[2*i], stats[2*i+1]
+		}
+		l := loss[r : r+n]
+		copy(l, sums[:])
+		Log(l, l)
+		for i := range l {
+			l[i] -= z[i]
+		}
+		r += n
 	}
 }
 
-// SoftmaxXentBackward: dlogits = scale·(probs - onehot(target)), or adds that where acc is set; 0 for targets of -1. dlogits may be probs
-// where acc is not set.
+// SoftmaxXentBackward: dlogits = scale·(probs - onehot(target)), or FMA(scale, probs - onehot(target), dlogits) where acc is set; 0 for targets of -1.
+// dlogits may be probs where acc is not set.
 func SoftmaxXentBackward(dlogits, probs []float32, targets []int32, rows, v int, scale float32, acc bool) {
 	need("probs", len(probs), rows*v)
 	need("dlogits", len(dlogits), rows*v)
@@ -91,10 +120,8 @@ func SoftmaxXentBackward(dlogits, probs []float32, targets []int32, rows, v int,
 		pt := p[t] - 1
 		if acc {
 			old := d[t]
-			for i := range d {
-				d[i] += float32(scale * p[i])
-			}
-			d[t] = old + float32(scale*pt)
+			Axpy(scale, p, d)
+			d[t] = FMA(scale, pt, old)
 			continue
 		}
 		Scale(d, p, scale)
@@ -107,14 +134,20 @@ func SoftmaxXentBackward(dlogits, probs []float32, targets []int32, rows, v int,
 func LayerNorm(y, mean, rstd, x, w, b []float32, rows, n int, eps float32) {
 	need("x", len(x), rows*n)
 	need("y", len(y), rows*n)
+	need("mean", len(mean), rows)
+	need("rstd", len(rstd), rows)
+	needParams(w, b, n)
 	inv := 1 / float32(n)
+	if layerNorm(y, mean, rstd, x, w, b, rows, n, inv, eps) {
+		return
+	}
 	for r := range rows {
 		xr, yr := x[r*n:r*n+n], y[r*n:r*n+n]
-		m := Sum(xr) * inv
+		m := sumGeneric(xr) * inv
 		for i, v := range xr {
 			yr[i] = v - m
 		}
-		s := 1 / Sqrt32(FMA(Dot(yr, yr), inv, eps))
+		s := 1 / Sqrt32(FMA(dotGeneric(yr, yr), inv, eps))
 		for i := range yr {
 			h := float32(yr[i] * s)
 			switch {
@@ -131,6 +164,16 @@ func LayerNorm(y, mean, rstd, x, w, b []float32, rows, n int, eps float32) {
 	}
 }
 
+// needParams checks parameters of n elements that may be nil.
+func needParams(w, b []float32, n int) {
+	if w != nil {
+		need("w", len(w), n)
+	}
+	if b != nil {
+		need("b", len(b), n)
+	}
+}
+
 // LayerNormBackward, row by row, with h = (x-mean)·rstd and g = dy·w: dx = rstd·(g - mean(g) - h·mean(g·h)); dw += dy·h, db += dy over rows
 // ascending. dw, db, w and dx may be nil. accX and accW add to what is there.
 func LayerNormBackward(dx, dw, db, dy, x, mean, rstd, w []float32, rows, n int, accX, accW bool) {
@@ -140,11 +183,23 @@ func LayerNormBackward(dx, dw, db, dy, x, mean, rstd, w []float32, rows, n int, 
 		clear(dw)
 		clear(db)
 	}
+	need("mean", len(mean), rows)
+	need("rstd", len(rstd), rows)
+	if dx != nil {
+		need("dx", len(dx), rows*n)
+	}
+	needParams(dw, db, n)
+	needParams(w, nil, n)
 	inv := 1 / float32(n)
+	if layerNormBackward(dx, dw, db, dy, x, mean, rstd, w, rows, n, inv, accX) {
+		return
+	}
 	for r := range rows {
 		xr, gr, m, s := x[r*n:r*n+n], dy[r*n:r*n+n], mean[r], rstd[r]
 		if db != nil {
-			addTo(db[:n], gr)
+			for i, g := range gr {
+				db[i] += g
+			}
 		}
 		if dw != nil {
 			for i, g := range gr {
@@ -179,13 +234,21 @@ func LayerNormBackward(dx, dw, db, dy, x, mean, rstd, w []float32, rows, n int, 
 func RMSNorm(y, rstd, x, w []float32, rows, n int, eps float32) {
 	need("x", len(x), rows*n)
 	need("y", len(y), rows*n)
+	need("rstd", len(rstd), rows)
+	needParams(w, nil, n)
 	inv := 1 / float32(n)
+	if rmsNorm(y, rstd, x, w, rows, n, inv, eps) {
+		return
+	}
 	for r := range rows {
 		xr, yr := x[r*n:r*n+n], y[r*n:r*n+n]
-		s := 1 / Sqrt32(FMA(Dot(xr, xr), inv, eps))
-		Scale(yr, xr, s)
-		if w != nil {
-			Mul(yr, yr, w[:n])
+		s := 1 / Sqrt32(FMA(dotGeneric(xr, xr), inv, eps))
+		for i, v := range xr {
+			h := float32(v * s)
+			if w != nil {
+				h = float32(h * w[i])
+			}
+			yr[i] = h
 		}
 		rstd[r] = s
 	}
@@ -198,7 +261,15 @@ func RMSNormBackward(dx, dw, dy, x, rstd, w []float32, rows, n int, accX, accW b
 	if !accW {
 		clear(dw)
 	}
+	need("rstd", len(rstd), rows)
+	if dx != nil {
+		need("dx", len(dx), rows*n)
+	}
+	needParams(dw, w, n)
 	inv := 1 / float32(n)
+	if rmsNormBackward(dx, dw, dy, x, rstd, w, rows, n, inv, accX) {
+		return
+	}
 	for r := range rows {
 		xr, gr, s := x[r*n:r*n+n], dy[r*n:r*n+n], rstd[r]
 		if dw != nil {

@@ -40,7 +40,9 @@ func dotGeneric(x, y []float32) float32 {
 }
 
 // Sum adds the elements in 64 lanes, then the tree.
-func Sum(x []float32) float32 {
+func Sum(x []float32) float32 { return sum(x) }
+
+func sumGeneric(x []float32) float32 {
 	var s [lanes]float32
 	for len(x) >= lanes {
 		a := (*[lanes]float32)(x)
@@ -58,22 +60,11 @@ func Sum(x []float32) float32 {
 // SumSq is Dot(x, x).
 func SumSq(x []float32) float32 { return Dot(x, x) }
 
-// Max is the largest element; -Inf for none. NaN elements are passed over.
-func Max(x []float32) float32 {
+// largest is the largest element; -Inf for none. NaN elements are passed over.
+func largest(x []float32) float32 {
 	m := negInf
 	for _, v := range x {
 		if v > m {
-			m = v
-		}
-	}
-	return m
-}
-
-// MaxAbs is the largest absolute value; 0 for none. NaN elements are passed over.
-func MaxAbs(x []float32) float32 {
-	var m float32
-	for _, v := range x {
-		if v = abs32(v); v > m {
 			m = v
 		}
 	}
@@ -92,7 +83,9 @@ func ArgMax(x []float32) int {
 }
 
 // AllFinite says that no element is NaN or Inf.
-func AllFinite(x []float32) bool {
+func AllFinite(x []float32) bool { return allFinite(x) }
+
+func allFiniteGeneric(x []float32) bool {
 	// v-v is 0 for finite v and NaN otherwise; NaN survives every addition.
 	var s0, s1, s2, s3 float32
 	for len(x) >= 4 {
@@ -111,8 +104,14 @@ func AllFinite(x []float32) bool {
 // Axpy is y[i] = FMA(a, x[i], y[i]).
 func Axpy(a float32, x, y []float32) {
 	need("y", len(y), len(x))
-	axpy(a, x, y)
+	if len(x) >= short1 && mapA(opAxpy, y[:len(x)], x, a) {
+		return
+	}
+	axpyGeneric(a, x, y)
 }
+
+// short1 is the length from which assembly pays.
+const short1 = 4
 
 func axpyGeneric(a float32, x, y []float32) {
 	y = y[:len(x)]
@@ -131,6 +130,9 @@ func axpyGeneric(a float32, x, y []float32) {
 func Add(dst, x, y []float32) {
 	need("x", len(x), len(dst))
 	need("y", len(y), len(dst))
+	if map2(opAdd, dst, x, y) {
+		return
+	}
 	for i := range dst {
 		dst[i] = x[i] + y[i]
 	}
@@ -140,6 +142,9 @@ func Add(dst, x, y []float32) {
 func Sub(dst, x, y []float32) {
 	need("x", len(x), len(dst))
 	need("y", len(y), len(dst))
+	if map2(opSub, dst, x, y) {
+		return
+	}
 	for i := range dst {
 		dst[i] = x[i] - y[i]
 	}
@@ -149,6 +154,9 @@ func Sub(dst, x, y []float32) {
 func Mul(dst, x, y []float32) {
 	need("x", len(x), len(dst))
 	need("y", len(y), len(dst))
+	if map2(opMul, dst, x, y) {
+		return
+	}
 	for i := range dst {
 		dst[i] = x[i] * y[i]
 	}
@@ -158,6 +166,9 @@ func Mul(dst, x, y []float32) {
 func MulAdd(dst, x, y []float32) {
 	need("x", len(x), len(dst))
 	need("y", len(y), len(dst))
+	if map2(opMulAdd, dst, x, y) {
+		return
+	}
 	for i, d := range dst {
 		dst[i] = FMA(x[i], y[i], d)
 	}
@@ -166,6 +177,9 @@ func MulAdd(dst, x, y []float32) {
 // Scale is dst[i] = x[i] * a. dst may be x.
 func Scale(dst, x []float32, a float32) {
 	need("x", len(x), len(dst))
+	if mapA(opScale, dst, x, a) {
+		return
+	}
 	for i := range dst {
 		dst[i] = x[i] * a
 	}
@@ -174,10 +188,13 @@ func Scale(dst, x []float32, a float32) {
 // AddTo is dst[i] += x[i].
 func AddTo(dst, x []float32) {
 	need("x", len(x), len(dst))
-	addTo(dst, x)
+	addTo(dst, x[:len(dst)])
 }
 
 func addTo(dst, x []float32) {
+	if len(dst) >= short1 && map2(opAdd, dst, dst, x) {
+		return
+	}
 	x = x[:len(dst)]
 	for i, v := range x {
 		dst[i] += v
@@ -194,6 +211,9 @@ func Fill(dst []float32, v float32) {
 // Lerp is dst[i] = FMA(t, x[i]-dst[i], dst[i]).
 func Lerp(dst, x []float32, t float32) {
 	need("x", len(x), len(dst))
+	if mapA(opLerp, dst, x, t) {
+		return
+	}
 	for i, d := range dst {
 		dst[i] = FMA(t, x[i]-d, d)
 	}
@@ -201,6 +221,9 @@ func Lerp(dst, x []float32, t float32) {
 
 // ClampAbs limits x[i] to -lim..lim. NaN stays.
 func ClampAbs(x []float32, lim float32) {
+	if mapA(opClampAbs, x, x, lim) {
+		return
+	}
 	for i, v := range x {
 		if v > lim {
 			x[i] = lim

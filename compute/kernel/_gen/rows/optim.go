@@ -1,0 +1,135 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/operand"
+)
+
+// decayed is g' = FMA(wd, w, g).
+func (v isa) decayed(wd, w vector, g vector) vector {
+	VFMADD231PS(wd, w, g)
+	return g
+}
+
+func (v isa) optimizers() {
+	v.text("adam", "func(n int, w, grad, m, v *float32, beta1, rest1, beta2, rest2, step, root, eps, shrink, wd float32)", "is the loop of Adam for n elements.")
+	{
+		n, w, g, m, vv := gp("n"), gp("w"), gp("grad"), gp("m"), gp("v")
+		c := map[string]vector{}
+		for _, name := range []string{"beta1", "rest1", "beta2", "rest2", "step", "root", "eps", "shrink", "wd"} {
+			c[name] = v.broadcast(name)
+		}
+		v.loop(n, 1, func(at atFn, mk *mask) {
+			x := v.mul(v.load(at(w), mk), c["shrink"])
+			d := v.decayed(c["wd"], x, v.load(at(g), mk))
+			mi := v.mul(v.load(at(m), mk), c["beta1"])
+			VFMADD231PS(c["rest1"], d, mi)
+			v.store(mi, at(m), mk)
+			vi := v.mul(v.load(at(vv), mk), c["beta2"])
+			VFMADD231PS(v.mul(d, c["rest2"]), d, vi)
+			v.store(vi, at(vv), mk)
+			t := v.sqrt(vi)
+			VDIVPS(c["root"], t, t)
+			VADDPS(c["eps"], t, t)
+			VDIVPS(t, mi, t)
+			VFMADD231PS(c["step"], t, x)
+			v.store(x, at(w), mk)
+		})
+		ret()
+	}
+	v.text("sgd", "func(n int, w, grad *float32, step, wd float32)", "is w[i] = FMA(step, FMA(wd, w[i], grad[i]), w[i]) for n elements.")
+	{
+		n, w, g, step, wd := gp("n"), gp("w"), gp("grad"), v.broadcast("step"), v.broadcast("wd")
+		v.loop(n, 2, func(at atFn, mk *mask) {
+			x := v.load(at(w), mk)
+			VFMADD231PS(step, v.decayed(wd, x, v.load(at(g), mk)), x)
+			v.store(x, at(w), mk)
+		})
+		ret()
+	}
+	v.text("momentum", "func(n int, w, grad, v *float32, step, mu, keep, wd float32, nesterov int)",
+		"is the loop of SGDMomentum, first not set, for n elements.")
+	{
+		n, w, g, mom, nest := gp("n"), gp("w"), gp("grad"), gp("v"), gp("nesterov")
+		step, mu, keep, wd := v.broadcast("step"), v.broadcast("mu"), v.broadcast("keep"), v.broadcast("wd")
+		v.loop(n, 1, func(at atFn, mk *mask) {
+			x := v.load(at(w), mk)
+			d := v.decayed(wd, x, v.load(at(g), mk))
+			u := v.mul(d, keep)
+			VFMADD231PS(v.load(at(mom), mk), mu, u)
+			v.store(u, at(mom), mk)
+			plain := label("plain")
+			TESTQ(nest, nest)
+			JZ(operand.LabelRef(plain))
+			v.horner(u, mu, d)
+			Label(plain)
+			VFMADD231PS(step, u, x)
+			v.store(x, at(w), mk)
+		})
+		ret()
+	}
+	v.text("adagrad", "func(n int, w, grad, h *float32, step, eps, wd float32)", "is the loop of Adagrad for n elements.")
+	{
+		n, w, g, h, step, eps, wd := gp("n"), gp("w"), gp("grad"), gp("h"), v.broadcast("step"), v.broadcast("eps"), v.broadcast("wd")
+		v.loop(n, 1, func(at atFn, mk *mask) {
+			x := v.load(at(w), mk)
+			d := v.decayed(wd, x, v.load(at(g), mk))
+			s := v.load(at(h), mk)
+			VFMADD231PS(d, d, s)
+			v.store(s, at(h), mk)
+			VFMADD231PS(step, v.div(d, v.add(v.sqrt(s), eps)), x)
+			v.store(x, at(w), mk)
+		})
+		ret()
+	}
+	v.text("rmsprop", "func(n int, w, grad, sq, mom *float32, step, alpha, keep, eps, wd, mu float32)", "is the loop of RMSProp for n elements; mom may be nil.")
+	{
+		n, w, g, sq, mom := gp("n"), gp("w"), gp("grad"), gp("sq"), gp("mom")
+		c := map[string]vector{}
+		for _, name := range []string{"step", "alpha", "keep", "eps", "wd", "mu"} {
+			c[name] = v.broadcast(name)
+		}
+		v.loop(n, 1, func(at atFn, mk *mask) {
+			x := v.load(at(w), mk)
+			d := v.decayed(c["wd"], x, v.load(at(g), mk))
+			s := v.mul(v.load(at(sq), mk), c["alpha"])
+			VFMADD231PS(v.mul(d, c["keep"]), d, s)
+			v.store(s, at(sq), mk)
+			u := v.div(d, v.add(v.sqrt(s), c["eps"]))
+			plain := label("plain")
+			TESTQ(mom, mom)
+			JZ(operand.LabelRef(plain))
+			VFMADD231PS(v.load(at(mom), mk), c["mu"], u)
+			v.store(u, at(mom), mk)
+			Label(plain)
+			VFMADD231PS(c["step"], u, x)
+			v.store(x, at(w), mk)
+		})
+		ret()
+	}
+	v.text("lion", "func(n int, w, grad, m *float32, step, b1, c1, b2, c2, wd float32)", "is the loop of Lion for n elements.")
+	{
+		n, w, g, m := gp("n"), gp("w"), gp("grad"), gp("m")
+		c := map[string]vector{}
+		for _, name := range []string{"step", "b1", "c1", "b2", "c2", "wd"} {
+			c[name] = v.broadcast(name)
+		}
+		v.loop(n, 1, func(at atFn, mk *mask) {
+			gi, mi := v.load(at(g), mk), v.load(at(m), mk)
+			u := v.mul(mi, c["b1"])
+			VFMADD231PS(gi, c["c1"], u)
+			// The sign: 1 with the sign of u where u is above or below 0, else u itself (0 or NaN).
+			one := v.or(v.and(u, num(0x80000000)), f(1))
+			zero := v.zeros()
+			u = v.selectIf(gtOQ, v.abs(u), zero, one, u)
+			x := v.load(at(w), mk)
+			VFMADD231PS(c["wd"], x, u)
+			VFMADD231PS(c["step"], u, x)
+			v.store(x, at(w), mk)
+			mi = v.mul(mi, c["b2"])
+			VFMADD231PS(gi, c["c2"], mi)
+			v.store(mi, at(m), mk)
+		})
+		ret()
+	}
+}

@@ -1,0 +1,327 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// softmaxRows is the loop that SoftmaxRows gives, for rows whose lengths start at n and grow by step. stats, where not nil, takes the
+// sum of each row.
+func (v isa) softmaxRows() {
+	v.text("softmaxRows", "func(rows, n, step, cols, ld int, y, x *float32, scale float32, stats *float32)",
+		"is the softmax of scale·x, row by row. Row r has n + r·step elements in use, the others up to cols get 0. Rows lie ld elements apart.",
+		"The maximum and the sum of row r go to stats[2r], stats[2r+1], where that is not nil. rows > 0, n > 0.")
+	rows, n, step, cols, ld, y, x, stats := gp("rows"), gp("n"), gp("step"), gp("cols"), gp("ld"), gp("y"), gp("x"), gp("stats")
+	scale := v.broadcast("scale")
+	SHLQ(operand.Imm(2), ld)
+	i := GP64()
+	loop := label("rows")
+	Label(loop)
+	rem := mod64(n)
+	tail := v.masksOf(rem)
+	acc := v.accumulators()
+	low := v.set(num(0xff800000))
+	for _, r := range acc {
+		VMOVAPS(low, r)
+	}
+	v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) {
+		z := v.mul(v.load(at(x), mk), scale)
+		v.greater(z, acc[a], mk)
+	})
+	m := v.tree(acc, func(a, b vector) { VMAXPS(b, a, a) })
+	m = v.copy(m)
+	v.zeroAll(acc)
+	v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) {
+		e := v.expLow(v.sub(v.mul(v.load(at(x), mk), scale), m))
+		v.store(e, at(y), mk)
+		v.addMasked(e, acc[a], mk)
+	})
+	s := v.sum(acc)
+	nostats := label("nostats")
+	TESTQ(stats, stats)
+	JZ(operand.LabelRef(nostats))
+	VMOVSS(m.AsX(), operand.Mem{Base: stats})
+	VMOVSS(s.AsX(), operand.Mem{Base: stats, Disp: 4})
+	ADDQ(operand.Imm(8), stats)
+	Label(nostats)
+	inv := v.scalarDiv(s)
+	v.row(i, n, rem, tail, func(_ int, at atFn, mk *mask) {
+		v.store(v.mul(v.load(at(y), mk), inv), at(y), mk)
+	})
+	v.clearRest(y, n, cols)
+	ADDQ(step, n)
+	ADDQ(ld, x)
+	ADDQ(ld, y)
+	DECQ(rows)
+	JNZ(operand.LabelRef(loop))
+	ret()
+}
+
+// scalarDiv is 1/s in all lanes, for an s that is the same in all lanes.
+func (v isa) scalarDiv(s vector) vector {
+	one := XMM()
+	VMOVSS(v.consts.addr(uint32(f(1))), one)
+	VDIVSS(s.AsX(), one, one)
+	r := v.vec()
+	VBROADCASTSS(one, r)
+	return r
+}
+
+// greater is acc = z > acc ? z : acc in the lanes in use, so that a NaN is passed over.
+func (v isa) greater(z, acc vector, mk *mask) {
+	switch {
+	case mk == nil:
+		VMAXPS(acc, z, acc)
+	case v.wide():
+		VMAXPS(acc, z, mk.k, acc)
+	default:
+		t := v.vec()
+		VMAXPS(acc, z, t)
+		VBLENDVPS(mk.y, t, acc, acc)
+	}
+}
+
+func (v isa) addMasked(e, acc vector, mk *mask) {
+	switch {
+	case mk == nil:
+		VADDPS(e, acc, acc)
+	case v.wide():
+		VADDPS(e, acc, mk.k, acc)
+	default:
+		t := v.vec()
+		VANDPS(e, mk.y, t)
+		VADDPS(t, acc, acc)
+	}
+}
+
+// clearRest sets the elements n to cols of a row to 0.
+func (v isa) clearRest(y, n, cols reg.GPVirtual) {
+	done := label("cleared")
+	left, p := GP64(), GP64()
+	MOVQ(cols, left)
+	SUBQ(n, left)
+	JLE(operand.LabelRef(done))
+	LEAQ(operand.Mem{Base: y, Index: n, Scale: 4}, p)
+	zero := v.zeros()
+	v.loop(left, 1, func(at atFn, mk *mask) { v.store(zero, at(p), mk) })
+	Label(done)
+}
+
+// softmaxBackward is the loop that SoftmaxBackward gives, with the lengths of rows as in softmaxRows.
+func (v isa) softmaxBackward() {
+	v.text("softmaxBackward", "func(rows, n, step, cols, ld int, dx, dy, y *float32, scale float32)",
+		"is dx = scale·y·(dy - dot(dy, y)), row by row, with rows as in softmaxRows.")
+	rows, n, step, cols, ld, dx, dy, y := gp("rows"), gp("n"), gp("step"), gp("cols"), gp("ld"), gp("dx"), gp("dy"), gp("y")
+	scale := v.broadcast("scale")
+	SHLQ(operand.Imm(2), ld)
+	i := GP64()
+	loop := label("rows")
+	Label(loop)
+	rem := mod64(n)
+	tail := v.masksOf(rem)
+	acc := v.accumulators()
+	v.zeroAll(acc)
+	v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) {
+		VFMADD231PS(v.load(at(dy), mk), v.load(at(y), mk), acc[a])
+	})
+	t := v.sum(acc)
+	v.row(i, n, rem, tail, func(_ int, at atFn, mk *mask) {
+		v.store(v.mul(v.mul(v.load(at(y), mk), scale), v.sub(v.load(at(dy), mk), t)), at(dx), mk)
+	})
+	v.clearRest(dx, n, cols)
+	ADDQ(step, n)
+	for _, p := range []reg.GPVirtual{dx, dy, y} {
+		ADDQ(ld, p)
+	}
+	DECQ(rows)
+	JNZ(operand.LabelRef(loop))
+	ret()
+}
+
+// invSqrt is 1/√(s·inv + eps) in all lanes.
+func (v isa) invSqrt(s, inv, eps vector) vector {
+	t := XMM()
+	VMOVAPS(s.AsX(), t)
+	VFMADD213SS(eps.AsX(), inv.AsX(), t)
+	VSQRTSS(t, t, t)
+	one := XMM()
+	VMOVSS(v.consts.addr(uint32(f(1))), one)
+	VDIVSS(t, one, one)
+	r := v.vec()
+	VBROADCASTSS(one, r)
+	return r
+}
+
+// optional loads a parameter's elements, or the number where there is no such parameter.
+func (v isa) optional(p reg.GPVirtual, at atFn, mk *mask, none num) vector {
+	r := v.set(none)
+	skip := label("skip")
+	TESTQ(p, p)
+	JZ(operand.LabelRef(skip))
+	v.loadTo(at(p), mk, r)
+	Label(skip)
+	return r
+}
+
+// norm is the loop that LayerNorm (center) or RMSNorm gives.
+func (v isa) norm(name string, center bool) {
+	if center {
+		v.text(name, "func(rows, n int, y, mean, rstd, x, w, b *float32, inv, eps float32)",
+			"is LayerNorm for rows of n elements; w and b may be nil, inv is 1/n. rows > 0.")
+	} else {
+		v.text(name, "func(rows, n int, y, rstd, x, w *float32, inv, eps float32)", "is RMSNorm for rows of n elements; w may be nil, inv is 1/n. rows > 0.")
+	}
+	rows, n, y, rstd, x, w := gp("rows"), gp("n"), gp("y"), gp("rstd"), gp("x"), gp("w")
+	var mean, b reg.GPVirtual
+	if center {
+		mean, b = gp("mean"), gp("b")
+	}
+	inv, eps := v.broadcast("inv"), v.broadcast("eps")
+	i, rem := GP64(), mod64(n)
+	tail := v.masksOf(rem)
+	loop := label("rows")
+	Label(loop)
+	acc := v.accumulators()
+	v.zeroAll(acc)
+	var m vector
+	if center {
+		v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) { VADDPS(v.load(at(x), mk), acc[a], acc[a]) })
+		m = v.mul(v.sum(acc), inv)
+		VMOVSS(m.AsX(), operand.Mem{Base: mean})
+		ADDQ(operand.Imm(4), mean)
+		v.zeroAll(acc)
+	}
+	v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) {
+		d := v.load(at(x), mk)
+		if center {
+			d = v.clean(v.sub(d, m), mk)
+		}
+		VFMADD231PS(d, d, acc[a])
+	})
+	s := v.invSqrt(v.sum(acc), inv, eps)
+	VMOVSS(s.AsX(), operand.Mem{Base: rstd})
+	ADDQ(operand.Imm(4), rstd)
+	v.row(i, n, rem, tail, func(_ int, at atFn, mk *mask) {
+		h := v.load(at(x), mk)
+		if center {
+			h = v.sub(h, m)
+		}
+		h = v.mul(h, s)
+		gain := v.optional(w, at, mk, f(1))
+		if center {
+			v.horner(h, gain, v.optional(b, at, mk, num(0x80000000))) // b nil: adding -0 changes nothing
+		} else {
+			h = v.mul(h, gain)
+		}
+		v.store(h, at(y), mk)
+	})
+	LEAQ(operand.Mem{Base: x, Index: n, Scale: 4}, x)
+	LEAQ(operand.Mem{Base: y, Index: n, Scale: 4}, y)
+	DECQ(rows)
+	JNZ(operand.LabelRef(loop))
+	ret()
+}
+
+// normBackward is the loop that LayerNormBackward (center) or RMSNormBackward gives, adding to dw and db.
+func (v isa) normBackward(name string, center bool) {
+	if center {
+		v.text(name, "func(rows, n int, dx, dw, db, dy, x, mean, rstd, w *float32, inv float32, acc int)",
+			"is LayerNormBackward for rows of n elements, adding to dw and db; dx, dw, db and w may be nil, inv is 1/n. rows > 0.")
+	} else {
+		v.text(name, "func(rows, n int, dx, dw, dy, x, rstd, w *float32, inv float32, acc int)",
+			"is RMSNormBackward for rows of n elements, adding to dw; dx, dw and w may be nil, inv is 1/n. rows > 0.")
+	}
+	n, dy, x, w := gp("n"), gp("dy"), gp("x"), gp("w")
+	dx, dw := gp("dx"), gp("dw")
+	// What is used once a row stays in the frame: registers are few.
+	names := []string{"rows", "rstd", "acc"}
+	if center {
+		names = append(names, "mean", "db")
+	}
+	frame := AllocLocal(8 * len(names))
+	in := map[string]operand.Mem{}
+	for k, name := range names {
+		in[name] = frame.Offset(8 * k)
+		MOVQ(gp(name), in[name])
+	}
+	inv := v.broadcast("inv")
+	i, rem := GP64(), mod64(n)
+	tail := v.masksOf(rem)
+	loop, rest := label("rows"), label("rest")
+	Label(loop)
+	next := func(name string) vector { // the row's number, in all lanes
+		p, r := GP64(), v.vec()
+		MOVQ(in[name], p)
+		VBROADCASTSS(operand.Mem{Base: p}, r)
+		ADDQ(operand.Imm(4), p)
+		MOVQ(p, in[name])
+		return r
+	}
+	var m vector
+	if center {
+		m = next("mean")
+	}
+	s := next("rstd")
+	hat := func(at atFn, mk *mask) vector {
+		h := v.load(at(x), mk)
+		if center {
+			h = v.sub(h, m)
+		}
+		return v.clean(v.mul(h, s), mk)
+	}
+	grad := func(at atFn, mk *mask) vector {
+		g := v.load(at(dy), mk)
+		return v.mul(g, v.optional(w, at, mk, f(1)))
+	}
+	noGain := label("nogain")
+	TESTQ(dw, dw)
+	JZ(operand.LabelRef(noGain))
+	v.row(i, n, rem, tail, func(_ int, at atFn, mk *mask) {
+		d := v.load(at(dw), mk)
+		VFMADD231PS(v.load(at(dy), mk), hat(at, mk), d)
+		v.store(d, at(dw), mk)
+	})
+	Label(noGain)
+	if center {
+		noBias, db := label("nobias"), GP64()
+		MOVQ(in["db"], db)
+		TESTQ(db, db)
+		JZ(operand.LabelRef(noBias))
+		v.row(i, n, rem, tail, func(_ int, at atFn, mk *mask) {
+			v.store(v.add(v.load(at(dy), mk), v.load(at(db), mk)), at(db), mk)
+		})
+		Label(noBias)
+	}
+	mg, mh := v.vec(), v.vec()
+	TESTQ(dx, dx)
+	JZ(operand.LabelRef(rest))
+	{
+		acc := v.accumulators()
+		v.zeroAll(acc)
+		v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) { VFMADD231PS(hat(at, mk), grad(at, mk), acc[a]) })
+		VMULPS(v.sum(acc), inv, mh)
+		if center {
+			v.zeroAll(acc)
+			v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) { VADDPS(grad(at, mk), acc[a], acc[a]) })
+			VMULPS(v.sum(acc), inv, mg)
+		}
+	}
+	acc := GP64()
+	MOVQ(in["acc"], acc)
+	v.row(i, n, rem, tail, func(_ int, at atFn, mk *mask) {
+		d := grad(at, mk)
+		if center {
+			d = v.sub(d, mg)
+		}
+		VFNMADD231PS(hat(at, mk), mh, d)
+		v.put(v.mul(d, s), at(dx), mk, acc)
+	})
+	LEAQ(operand.Mem{Base: dx, Index: n, Scale: 4}, dx)
+	Label(rest)
+	LEAQ(operand.Mem{Base: x, Index: n, Scale: 4}, x)
+	LEAQ(operand.Mem{Base: dy, Index: n, Scale: 4}, dy)
+	DECQ(in["rows"])
+	JNZ(operand.LabelRef(loop))
+	ret()
+}

@@ -1,0 +1,405 @@
+//go:build amd64 && !purego
+
+package kernel
+
+import "unsafe"
+
+//go:generate go run -C _gen ./rows -isa avx2 -pkg kernel -out ../rows_avx2_amd64.s -stubs ../rows_stubs_avx2_amd64.go
+//go:generate go run -C _gen ./rows -isa avx512 -pkg kernel -out ../rows_avx512_amd64.s -stubs ../rows_stubs_avx512_amd64.go
+
+// piece is the number of elements of one call of an assembly loop, which keeps it to some 20 µs: Go never interrupts assembly.
+const piece = 1 << 14
+
+// The elementwise kernels, for AVX2 and for AVX-512.
+
+var map1s = [2][ops]func(n int, dst, x *float32){
+	{opExp: expAVX2, opLog: logAVX2, opTanh: tanhAVX2, opErf: erfAVX2, opSigmoid: sigmoidAVX2, opSiLU: siluAVX2, opReLU: reluAVX2, opSquaredReLU: squaredReLUAVX2, opGeluErf: geluErfAVX2, opGeluTanh: geluTanhAVX2},
+	{opExp: expAVX512, opLog: logAVX512, opTanh: tanhAVX512, opErf: erfAVX512, opSigmoid: sigmoidAVX512, opSiLU: siluAVX512, opReLU: reluAVX512, opSquaredReLU: squaredReLUAVX512, opGeluErf: geluErfAVX512, opGeluTanh: geluTanhAVX512},
+}
+
+var map2s = [2][ops]func(n int, dst, x, y *float32){
+	{opAdd: addAVX2, opSub: subAVX2, opMul: mulAVX2, opMulAdd: mulAddAVX2},
+	{opAdd: addAVX512, opSub: subAVX512, opMul: mulAVX512, opMulAdd: mulAddAVX512},
+}
+
+var mapAs = [2][ops]func(n int, dst, x *float32, a float32){
+	{opScale: scaleAVX2, opAxpy: axpyAVX2, opLerp: lerpAVX2, opClampAbs: clampAbsAVX2},
+	{opScale: scaleAVX512, opAxpy: axpyAVX512, opLerp: lerpAVX512, opClampAbs: clampAbsAVX512},
+}
+
+var mapDs = [2][ops]func(n int, y, d, x *float32){
+	{opGeluErf: geluErfDAVX2, opGeluTanh: geluTanhDAVX2, opSiLU: siluDAVX2},
+	{opGeluErf: geluErfDAVX512, opGeluTanh: geluTanhDAVX512, opSiLU: siluDAVX512},
+}
+
+var mapBs = [2][ops]func(n int, dx, dy, u *float32, acc int){
+	{opReLU: reluBackwardAVX2, opSquaredReLU: squaredReLUBackwardAVX2, opTanh: tanhBackwardAVX2, opSigmoid: sigmoidBackwardAVX2, opSiLU: siluBackwardAVX2, opGeluErf: geluErfBackwardAVX2, opGeluTanh: geluTanhBackwardAVX2, opMul: mulBackwardAVX2},
+	{opReLU: reluBackwardAVX512, opSquaredReLU: squaredReLUBackwardAVX512, opTanh: tanhBackwardAVX512, opSigmoid: sigmoidBackwardAVX512, opSiLU: siluBackwardAVX512, opGeluErf: geluErfBackwardAVX512, opGeluTanh: geluTanhBackwardAVX512, opMul: mulBackwardAVX512},
+}
+
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Each of the following says whether it did the work.
+
+func map1(o op, dst, x []float32) bool {
+	if level == 0 {
+		return false
+	}
+	f := map1s[level-1][o]
+	for i := 0; i < len(dst); i += piece {
+		f(min(len(dst)-i, piece), &dst[i], &x[i])
+	}
+	return true
+}
+
+func map2(o op, dst, x, y []float32) bool {
+	if level == 0 {
+		return false
+	}
+	f := map2s[level-1][o]
+	for i := 0; i < len(dst); i += piece {
+		f(min(len(dst)-i, piece), &dst[i], &x[i], &y[i])
+	}
+	return true
+}
+
+func mapA(o op, dst, x []float32, a float32) bool {
+	if level == 0 {
+		return false
+	}
+	f := mapAs[level-1][o]
+	for i := 0; i < len(dst); i += piece {
+		f(min(len(dst)-i, piece), &dst[i], &x[i], a)
+	}
+	return true
+}
+
+func mapD(o op, y, d, x []float32) bool {
+	if level == 0 {
+		return false
+	}
+	f := mapDs[level-1][o]
+	for i := 0; i < len(x); i += piece {
+		f(min(len(x)-i, piece), &y[i], &d[i], &x[i])
+	}
+	return true
+}
+
+func mapB(o op, dx, dy, u []float32, acc bool) bool {
+	if level == 0 {
+		return false
+	}
+	f, a := mapBs[level-1][o], number(acc)
+	for i := 0; i < len(dx); i += piece {
+		f(min(len(dx)-i, piece), &dx[i], &dy[i], &u[i], a)
+	}
+	return true
+}
+
+// first is where a slice's elements begin; nil for an empty one.
+func first(x []float32) *float32 { return unsafe.SliceData(x) }
+
+func dot(x, y []float32) float32 {
+	if level == 0 {
+		return dotGeneric(x, y)
+	}
+	if len(x) <= piece {
+		return dotBlock(x, y, nil)
+	}
+	var s [lanes]float32
+	for ; len(x) > piece; x, y = x[piece:], y[piece:] {
+		dotBlock(x[:piece], y, &s)
+	}
+	dotBlock(x, y, &s)
+	return tree(&s)
+}
+
+func dotBlock(x, y []float32, s *[lanes]float32) float32 {
+	if level == 2 {
+		return dotAVX512(len(x), first(x), first(y), s)
+	}
+	return dotAVX2(len(x), first(x), first(y), s)
+}
+
+func sum(x []float32) float32 {
+	if level == 0 {
+		return sumGeneric(x)
+	}
+	if len(x) <= piece {
+		return sumBlock(x, nil)
+	}
+	var s [lanes]float32
+	for ; len(x) > piece; x = x[piece:] {
+		sumBlock(x[:piece], &s)
+	}
+	sumBlock(x, &s)
+	return tree(&s)
+}
+
+func sumBlock(x []float32, s *[lanes]float32) float32 {
+	if level == 2 {
+		return sumAVX512(len(x), first(x), s)
+	}
+	return sumAVX2(len(x), first(x), s)
+}
+
+func allFinite(x []float32) bool {
+	if level == 0 {
+		return allFiniteGeneric(x)
+	}
+	for ; len(x) > 0; x = x[min(len(x), piece):] {
+		var bad float32
+		if b := x[:min(len(x), piece)]; level == 2 {
+			bad = unfitAVX512(len(b), first(b), nil)
+		} else {
+			bad = unfitAVX2(len(b), first(b), nil)
+		}
+		if bad != 0 { // NaN too
+			return false
+		}
+	}
+	return true
+}
+
+func colSum(rows, n int, a []float32, lda int, dst []float32, acc bool) bool {
+	if level == 0 || rows == 0 || n == 0 {
+		return false
+	}
+	height := min(rows, piece)
+	width := max(piece/height/lanes, 1) * lanes
+	for j := 0; j < n; j += width {
+		w, more := min(width, n-j), number(acc)
+		for r := 0; r < rows; r += height {
+			h := min(height, rows-r)
+			if level == 2 {
+				colSumAVX512(h, w, &a[r*lda+j], lda, &dst[j], more)
+			} else {
+				colSumAVX2(h, w, &a[r*lda+j], lda, &dst[j], more)
+			}
+			more = 1
+		}
+	}
+	return true
+}
+
+func addBias(rows, n int, a []float32, lda int, bias []float32) bool {
+	if level == 0 || n == 0 {
+		return false
+	}
+	per := max(piece/n, 1)
+	for r := 0; r < rows; r += per {
+		if h := min(per, rows-r); level == 2 {
+			addRowsAVX512(h, n, &a[r*lda], lda, &bias[0], 0)
+		} else {
+			addRowsAVX2(h, n, &a[r*lda], lda, &bias[0], 0)
+		}
+	}
+	return true
+}
+
+// A group is rows for one call: h rows from r on, the first with n elements in use, each other with step more than the one before it.
+type group struct{ r, h, n, step int }
+
+func (g *group) next(rows, cols int, causal bool) bool {
+	g.r += g.h
+	if g.r >= rows {
+		return false
+	}
+	g.h, g.n, g.step = min(rows-g.r, max(piece/cols, 1)), cols, 0
+	if causal {
+		g.n, g.step = g.r%cols+1, 1
+		g.h = min(g.h, cols+1-g.n)
+	}
+	return true
+}
+
+func softmaxRows(y, x []float32, rows, cols, ld int, scale float32, causal bool, stats []float32) bool {
+	if level == 0 {
+		return false
+	}
+	for g := (group{}); g.next(rows, cols, causal); {
+		s := first(stats)
+		if s != nil {
+			s = &stats[2*g.r]
+		}
+		if at := g.r * ld; level == 2 {
+			softmaxRowsAVX512(g.h, g.n, g.step, cols, ld, &y[at], &x[at], scale, s)
+		} else {
+			softmaxRowsAVX2(g.h, g.n, g.step, cols, ld, &y[at], &x[at], scale, s)
+		}
+	}
+	return true
+}
+
+func softmaxBackward(dx, dy, y []float32, rows, cols, ld int, scale float32, causal bool) bool {
+	if level == 0 {
+		return false
+	}
+	for g := (group{}); g.next(rows, cols, causal); {
+		if at := g.r * ld; level == 2 {
+			softmaxBackwardAVX512(g.h, g.n, g.step, cols, ld, &dx[at], &dy[at], &y[at], scale)
+		} else {
+			softmaxBackwardAVX2(g.h, g.n, g.step, cols, ld, &dx[at], &dy[at], &y[at], scale)
+		}
+	}
+	return true
+}
+
+func layerNorm(y, mean, rstd, x, w, b []float32, rows, n int, inv, eps float32) bool {
+	if level == 0 || n == 0 {
+		return false
+	}
+	for g := (group{}); g.next(rows, n, false); {
+		if at := g.r * n; level == 2 {
+			layerNormAVX512(g.h, n, &y[at], &mean[g.r], &rstd[g.r], &x[at], first(w), first(b), inv, eps)
+		} else {
+			layerNormAVX2(g.h, n, &y[at], &mean[g.r], &rstd[g.r], &x[at], first(w), first(b), inv, eps)
+		}
+	}
+	return true
+}
+
+func rmsNorm(y, rstd, x, w []float32, rows, n int, inv, eps float32) bool {
+	if level == 0 || n == 0 {
+		return false
+	}
+	for g := (group{}); g.next(rows, n, false); {
+		if at := g.r * n; level == 2 {
+			rmsNormAVX512(g.h, n, &y[at], &rstd[g.r], &x[at], first(w), inv, eps)
+		} else {
+			rmsNormAVX2(g.h, n, &y[at], &rstd[g.r], &x[at], first(w), inv, eps)
+		}
+	}
+	return true
+}
+
+func layerNormBackward(dx, dw, db, dy, x, mean, rstd, w []float32, rows, n int, inv float32, acc bool) bool {
+	if level == 0 || n == 0 {
+		return false
+	}
+	for g := (group{}); g.next(rows, n, false); {
+		at := g.r * n
+		d := first(dx)
+		if d != nil {
+			d = &dx[at]
+		}
+		if level == 2 {
+			layerNormBackwardAVX512(g.h, n, d, first(dw), first(db), &dy[at], &x[at], &mean[g.r], &rstd[g.r], first(w), inv, number(acc))
+		} else {
+			layerNormBackwardAVX2(g.h, n, d, first(dw), first(db), &dy[at], &x[at], &mean[g.r], &rstd[g.r], first(w), inv, number(acc))
+		}
+	}
+	return true
+}
+
+func rmsNormBackward(dx, dw, dy, x, rstd, w []float32, rows, n int, inv float32, acc bool) bool {
+	if level == 0 || n == 0 {
+		return false
+	}
+	for g := (group{}); g.next(rows, n, false); {
+		at := g.r * n
+		d := first(dx)
+		if d != nil {
+			d = &dx[at]
+		}
+		if level == 2 {
+			rmsNormBackwardAVX512(g.h, n, d, first(dw), &dy[at], &x[at], &rstd[g.r], first(w), inv, number(acc))
+		} else {
+			rmsNormBackwardAVX2(g.h, n, d, first(dw), &dy[at], &x[at], &rstd[g.r], first(w), inv, number(acc))
+		}
+	}
+	return true
+}
+
+func adam(w, g, m, v []float32, c *adamScalars) bool {
+	if level == 0 {
+		return false
+	}
+	f := adamAVX2
+	if level == 2 {
+		f = adamAVX512
+	}
+	for i := 0; i < len(w); i += piece {
+		f(min(len(w)-i, piece), &w[i], &g[i], &m[i], &v[i], c.beta1, c.rest1, c.beta2, c.rest2, c.step, c.root, c.eps, c.shrink, c.wd)
+	}
+	return true
+}
+
+func sgd(w, g []float32, step, wd float32) bool {
+	if level == 0 {
+		return false
+	}
+	f := sgdAVX2
+	if level == 2 {
+		f = sgdAVX512
+	}
+	for i := 0; i < len(w); i += piece {
+		f(min(len(w)-i, piece), &w[i], &g[i], step, wd)
+	}
+	return true
+}
+
+func momentum(w, g, v []float32, step, mu, keep, wd float32, nesterov bool) bool {
+	if level == 0 {
+		return false
+	}
+	f := momentumAVX2
+	if level == 2 {
+		f = momentumAVX512
+	}
+	for i := 0; i < len(w); i += piece {
+		f(min(len(w)-i, piece), &w[i], &g[i], &v[i], step, mu, keep, wd, number(nesterov))
+	}
+	return true
+}
+
+func adagrad(w, g, h []float32, step, eps, wd float32) bool {
+	if level == 0 {
+		return false
+	}
+	f := adagradAVX2
+	if level == 2 {
+		f = adagradAVX512
+	}
+	for i := 0; i < len(w); i += piece {
+		f(min(len(w)-i, piece), &w[i], &g[i], &h[i], step, eps, wd)
+	}
+	return true
+}
+
+func rmsprop(w, g, sq, mom []float32, step, alpha, keep, eps, wd, mu float32) bool {
+	if level == 0 {
+		return false
+	}
+	f := rmspropAVX2
+	if level == 2 {
+		f = rmspropAVX512
+	}
+	for i := 0; i < len(w); i += piece {
+		m := first(mom)
+		if m != nil {
+			m = &mom[i]
+		}
+		f(min(len(w)-i, piece), &w[i], &g[i], &sq[i], m, step, alpha, keep, eps, wd, mu)
+	}
+	return true
+}
+
+func lion(w, g, m []float32, step, b1, c1, b2, c2, wd float32) bool {
+	if level == 0 {
+		return false
+	}
+	f := lionAVX2
+	if level == 2 {
+		f = lionAVX512
+	}
+	for i := 0; i < len(w); i += piece {
+		f(min(len(w)-i, piece), &w[i], &g[i], &m[i], step, b1, c1, b2, c2, wd)
+	}
+	return true
+}

@@ -64,10 +64,11 @@ type machine struct {
 
 // result is all that was measured.
 type result struct {
-	Machine  machine   `json:"machine"`
-	Works    []workRow `json:"works,omitempty"`
-	Products []gemmRow `json:"products,omitempty"`
-	Hops     []hopRow  `json:"hops,omitempty"`
+	Machine  machine    `json:"machine"`
+	Works    []workRow  `json:"works,omitempty"`
+	Products []gemmRow  `json:"products,omitempty"`
+	Hops     []hopRow   `json:"hops,omitempty"`
+	Pauses   []pauseRow `json:"pauses,omitempty"`
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.log, format+"\n", args...) }
@@ -177,7 +178,7 @@ func list(s string, known []string) ([]string, error) {
 	return out, nil
 }
 
-// known lists the works, with the products and the hops, and the peers.
+// known lists the works, with the products, the hops and the pauses, and the peers.
 func known() (ids, peers []string) {
 	for _, w := range works {
 		ids = append(ids, w.id)
@@ -187,7 +188,7 @@ func known() (ids, peers []string) {
 			}
 		}
 	}
-	return append(ids, "G", "M"), peers
+	return append(ids, "G", "M", "P"), peers
 }
 
 // run is the command without its flags' parsing and the process around it.
@@ -211,6 +212,11 @@ func (b *bench) run(ids []string) (res result, err error) {
 	if wanted("M") {
 		if res.Hops, err = b.compareHops(); err != nil {
 			return res, fmt.Errorf("M: %w", err)
+		}
+	}
+	if wanted("P") {
+		if res.Pauses, err = b.comparePauses(); err != nil {
+			return res, fmt.Errorf("P: %w", err)
 		}
 	}
 	res.Machine = machine{cpuName(), len(smtpool.CPUs()), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, kernel.ISA(), b.tools.versions, b.tools.missing}

@@ -81,6 +81,14 @@ func (r result) print(out io.Writer) error {
 		}
 		row("")
 	}
+	if len(r.Pauses) > 0 {
+		row("W4", "steps", "median", "slowest", "collections", "longest wait for the lanes", "longest pause", "allocations a step")
+		for _, p := range r.Pauses {
+			row(p.What, fmt.Sprint(p.Steps), duration(p.Median), duration(p.Slowest), fmt.Sprint(p.Cycles), duration(p.Stop), duration(p.Pause),
+				fmt.Sprintf("%.3g", p.Allocs))
+		}
+		row("")
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}

@@ -817,13 +817,19 @@ func (p *Plan) Program(checkpoint func()) exec.Program {
 
 // Bytes is the memory that a run takes for weights and state, and for messages on the planned lanes.
 func (p *Plan) Bytes() (store, messages int64) {
-	for _, k := range []weights.Kind{weights.Weight, weights.State} {
-		for _, w := range p.Store.All(k) {
-			store += 4 * int64(w.T.Len())
-		}
-	}
+	store = p.storeBytes()
 	messages = int64((p.Pipe.Place.LookAhead+1)*p.Pipe.Parts)*p.Layout.DataBytes() + int64(exec.Bodies(p.Pipe.Parts, p.Lanes.D))*p.Layout.BodyBytes()
 	return store, messages
+}
+
+// storeBytes is the size of weights and state.
+func (p *Plan) storeBytes() (n int64) {
+	for _, k := range []weights.Kind{weights.Weight, weights.State} {
+		for _, w := range p.Store.All(k) {
+			n += 4 * int64(w.T.Len())
+		}
+	}
+	return n
 }
 
 // Flops is the arithmetic of one step.

@@ -145,6 +145,10 @@ func TestDotAxpyAdamEqualTheirLoops(t *testing.T) {
 			w, m, v := randoms(r, n, 1), randoms(r, n, 2), randoms(r, n, 3)
 			for i := range v {
 				v[i] = abs32(v[i])
+				if i%5 == 1 { // averages that become denormal, or are, and one that stays normal
+					x[i] = 0
+					m[i], v[i] = []float32{0x1p-126, -0x1.1p-126, 1e-42, 0x1.2p-126}[i%4], []float32{0x1p-126, 1e-44, 0x1.1p-126}[i%3]
+				}
 			}
 			w2, m2, v2 := append([]float32(nil), w...), append([]float32(nil), m...), append([]float32(nil), v...)
 			Adam(w, x, m, v, p)
@@ -167,7 +171,14 @@ func adamOne(w *float32, g float32, m, v *float32, p *AdamParams) {
 	d := FMA(wd, x, g)
 	*m = FMA(1-p.Beta1, d, float32(p.Beta1**m))
 	*v = FMA(float32((1-p.Beta2)*d), d, float32(p.Beta2**v))
-	*w = FMA(-(p.LR / p.Correct1), *m/(Sqrt32(*v)/Sqrt32(p.Correct2)+p.Eps), x)
+	if *m > -0x1p-126 && *m < 0x1p-126 {
+		*m = 0
+	}
+	if *v < 0x1p-126 {
+		*v = 0
+	}
+	root := Sqrt32(p.Correct2)
+	*w = FMA(float32(-(p.LR/p.Correct1)*root), *m/(Sqrt32(*v)+float32(p.Eps*root)), x)
 }
 
 func TestScalarFunctions(t *testing.T) {

@@ -49,17 +49,22 @@ type AdamParams struct {
 	Correct1, Correct2                 float32
 }
 
-// Adam is Kingma and Ba 2015, arXiv:1412.6980, Algorithm 1, in PyTorch's form; Decoupled is Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2:
+// Adam is Kingma and Ba 2015, arXiv:1412.6980, Algorithm 1, in the form at the end of its section 2; Decoupled is Loshchilov and Hutter 2019,
+// arXiv:1711.05101, Algorithm 2:
 //
 //	w = Decoupled ? w·(1 - lr·wd) : w;  g' = Decoupled ? g : FMA(wd, w, g)
-//	m = FMA(1-Beta1, g', Beta1·m);  v = FMA((1-Beta2)·g', g', Beta2·v)
-//	w = FMA(-lr/Correct1, m / (√v/√Correct2 + eps), w)
+//	m = normal(FMA(1-Beta1, g', Beta1·m));  v = normal(FMA((1-Beta2)·g', g', Beta2·v))
+//	w = FMA(-lr/Correct1·√Correct2, m / (√v + eps·√Correct2), w)
+//
+// normal(x) is x, or 0 where |x| < 2^-126: the averages of an element that gets no gradient would become denormal and stay so, and a CPU takes ten times
+// as long for each of them.
 func Adam(w, g, m, v []float32, p *AdamParams) {
 	need("g", len(g), len(w))
 	need("m", len(m), len(w))
 	need("v", len(v), len(w))
-	c := adamScalars{beta1: p.Beta1, rest1: 1 - p.Beta1, beta2: p.Beta2, rest2: 1 - p.Beta2, step: -(p.LR / p.Correct1), root: Sqrt32(p.Correct2),
-		eps: p.Eps, shrink: 1, wd: p.WeightDecay}
+	root := Sqrt32(p.Correct2)
+	c := adamScalars{beta1: p.Beta1, rest1: 1 - p.Beta1, beta2: p.Beta2, rest2: 1 - p.Beta2, step: float32(-(p.LR / p.Correct1) * root),
+		eps: float32(p.Eps * root), shrink: 1, wd: p.WeightDecay, tiny: smallest}
 	if p.Decoupled {
 		c.shrink, c.wd = 1-float32(p.LR*p.WeightDecay), 0
 	}
@@ -71,14 +76,23 @@ func Adam(w, g, m, v []float32, p *AdamParams) {
 		x = float32(x * c.shrink)
 		d := FMA(c.wd, x, g[i])
 		mi := FMA(c.rest1, d, float32(c.beta1*m[i]))
+		if abs32(mi) < smallest {
+			mi = 0
+		}
 		vi := FMA(float32(c.rest2*d), d, float32(c.beta2*v[i]))
+		if vi < smallest {
+			vi = 0
+		}
 		m[i], v[i] = mi, vi
-		w[i] = FMA(c.step, mi/(Sqrt32(vi)/c.root+c.eps), x)
+		w[i] = FMA(c.step, mi/(Sqrt32(vi)+c.eps), x)
 	}
 }
 
+// smallest is the smallest normal number.
+const smallest = 0x1p-126
+
 // adamScalars are the numbers of an Adam step that don't depend on the element.
-type adamScalars struct{ beta1, rest1, beta2, rest2, step, root, eps, shrink, wd float32 }
+type adamScalars struct{ beta1, rest1, beta2, rest2, step, eps, shrink, wd, tiny float32 }
 
 // Adagrad is Duchi et al. 2011: g' = FMA(wd, w, g); h = FMA(g', g', h); w = FMA(-lr, g'/(√h + eps), w).
 func Adagrad(w, g, h []float32, lr, eps, wd float32) {

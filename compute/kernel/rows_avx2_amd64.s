@@ -7069,7 +7069,7 @@ rest348:
 	VZEROUPPER
 	RET
 
-// func adamAVX2(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, root float32, eps float32, shrink float32, wd float32)
+// func adamAVX2(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32, tiny float32)
 // Requires: AVX, FMA3
 TEXT ·adamAVX2(SB), NOSPLIT, $0-76
 	MOVQ         n+0(FP), AX
@@ -7082,31 +7082,35 @@ TEXT ·adamAVX2(SB), NOSPLIT, $0-76
 	VBROADCASTSS beta2+48(FP), Y2
 	VBROADCASTSS rest2+52(FP), Y3
 	VBROADCASTSS step+56(FP), Y4
-	VBROADCASTSS root+60(FP), Y5
-	VBROADCASTSS eps+64(FP), Y6
-	VBROADCASTSS shrink+68(FP), Y7
-	VBROADCASTSS wd+72(FP), Y8
+	VBROADCASTSS eps+60(FP), Y5
+	VBROADCASTSS shrink+64(FP), Y6
+	VBROADCASTSS wd+68(FP), Y7
+	VBROADCASTSS tiny+72(FP), Y8
 	XORL         DI, DI
 	SUBQ         $+8, AX
 	JL           tail409
 
 one408:
 	VMOVUPS     (CX)(DI*4), Y9
-	VMULPS      Y7, Y9, Y9
+	VMULPS      Y6, Y9, Y9
 	VMOVUPS     (DX)(DI*4), Y10
-	VFMADD231PS Y8, Y9, Y10
+	VFMADD231PS Y7, Y9, Y10
 	VMOVUPS     (BX)(DI*4), Y11
 	VMULPS      Y0, Y11, Y11
 	VFMADD231PS Y1, Y10, Y11
+	VANDPS      numbersAVX2<>+1088(SB), Y11, Y12
+	VCMPPS      $0x15, Y8, Y12, Y12
+	VANDPS      Y11, Y12, Y11
 	VMOVUPS     Y11, (BX)(DI*4)
 	VMOVUPS     (SI)(DI*4), Y12
 	VMULPS      Y2, Y12, Y12
 	VMULPS      Y3, Y10, Y13
 	VFMADD231PS Y13, Y10, Y12
-	VMOVUPS     Y12, (SI)(DI*4)
-	VSQRTPS     Y12, Y10
-	VDIVPS      Y5, Y10, Y10
-	VADDPS      Y6, Y10, Y10
+	VCMPPS      $0x15, Y8, Y12, Y10
+	VANDPS      Y12, Y10, Y10
+	VMOVUPS     Y10, (SI)(DI*4)
+	VSQRTPS     Y10, Y10
+	VADDPS      Y5, Y10, Y10
 	VDIVPS      Y10, Y11, Y10
 	VFMADD231PS Y4, Y10, Y9
 	VMOVUPS     Y9, (CX)(DI*4)
@@ -7122,24 +7126,28 @@ tail409:
 	SUBQ        AX, R8
 	VMOVUPS     (R8), Y9
 	VMASKMOVPS  (CX)(DI*4), Y9, Y10
-	VMULPS      Y7, Y10, Y7
+	VMULPS      Y6, Y10, Y6
 	VMASKMOVPS  (DX)(DI*4), Y9, Y10
-	VFMADD231PS Y8, Y7, Y10
-	VMASKMOVPS  (BX)(DI*4), Y9, Y8
-	VMULPS      Y0, Y8, Y0
+	VFMADD231PS Y7, Y6, Y10
+	VMASKMOVPS  (BX)(DI*4), Y9, Y7
+	VMULPS      Y0, Y7, Y0
 	VFMADD231PS Y1, Y10, Y0
+	VANDPS      numbersAVX2<>+1088(SB), Y0, Y1
+	VCMPPS      $0x15, Y8, Y1, Y1
+	VANDPS      Y0, Y1, Y0
 	VMASKMOVPS  Y0, Y9, (BX)(DI*4)
 	VMASKMOVPS  (SI)(DI*4), Y9, Y1
 	VMULPS      Y2, Y1, Y1
 	VMULPS      Y3, Y10, Y2
 	VFMADD231PS Y2, Y10, Y1
+	VCMPPS      $0x15, Y8, Y1, Y2
+	VANDPS      Y1, Y2, Y1
 	VMASKMOVPS  Y1, Y9, (SI)(DI*4)
 	VSQRTPS     Y1, Y1
-	VDIVPS      Y5, Y1, Y1
-	VADDPS      Y6, Y1, Y1
+	VADDPS      Y5, Y1, Y1
 	VDIVPS      Y1, Y0, Y1
-	VFMADD231PS Y4, Y1, Y7
-	VMASKMOVPS  Y7, Y9, (CX)(DI*4)
+	VFMADD231PS Y4, Y1, Y6
+	VMASKMOVPS  Y6, Y9, (CX)(DI*4)
 
 done410:
 	VZEROUPPER

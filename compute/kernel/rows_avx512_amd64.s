@@ -5108,8 +5108,8 @@ rest292:
 	VZEROUPPER
 	RET
 
-// func adamAVX512(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, root float32, eps float32, shrink float32, wd float32)
-// Requires: AVX, AVX512F, BMI2
+// func adamAVX512(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32, tiny float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·adamAVX512(SB), NOSPLIT, $0-76
 	MOVQ         n+0(FP), AX
 	MOVQ         w+8(FP), CX
@@ -5121,31 +5121,35 @@ TEXT ·adamAVX512(SB), NOSPLIT, $0-76
 	VBROADCASTSS beta2+48(FP), Z2
 	VBROADCASTSS rest2+52(FP), Z3
 	VBROADCASTSS step+56(FP), Z4
-	VBROADCASTSS root+60(FP), Z5
-	VBROADCASTSS eps+64(FP), Z6
-	VBROADCASTSS shrink+68(FP), Z7
-	VBROADCASTSS wd+72(FP), Z8
+	VBROADCASTSS eps+60(FP), Z5
+	VBROADCASTSS shrink+64(FP), Z6
+	VBROADCASTSS wd+68(FP), Z7
+	VBROADCASTSS tiny+72(FP), Z8
 	XORL         DI, DI
 	SUBQ         $+16, AX
 	JL           tail329
 
 one328:
 	VMOVUPS     (CX)(DI*4), Z9
-	VMULPS      Z7, Z9, Z9
+	VMULPS      Z6, Z9, Z9
 	VMOVUPS     (DX)(DI*4), Z10
-	VFMADD231PS Z8, Z9, Z10
+	VFMADD231PS Z7, Z9, Z10
 	VMOVUPS     (BX)(DI*4), Z11
 	VMULPS      Z0, Z11, Z11
 	VFMADD231PS Z1, Z10, Z11
+	VANDPS.BCST numbersAVX512<>+136(SB), Z11, Z12
+	VCMPPS      $0x15, Z8, Z12, K1
+	VMOVAPS.Z   Z11, K1, Z11
 	VMOVUPS     Z11, (BX)(DI*4)
 	VMOVUPS     (SI)(DI*4), Z12
 	VMULPS      Z2, Z12, Z12
 	VMULPS      Z3, Z10, Z13
 	VFMADD231PS Z13, Z10, Z12
-	VMOVUPS     Z12, (SI)(DI*4)
-	VSQRTPS     Z12, Z10
-	VDIVPS      Z5, Z10, Z10
-	VADDPS      Z6, Z10, Z10
+	VCMPPS      $0x15, Z8, Z12, K1
+	VMOVAPS.Z   Z12, K1, Z10
+	VMOVUPS     Z10, (SI)(DI*4)
+	VSQRTPS     Z10, Z10
+	VADDPS      Z5, Z10, Z10
 	VDIVPS      Z10, Z11, Z10
 	VFMADD231PS Z4, Z10, Z9
 	VMOVUPS     Z9, (CX)(DI*4)
@@ -5160,24 +5164,28 @@ tail329:
 	BZHIQ       AX, R8, R8
 	KMOVW       R8, K1
 	VMOVUPS.Z   (CX)(DI*4), K1, Z9
-	VMULPS      Z7, Z9, Z7
+	VMULPS      Z6, Z9, Z6
 	VMOVUPS.Z   (DX)(DI*4), K1, Z9
-	VFMADD231PS Z8, Z7, Z9
-	VMOVUPS.Z   (BX)(DI*4), K1, Z8
-	VMULPS      Z0, Z8, Z0
+	VFMADD231PS Z7, Z6, Z9
+	VMOVUPS.Z   (BX)(DI*4), K1, Z7
+	VMULPS      Z0, Z7, Z0
 	VFMADD231PS Z1, Z9, Z0
+	VANDPS.BCST numbersAVX512<>+136(SB), Z0, Z1
+	VCMPPS      $0x15, Z8, Z1, K2
+	VMOVAPS.Z   Z0, K2, Z0
 	VMOVUPS     Z0, K1, (BX)(DI*4)
 	VMOVUPS.Z   (SI)(DI*4), K1, Z1
 	VMULPS      Z2, Z1, Z1
 	VMULPS      Z3, Z9, Z2
 	VFMADD231PS Z2, Z9, Z1
+	VCMPPS      $0x15, Z8, Z1, K2
+	VMOVAPS.Z   Z1, K2, Z1
 	VMOVUPS     Z1, K1, (SI)(DI*4)
 	VSQRTPS     Z1, Z1
-	VDIVPS      Z5, Z1, Z1
-	VADDPS      Z6, Z1, Z1
+	VADDPS      Z5, Z1, Z1
 	VDIVPS      Z1, Z0, Z1
-	VFMADD231PS Z4, Z1, Z7
-	VMOVUPS     Z7, K1, (CX)(DI*4)
+	VFMADD231PS Z4, Z1, Z6
+	VMOVUPS     Z6, K1, (CX)(DI*4)
 
 done330:
 	VZEROUPPER

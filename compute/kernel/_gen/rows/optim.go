@@ -12,11 +12,11 @@ func (v isa) decayed(wd, w vector, g vector) vector {
 }
 
 func (v isa) optimizers() {
-	v.text("adam", "func(n int, w, grad, m, v *float32, beta1, rest1, beta2, rest2, step, root, eps, shrink, wd float32)", "is the loop of Adam for n elements.")
+	v.text("adam", "func(n int, w, grad, m, v *float32, beta1, rest1, beta2, rest2, step, eps, shrink, wd, tiny float32)", "is the loop of Adam for n elements.")
 	{
 		n, w, g, m, vv := gp("n"), gp("w"), gp("grad"), gp("m"), gp("v")
 		c := map[string]vector{}
-		for _, name := range []string{"beta1", "rest1", "beta2", "rest2", "step", "root", "eps", "shrink", "wd"} {
+		for _, name := range []string{"beta1", "rest1", "beta2", "rest2", "step", "eps", "shrink", "wd", "tiny"} {
 			c[name] = v.broadcast(name)
 		}
 		v.loop(n, 1, func(at atFn, mk *mask) {
@@ -24,12 +24,13 @@ func (v isa) optimizers() {
 			d := v.decayed(c["wd"], x, v.load(at(g), mk))
 			mi := v.mul(v.load(at(m), mk), c["beta1"])
 			VFMADD231PS(c["rest1"], d, mi)
+			mi = v.keepIf(nltUQ, v.abs(mi), c["tiny"], mi)
 			v.store(mi, at(m), mk)
 			vi := v.mul(v.load(at(vv), mk), c["beta2"])
 			VFMADD231PS(v.mul(d, c["rest2"]), d, vi)
+			vi = v.keepIf(nltUQ, vi, c["tiny"], vi)
 			v.store(vi, at(vv), mk)
 			t := v.sqrt(vi)
-			VDIVPS(c["root"], t, t)
 			VADDPS(c["eps"], t, t)
 			VDIVPS(t, mi, t)
 			VFMADD231PS(c["step"], t, x)

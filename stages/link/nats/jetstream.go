@@ -30,6 +30,7 @@ type Stream struct {
 	subs map[*subscription]bool
 	quit chan struct{}
 	wg   sync.WaitGroup
+	born time.Time // of the stream that the subscriptions are on
 }
 
 type subscription struct {
@@ -81,10 +82,14 @@ func (c *Conn) JetStream(base string, o StreamOptions) (*Stream, error) {
 func (s *Stream) ensure() error {
 	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
 	defer cancel()
-	_, err := s.js.CreateStream(ctx, s.cfg)
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+	st, err := s.js.CreateStream(ctx, s.cfg)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		st, err = s.js.Stream(ctx, s.cfg.Name)
+	}
+	if err != nil {
 		return fmt.Errorf("jetstream: stream %s: %w", s.cfg.Name, err)
 	}
+	s.born = st.CachedInfo().Created
 	return nil
 }
 
@@ -145,11 +150,15 @@ func (s *Stream) guard() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
-		_, err := s.js.Stream(ctx, s.cfg.Name)
+		st, err := s.js.Stream(ctx, s.cfg.Name)
 		cancel()
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
 			lost = true
 			err = s.ensure()
+		case err == nil && !st.CachedInfo().Created.Equal(s.born): // somebody else was faster
+			lost = true
+			s.born = st.CachedInfo().Created
 		}
 		if err != nil {
 			continue // the broker is not itself yet

@@ -1,7 +1,7 @@
-.PHONY: help build test bench race generate ci
+.PHONY: help build test bench race generate ci image demo-local
 
 help: ## print the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
 
 build: ## build ./vtpu
 	go build -o vtpu .
@@ -20,3 +20,11 @@ generate: ## write the assembly anew
 
 ci: ## what every change passes
 	.ci/run
+
+image: ## the container image, built without a registry
+	mkdir -p .build/root/data
+	CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o .build/vtpu .
+	docker build -q -f .ci/Dockerfile --target prebuilt -t vtpu:1.0.0 .
+
+demo-local: build ## a broker, a coordinator and three workers without containers
+	.ci/demo-local

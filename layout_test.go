@@ -66,7 +66,7 @@ var doors = map[string]string{
 	"gonum.org/v1/plot": "vtpu/pipelines/chart", "github.com/nats-io/nats.go": "vtpu/stages/link/nats",
 	"github.com/nats-io/nats.go/jetstream": "vtpu/stages/link/nats", "github.com/nats-io/nats-server/v2/server": "vtpu/stages/link/broker",
 	"github.com/ThreeDotsLabs/watermill": "vtpu/stages/link/...", "github.com/ThreeDotsLabs/watermill/message": "vtpu/stages/link/...", "github.com/ThreeDotsLabs/watermill/pubsub/gochannel": "vtpu/stages/link/wm",
-	"vtpu/stages/link/broker": "vtpu", "github.com/guptarohit/asciigraph": "vtpu/pipelines/chart",
+	"github.com/prometheus/client_golang/prometheus": "vtpu/pipelines/ops", "vtpu/stages/link/broker": "vtpu", "github.com/guptarohit/asciigraph": "vtpu/pipelines/chart",
 }
 
 // within says whether a path is that of an entry of the table, which may end in /... for all below it.

@@ -73,7 +73,7 @@ func Parse(file string, src []byte, sets []string) (*Pipeline, error) {
 		Name:  strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)),
 		Run:   RunSection{Keep: 3},
 		Place: PlaceSection{DLanes: AutoInt{Auto: true}, SLanes: AutoInt{Auto: true}, LookAhead: 1, Pin: "auto"},
-		Links: LinkSection{Default: "ring", Work: "ring", ISA: "same"},
+		Links: LinkSection{Default: "ring", Work: "ring", Replicas: 1, ISA: "same"},
 	}
 	r := &reader{p: p, names: map[string]bool{}}
 	r.top(root)

@@ -28,6 +28,7 @@ type Options struct {
 	ISA       string   // "": the best
 	Out       string   // run directory; "": a new one below runs; "none": write nothing
 	Resume    bool
+	Continue  bool   // Resume, where Out holds a run
 	Every     int64  // steps between two lines; 0: as the file says
 	StopAfter int64  // stop after this step as Ctrl-C would; 0: never
 	Record    string // what each step leaves in the run directory: gradients, inputs, none; "": as the file says
@@ -208,6 +209,11 @@ func Train(ctx context.Context, o Options, w Watcher) (err error) {
 	r := &run{plan: plan, o: o, w: w, every: plan.every(o), last: -1}
 	if what, _, _ := plan.Pipe.records(); what != "none" && o.Out == "none" {
 		return stages.Finding{File: "--out none", Msg: "what is recorded goes to the run directory, and there is none", Fix: "leave --out away, or record nothing with --record none"}
+	}
+	if o.Continue && o.Out != "" && o.Out != "none" {
+		_, serr := os.Stat(filepath.Join(o.Out, rundir.RunFile))
+		o.Resume = o.Resume || serr == nil
+		r.o.Resume = o.Resume
 	}
 	if o.Resume && o.Out == "none" {
 		return stages.Finding{File: "--resume", Msg: "there is nothing to resume from with --out none"}

@@ -57,7 +57,8 @@ func WithBroker(start func(BrokerOptions) (Broker, error)) Option {
 // linkFlags are those of every command that talks to a broker.
 type linkFlags struct {
 	nats.Options
-	local int
+	local   int
+	metrics string
 }
 
 const embedded = "embedded"
@@ -70,7 +71,8 @@ func (l *linkFlags) add(cmd *cobra.Command, use string) {
 	f.StringVar(&l.CA, "tls-ca", os.Getenv("NATS_CA"), "certificates that the broker's is checked against (NATS_CA)")
 	f.StringVar(&l.Cert, "tls-cert", os.Getenv("NATS_CERT"), "client certificate for the broker (NATS_CERT)")
 	f.StringVar(&l.Key, "tls-key", os.Getenv("NATS_KEY"), "key of the client certificate (NATS_KEY)")
-	f.BoolVar(&l.Insecure, "insecure", os.Getenv("NATS_INSECURE") == "1", "allow plain text to an address that is not loopback (NATS_INSECURE=1)")
+	f.BoolVar(&l.Insecure, "insecure", os.Getenv("NATS_INSECURE") == "1", "allow plain text to an address that is not loopback, and others to read --metrics (NATS_INSECURE=1)")
+	f.StringVar(&l.metrics, "metrics", "", "host:port for /metrics, /healthz, /readyz and /debug/pprof; none if left out")
 }
 
 // logger writes for people, or JSON lines with --json.
@@ -82,7 +84,7 @@ func (a *app) logger() zerolog.Logger {
 }
 
 // connect opens the bus of a kind (nats or jetstream), and the broker too if that is wanted. close ends both.
-func (a *app) connect(l *linkFlags, kind, base, name string) (bus link.Bus, done func() error, err error) {
+func (a *app) connect(l *linkFlags, kind string, replicas int, base, name string) (bus link.Bus, done func() error, err error) {
 	log := a.logger()
 	o := l.Options
 	o.Name = name
@@ -108,7 +110,7 @@ func (a *app) connect(l *linkFlags, kind, base, name string) (bus link.Bus, done
 	}
 	bus = conn
 	if kind == "jetstream" {
-		if bus, err = conn.JetStream(base, nats.StreamOptions{}); err != nil {
+		if bus, err = conn.JetStream(base, nats.StreamOptions{Replicas: replicas}); err != nil {
 			return nil, nil, errors.Join(&stages.EnvError{Err: err, Fix: "start the broker with JetStream (vtpu broker does)"}, conn.Close(), stop())
 		}
 	}
@@ -148,7 +150,7 @@ func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() er
 		if err != nil {
 			return done, err
 		}
-		if bus, done, err = a.connect(l, kind, p.Base(), "vtpu run "+p.Pipe.Name); err != nil {
+		if bus, done, err = a.connect(l, kind, p.Pipe.Links.Replicas, p.Base(), "vtpu run "+p.Pipe.Name); err != nil {
 			return func() error { return nil }, err
 		}
 	}
@@ -185,11 +187,16 @@ func (a *app) worker() *cobra.Command {
 			if kind == "ring" || kind == "gochannel" {
 				kind = "nats"
 			}
-			bus, done, err := a.connect(&l, kind, p.Base(), "vtpu worker "+p.Pipe.Name)
+			bus, done, err := a.connect(&l, kind, p.Pipe.Links.Replicas, p.Base(), "vtpu worker "+p.Pipe.Name)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, done()) }()
+			_, end, err := a.ops(&l)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, end()) }()
 			log := a.logger()
 			log.Info().Str("pipeline", p.Pipe.Name).Str("link", kind).Msg("worker is ready")
 			n, err := p.Work(cmd.Context(), &pipelines.Link{Bus: bus, Log: log}, once)

@@ -64,7 +64,12 @@ func (a *app) run() *cobra.Command {
 			if a.json {
 				w = &machine{a}
 			}
-			return pipelines.Train(cmd.Context(), o, w)
+			s, end, err := a.ops(&l)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, end()) }()
+			return pipelines.Train(cmd.Context(), o, show(s, w, o.Link))
 		},
 	}
 	pipelineFlags(cmd, &o)
@@ -74,6 +79,7 @@ func (a *app) run() *cobra.Command {
 	f.StringVar(&o.Out, "out", "", `run directory; a new one below runs/ if left out, "none" writes nothing`)
 	f.StringVar(&o.Record, "record", "", "what each step leaves in the run directory, to be replayed: gradients, inputs or none, instead of what the file says")
 	f.BoolVar(&o.Resume, "resume", false, "continue the run in --out, or the newest of this name")
+	f.BoolVar(&o.Continue, "continue", false, "as --resume where --out holds a run, otherwise begin one: for whatever restarts a process that has died")
 	f.Int64Var(&o.Every, "every", 0, "steps between two lines of the log; by itself at most some 10,000 lines a run")
 	f.Int64Var(&o.StopAfter, "stop-after", 0, "stop after this step and save, as Ctrl-C does")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print the result only")

@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -48,6 +49,8 @@ func (p *Plan) save(d *rundir.Dir, step int64) error {
 	return d.Prune(p.Pipe.Run.Keep)
 }
 
+const olderFix = "move it away: the newest that is left is used then"
+
 // Identity is that of the pipeline and of the data that it found.
 func (p *Plan) Identity() string {
 	id := p.Pipe.Identity()
@@ -63,6 +66,11 @@ func (p *Plan) restore(path string) (step int64, err error) { return p.restoreAs
 // restoreAs is restore for a checkpoint of a pipeline with another identity, which the caller knows to fit.
 func (p *Plan) restoreAs(path, identity string) (step int64, err error) {
 	es, meta, err := tensorfile.ReadSafetensors(path)
+	var f stages.Finding
+	if errors.As(err, &f) && f.Fix == "" {
+		f.Fix = olderFix
+		return 0, f
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -81,7 +89,7 @@ func (p *Plan) restoreAs(path, identity string) (step int64, err error) {
 	}
 	p.Store.SetVersion(step)
 	if w, st := p.Store.Hashes(); w != meta["vtpu.weights_sha256"] || st != meta["vtpu.state_sha256"] {
-		return 0, bad("use an older checkpoint of the run", "damaged: the weights have another SHA-256 than when they were written")
+		return 0, bad(olderFix, "damaged: the weights have another SHA-256 than when they were written")
 	}
 	return step, nil
 }

@@ -222,7 +222,7 @@ func Train(ctx context.Context, o Options, w Watcher) (err error) {
 		if err := r.open(base); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, r.close()) }()
+		defer func() { err = also(err, r.close()) }()
 	}
 	placement := plan.Lanes.placement()
 	if o.Link != nil {
@@ -324,6 +324,14 @@ func (r *run) restore() error {
 	return nil
 }
 
+// also joins two errors, unless the second says what the first has said: a full disk fails every later write too.
+func also(err, more error) error {
+	if err != nil && more != nil && strings.Contains(err.Error(), more.Error()) {
+		return err
+	}
+	return errors.Join(err, more)
+}
+
 func (r *run) close() error {
 	var err error
 	if r.log != nil {
@@ -363,7 +371,7 @@ func (r *run) loop(ctx context.Context) error {
 		r.count += at - from
 		if err != nil {
 			if r.log != nil {
-				err = errors.Join(err, r.log.Flush())
+				err = also(err, r.log.Flush())
 			}
 			return err
 		}
@@ -429,7 +437,11 @@ func (r *run) eval(ctx context.Context) error {
 		r.done.Accuracy = &a
 	}
 	r.done.AUC = ev.AUC
-	r.metric(rundir.Metric{Event: "eval", Step: r.e.Version(), Loss: ev.Loss, Hits: ev.Hits, Seen: ev.Seen, AUC: ev.AUC})
+	m := rundir.Metric{Event: "eval", Step: r.e.Version(), Loss: ev.Loss, Hits: ev.Hits, Seen: ev.Seen, AUC: ev.AUC}
+	if r.log != nil && r.log.Last == m {
+		return nil // a run that was killed after its last checkpoint has this line already
+	}
+	r.metric(m)
 	return nil
 }
 

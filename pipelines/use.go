@@ -117,7 +117,7 @@ func Import(o Options, file string) (*Plan, string, error) {
 		return nil, "", err
 	}
 	err = plan.save(r.dir, 0)
-	return plan, r.dir.Path, errors.Join(err, r.close())
+	return plan, r.dir.Path, also(err, r.close())
 }
 
 // Schema is the JSON schema of a pipeline file.

@@ -175,6 +175,8 @@ type Metric struct {
 
 // Metrics appends lines to metrics.jsonl.
 type Metrics struct {
+	Last Metric // of the lines that were there when it was opened
+
 	f *os.File
 	w *bufio.Writer
 	b []byte
@@ -187,7 +189,7 @@ func (d *Dir) OpenMetrics(step int64) (*Metrics, error) {
 	if err != nil {
 		return nil, &stages.EnvError{Err: err}
 	}
-	_, end, err := readMetrics(f, step)
+	ms, end, err := readMetrics(f, step)
 	if err == nil {
 		err = f.Truncate(end)
 	}
@@ -197,7 +199,11 @@ func (d *Dir) OpenMetrics(step int64) (*Metrics, error) {
 	if err != nil {
 		return nil, errors.Join(&stages.EnvError{Err: err}, f.Close())
 	}
-	return &Metrics{f: f, w: bufio.NewWriterSize(f, 1<<16)}, nil
+	m := &Metrics{f: f, w: bufio.NewWriterSize(f, 1<<16)}
+	if len(ms) > 0 {
+		m.Last = ms[len(ms)-1]
+	}
+	return m, nil
 }
 
 // Add appends a line. What goes wrong with the disk shows in Flush.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -174,6 +175,10 @@ func envError(path string, err error) error {
 		fix = "choose a place that can be written"
 	case os.IsNotExist(err):
 		fix = "make the directory first"
+	}
+	var inner *fs.PathError
+	if errors.As(err, &inner) { // its path is that of the temporary file
+		err = inner.Err
 	}
 	return &stages.EnvError{Err: fmt.Errorf("write %s: %w", path, err), Fix: fix}
 }

@@ -52,7 +52,7 @@ def attention(path):
         a = torch.softmax(q @ k.transpose(1, 2) / math.sqrt(q.shape[-1]), -1)
         return F.mse_loss(a @ v, y)
 
-    return train(w, b, loss, torch.optim.Adam(w.values(), lr=1e-3))
+    return train(w, b, loss, torch.optim.Adam(w.values(), lr=1e-2))
 
 
 def digits(path):

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"vtpu/pipelines"
+	"vtpu/pipelines/rundir"
+)
+
+// expected is the last line that a preset's comment promises: the hash of the weights, which is the same on every machine.
+var expected = regexp.MustCompile(`(?m)^# Expected last line: (weights_sha256 [0-9a-f]{64})$`)
+
+// Every preset runs to its end and keeps what its comment says. A change that is meant to alter the bits writes the new line into the preset, and says so.
+func TestEveryPresetEndsAsItSays(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, name := range pipelines.PresetNames() {
+		t.Run(name, func(t *testing.T) {
+			if testing.Short() && name == "clicks" {
+				t.Skip("SKIP: -short leaves out the longest preset")
+			}
+			text := preset(t, name)
+			comment, _, _ := strings.Cut(text, "\nname:")
+			want := expected.FindStringSubmatch(comment + "\n")
+			if want == nil || !strings.HasPrefix(text, "# ") || !strings.Contains(comment, "# Expected end: ") && !strings.Contains(comment, " Expected end: ") {
+				t.Fatalf("the preset opens with\n%s\nwant what it shows, the expected end and the expected last line", comment)
+			}
+			lines := strings.Split(strings.TrimSpace(good(t, "run", name, "--out", name)), "\n")
+			if got := lines[len(lines)-1]; got != want[1] {
+				t.Errorf("the last line is\n%s\nthe preset says\n%s", got, want[1])
+			}
+			keepsItsWord(t, name, strings.Join(lines, "\n"))
+		})
+	}
+}
+
+// keepsItsWord checks what the comments say in words.
+func keepsItsWord(t *testing.T, name, out string) {
+	t.Helper()
+	ms, err := rundir.ReadMetrics(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var losses []float64
+	var eval rundir.Metric
+	for _, m := range ms {
+		if m.Event == "eval" {
+			eval = m
+		} else {
+			losses = append(losses, m.Loss)
+		}
+	}
+	first, last, mean := losses[0], losses[len(losses)-1], 0.0
+	tail := losses[max(0, len(losses)-200):]
+	for _, l := range tail {
+		mean += l / float64(len(tail))
+	}
+	ok := map[string]func() bool{
+		"attention": func() bool { return last < first/8 },
+		"clicks":    func() bool { return eval.AUC > 0.82 && eval.AUC < 0.848 },
+		"digits":    func() bool { return float64(eval.Hits) > 0.95*float64(eval.Seen) && eval.Seen == 1600 },
+		"linear":    func() bool { return first > 1 && last < 0.001 },
+		"names":     func() bool { return mean > 2.2 && mean < 2.4 && strings.Contains(out, "samples:\n") },
+		"qkv":       func() bool { return strings.Contains(out, "at 2.1.1/1.1.1/1.1.1: 42\n") },
+		"weight":    func() bool { return last < 1e-9 },
+	}[name]
+	if ok == nil {
+		t.Fatalf("%s is a new preset: say here what it promises", name)
+	}
+	if !ok() {
+		t.Errorf("first loss %v, last %v, mean of the last 200 %v, %+v", first, last, mean, eval)
+	}
+}
+
+// The screen in the README is one that the program prints.
+func TestTheReadmeShowsWhatTheProgramPrints(t *testing.T) {
+	b, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(b)
+	t.Chdir(t.TempDir())
+	out := good(t, "run", "names")
+	shown := 0
+	for line := range strings.Lines(out) {
+		fixed := strings.HasPrefix(line, "weights_sha256 ") || strings.HasPrefix(line, "state_sha256 ") || strings.HasPrefix(line, "loss ") || strings.HasPrefix(line, "names: ")
+		if sample := strings.HasPrefix(line, "  ") && !strings.ContainsAny(line, "0123456789"); fixed || sample {
+			shown++
+			if !strings.Contains(readme, strings.TrimSpace(line)) {
+				t.Errorf("the README lacks the line %q", line)
+			}
+		}
+	}
+	if shown < 14 {
+		t.Errorf("%d lines of the screen were looked for", shown)
+	}
+}

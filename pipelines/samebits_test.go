@@ -231,7 +231,15 @@ func TestPurego(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build -tags purego: %v\n%s", err, out)
 	}
-	for _, name := range pipelines.PresetNames() {
+	files := pipelines.PresetNames()
+	for i := range 12 { // the same pipelines as above
+		file := filepath.Join(t.TempDir(), "random.yaml")
+		if err := os.WriteFile(file, []byte(random(rand.New(rand.NewPCG(uint64(i), 99)))), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	for _, name := range files {
 		o := pipelines.Options{File: name, Steps: few[name], LookAhead: -1}
 		want := train(t, o)
 		args := []string{"run", name, "--json", "--out", "none"}

@@ -61,6 +61,7 @@ func TestATerminalShowsABarAndCtrlCSaysHowToGoOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wait(t, regexp.MustCompile(`\r\x1b\[K█*░+ \d+/2000000  loss \d\.\d{4}  \d+ steps/s  (\d+h)?(\d+m)?\d+s left`))
+	s.wait(t, regexp.MustCompile(`░ \d{4,}/2000000`)) // some lines of the log are there for the chart
 	if _, err := io.WriteString(keys, "\x03"); err != nil {
 		t.Fatal(err)
 	}

@@ -306,6 +306,10 @@ func (m *Machine) OfProgram(name string, p *workload.Program, v workload.Vector)
 		case workload.Prefetch:
 			n["prefetch"]++
 			ids++
+		case workload.Ahead: // the row is asked for twice and comes once
+			n["prefetch"]++
+			n["load r"]++
+			n["xor r,r"]++
 		case workload.Chase:
 			n["load r"]++
 			chases[o.Arg]++

@@ -20,7 +20,7 @@ func (e *emitter) raw(b ...byte) { e.b = append(e.b, b...) }
 func (e *emitter) raw32(v uint32) { e.b = binary.LittleEndian.AppendUint32(e.b, v) }
 
 func (e *emitter) program(p *Program) {
-	mixed := p.ids > 0
+	mixed := p.ids > 0 // a chain never has an Ahead without a gather
 	e.raw(0x48, 0x8B, 0x0F)       // mov rcx, [rdi]
 	e.raw(0x48, 0x8B, 0x77, 8)    // mov rsi, [rdi+8]
 	e.raw(0x48, 0x8B, 0x57, 16)   // mov rdx, [rdi+16]
@@ -65,6 +65,9 @@ func (e *emitter) program(p *Program) {
 			e.id(4 * (id + ahead))
 			id++
 			e.raw(0x42, 0x0F, 0x18, 0x0C, 0x12) // prefetcht0 [rdx+r10]
+		case Ahead:
+			e.id(4 * (id + ahead))
+			e.raw(0x42, 0x0F, 0x18, 0x0C, 0x12)
 		case Chase: // mov reg, [rdx+reg*8]
 			r := chainRegs[o.Arg]
 			e.raw(0x48|r>>3<<2|r>>3<<1, 0x8B, 0x04|r&7<<3, 3<<6|r&7<<3|2)

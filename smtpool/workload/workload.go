@@ -27,12 +27,13 @@ const (
 	DFMA                 // acc = FMA(1, 1 - 2^-20, acc)
 	Gather               // sum += row[0]
 	Scatter              // row[1] += 1
-	Prefetch             // ask for the row of an id further ahead in the list
+	Prefetch             // take an id, and ask for the row of an id further ahead in the list
+	Ahead                // ask for the row of an id further ahead in the list
 	Chase                // at[k] = next row of chain k: each needs the one before
 	kinds
 )
 
-var names = [kinds]string{"dadd", "dmul", "dsub", "dfma", "gather", "scatter", "prefetch", "chase"}
+var names = [kinds]string{"dadd", "dmul", "dsub", "dfma", "gather", "scatter", "prefetch", "ahead", "chase"}
 
 func (k Kind) String() string { return names[k] }
 
@@ -93,8 +94,8 @@ func New(m Mix) (*Program, error) {
 		m.SOps = []Kind{Gather, Scatter, Prefetch}
 	}
 	for _, k := range append(append([]Kind{}, m.DOps...), m.SOps...) {
-		if k >= Chase {
-			return nil, fmt.Errorf("workload: a mix has no operation %d: use Chains", k)
+		if k >= Ahead {
+			return nil, fmt.Errorf("workload: a mix can't have operation %d", k)
 		}
 	}
 	d := int(math.Round(float64(m.N) * m.D / (m.D + m.S)))
@@ -110,6 +111,20 @@ func New(m Mix) (*Program, error) {
 	p := &Program{Ops: ops}
 	p.number()
 	return p, nil
+}
+
+// WithPrefetch is the program with a prefetch before each gather and scatter, for the row that comes so many ids later: what a careful programmer
+// does on one thread.
+func (p *Program) WithPrefetch() *Program {
+	q := &Program{}
+	for _, o := range p.Ops {
+		if o.Kind == Gather || o.Kind == Scatter {
+			q.Ops = append(q.Ops, Op{Kind: Ahead})
+		}
+		q.Ops = append(q.Ops, o)
+	}
+	q.number()
+	return q
 }
 
 // Chains makes a program in which one step of each of k chains is spread over d D operations; k from 0 to MaxChains, not both 0.
@@ -143,7 +158,7 @@ func (p *Program) number() {
 		case k <= DFMA:
 			p.Ops[i].Arg = uint8(acc % Accs)
 			acc++
-		case k < Chase:
+		case k < Ahead:
 			p.ids++
 		}
 	}
@@ -242,6 +257,7 @@ func (p *Program) Interpret(n int, s *State, t *Table, v Vector, first int, pass
 				at++
 			case Prefetch:
 				at++
+			case Ahead: // changes nothing
 			case Chase:
 				s.At[o.Arg] = t.words[s.At[o.Arg]]
 			}

@@ -54,7 +54,7 @@ func TestCompiledEqualsInterpreted(t *testing.T) {
 		t.Skip("SKIP: this CPU lacks AVX2")
 	}
 	var progs []*Program
-	for k := range Chase { // each operation by itself
+	for k := range Ahead { // each operation by itself
 		m := Mix{N: 5, S: 1, SOps: []Kind{k}}
 		if k <= DFMA {
 			m = Mix{N: 30, D: 1, DOps: []Kind{k}}
@@ -67,7 +67,7 @@ func TestCompiledEqualsInterpreted(t *testing.T) {
 	}
 	for _, m := range []Mix{Default, Default.Swap(), {N: 97, D: 1, S: 1, Seed: 3}} {
 		p, _ := New(m)
-		progs = append(progs, p)
+		progs = append(progs, p, p.WithPrefetch())
 	}
 	for k := range MaxChains + 1 {
 		for _, d := range []int{0, 7, 100} {

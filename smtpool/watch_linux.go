@@ -12,10 +12,11 @@ import (
 
 func threadUsage() usage {
 	var r unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_THREAD, &r) != nil {
+	var cpu unix.Timespec
+	if unix.Getrusage(unix.RUSAGE_THREAD, &r) != nil || unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &cpu) != nil {
 		return usage{}
 	}
-	return usage{involuntary: r.Nivcsw, voluntary: r.Nvcsw, minor: r.Minflt, major: r.Majflt, ok: true}
+	return usage{cpu: time.Duration(cpu.Nano()), involuntary: r.Nivcsw, voluntary: r.Nvcsw, minor: r.Minflt, major: r.Majflt, ok: true}
 }
 
 func currentCPU() int {

@@ -75,3 +75,19 @@ func TestAlternateRunsEveryCase(t *testing.T) {
 		t.Errorf("%v", c)
 	}
 }
+
+// Disturbed repetitions are done again, as often as there are repetitions; after that they count.
+func TestRepeat(t *testing.T) {
+	n, kept := 0, []int{}
+	q := Repeat(nil, 4, func(r int) bool { n = r; return r%2 == 1 }, func() { kept = append(kept, n) })
+	if len(kept) != 4 || kept[0] != 1 || kept[3] != 7 || q.Repetitions != 4 || q.Discarded != 4 || q.Disturbed != 0 {
+		t.Errorf("%v, %+v", kept, q)
+	}
+	q = Repeat(nil, 3, func(r int) bool { return false }, func() {})
+	if q.Repetitions != 3 || q.Discarded != 3 || q.Disturbed != 3 || q.Clean() {
+		t.Errorf("%+v", q)
+	}
+	if s := q.String(); s != "3 of 3 repetitions disturbed, 3 done again" {
+		t.Error(s)
+	}
+}

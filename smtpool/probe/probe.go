@@ -81,8 +81,7 @@ func Decide(r *Result) {
 		r.set(No, "the pair multiplies %.2f times as much as one thread alone, which one core can't (a line takes %.1f ns one way, short for two cores)",
 			r.PairRatio.Median, lat.Median)
 	case !r.Quality.Clean():
-		r.set(CannotTell, "the pair multiplies %.2f times as much as one thread alone, but the threads were disturbed (%d of %d repetitions, %.2f s stolen)",
-			r.PairRatio.Median, r.Quality.Disturbed, r.Quality.Repetitions, r.Quality.Stolen)
+		r.set(CannotTell, "the pair multiplies %.2f times as much as one thread alone, but the threads were disturbed (%v)", r.PairRatio.Median, r.Quality)
 	case r.PairRatio.Hi <= siblingRatio && lat.Median <= siblingNS:
 		r.set(Yes, "the pair multiplies %.2f times as much as one thread alone, so they share a multiplier, and a line takes %.1f ns one way", r.PairRatio.Median, lat.Median)
 	case r.PairRatio.Hi <= siblingRatio:

@@ -20,7 +20,7 @@ func (e *emitter) raw(b ...byte) { e.b = append(e.b, b...) }
 func (e *emitter) raw32(v uint32) { e.b = binary.LittleEndian.AppendUint32(e.b, v) }
 
 func (e *emitter) program(p *Program) {
-	mixed := p.ids > 0 // a chain never has an Ahead without a gather
+	mixed := p.ids > 0            // a chain never has an Ahead without a gather
 	e.raw(0x48, 0x8B, 0x0F)       // mov rcx, [rdi]
 	e.raw(0x48, 0x8B, 0x77, 8)    // mov rsi, [rdi+8]
 	e.raw(0x48, 0x8B, 0x57, 16)   // mov rdx, [rdi+16]

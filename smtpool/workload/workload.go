@@ -127,24 +127,18 @@ func (p *Program) WithPrefetch() *Program {
 	return q
 }
 
-// Chains makes a program in which one step of each of k chains is spread over d D operations; k from 0 to MaxChains, not both 0.
+// Chains makes a program of one step of each of k chains, then d D operations; k from 0 to MaxChains, not both 0. The steps stand together, so that their
+// misses overlap each other, and the D operations after them overlap the misses as far as the core looks ahead.
 func Chains(k, d int) (*Program, error) {
 	if k < 0 || k > MaxChains || d < 0 || d > 1<<12 || k+d == 0 {
 		return nil, fmt.Errorf("workload: %d chains and %d D operations: want at most %d and %d, not both 0", k, d, MaxChains, 1<<12)
 	}
 	p := &Program{}
-	next := 0
-	for i := range max(d, 1) {
-		for next < k && next*d <= i*k {
-			p.Ops = append(p.Ops, Op{Chase, uint8(next)})
-			next++
-		}
-		if d > 0 {
-			p.Ops = append(p.Ops, Op{Kind: [...]Kind{DAdd, DMul, DSub, DFMA}[i%4]})
-		}
+	for c := range k {
+		p.Ops = append(p.Ops, Op{Chase, uint8(c)})
 	}
-	for ; next < k; next++ {
-		p.Ops = append(p.Ops, Op{Chase, uint8(next)})
+	for i := range d {
+		p.Ops = append(p.Ops, Op{Kind: [...]Kind{DAdd, DMul, DSub, DFMA}[i%4]})
 	}
 	p.number()
 	return p, nil

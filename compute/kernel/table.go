@@ -12,11 +12,25 @@ func needRows(table []float32, ids []int32, n int) {
 	}
 }
 
+// ahead says that rows are asked for ahead of their turn.
+var ahead = true
+
+// SetPrefetch switches off, or on again, that rows of tables are asked for ahead of their turn, and returns what was set. It is for measurements: it changes no
+// bit. As SetISA it must not be called while kernels run.
+func SetPrefetch(on bool) (was bool) {
+	was, ahead = ahead, on
+	return was
+}
+
 // GatherRows copies rows of n elements: dst[i] = table[ids[i]]. Rows are asked for ahead of their turn, with plain loads: a gather instruction would take the
 // ports that products need.
 func GatherRows(dst, table []float32, ids []int32, n int) {
 	need("dst", len(dst), len(ids)*n)
 	needRows(table, ids, n)
+	if !ahead {
+		gatherRowsGeneric(dst, table, ids, n)
+		return
+	}
 	gatherRows(dst, table, ids, n)
 }
 
@@ -30,6 +44,12 @@ func gatherRowsGeneric(dst, table []float32, ids []int32, n int) {
 func AxpyRows(a float32, x, table []float32, ids []int32, n int) {
 	need("x", len(x), len(ids)*n)
 	needRows(table, ids, n)
+	if !ahead {
+		for i, id := range ids {
+			Axpy(a, x[i*n:i*n+n], table[int(id)*n:int(id)*n+n])
+		}
+		return
+	}
 	axpyRows(a, x, table, ids, n)
 }
 
@@ -50,5 +70,7 @@ func ScatterAddRows(table, src []float32, ids []int32, n int) {
 // PrefetchRows asks for rows of n elements that will be read or written soon. It changes nothing.
 func PrefetchRows(table []float32, ids []int32, n int) {
 	needRows(table, ids, n)
-	prefetch(table, ids, n)
+	if ahead {
+		prefetch(table, ids, n)
+	}
 }

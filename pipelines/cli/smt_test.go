@@ -9,8 +9,11 @@ import (
 func TestSMTTopology(t *testing.T) {
 	t.Chdir(t.TempDir())
 	es := events(t, "smt", "topology", "--svg", "cores.svg")
-	if len(es) != 1 || es[0]["event"] != "topology" || len(es[0]["cpus"].([]any)) == 0 || es[0]["capacity"].(float64) < 1 {
-		t.Errorf("%v", es)
+	if len(es) != 1 || es[0]["event"] != "smt_topology" {
+		t.Fatalf("%v", es)
+	}
+	if r := es[0]["result"].(map[string]any); len(r["cpus"].([]any)) == 0 || r["capacity"].(float64) < 1 {
+		t.Errorf("%v", r)
 	}
 	if b, err := os.ReadFile("cores.svg"); err != nil || !strings.Contains(string(b), "CPU ") {
 		t.Errorf("picture %.80s, %v", b, err)

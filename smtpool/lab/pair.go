@@ -46,6 +46,14 @@ type Step struct {
 	Naive measure.Figure `json:"over_naive"` // this / one thread naive, of the same repetition
 }
 
+// An Alone is what the port model says of one thread that has its core to itself, and what it does.
+type Alone struct {
+	Cycles    float64 `json:"cycles"`    // of an iteration, measured
+	Predicted float64 `json:"predicted"` // 0: no table
+	Error     float64 `json:"error"`     // predicted / measured - 1
+	Limit     string  `json:"limit,omitempty"`
+}
+
 // A PairRow is two workloads on the two lanes.
 type PairRow struct {
 	Name    string            `json:"name"`
@@ -55,6 +63,7 @@ type PairRow struct {
 	Kept    Kept              `json:"kept"`
 	Model   float64           `json:"model_ws"` // what the port model says of siblings; 0 without a table
 	Limit   string            `json:"limit,omitempty"`
+	Alone   [2]Alone          `json:"alone"`
 	Steps   []Step            `json:"steps,omitempty"`
 	Bound   float64           `json:"bound"` // over naive, by the balance of the two stages: (tD + tS) / max(tD, tS)
 	Share   float64           `json:"share"` // of the D stage: tD / (tD + tS)
@@ -217,16 +226,37 @@ func (l *Lab) pairRow(p plan, lanes []*smtpool.Lane) (row PairRow, err error) {
 		if err != nil {
 			return row, err
 		}
-		m, err := l.Machine.Pair(l.Machine.OfProgram("a", p.a, a.Vector()), l.Machine.OfProgram("b", p.b, b.Vector()), latency)
+		ta, tb := l.Machine.OfProgram("a", p.a, a.Vector()), l.Machine.OfProgram("b", p.b, b.Vector())
+		m, err := l.Machine.Pair(ta, tb, latency)
 		if err != nil {
 			return row, err
 		}
 		row.Model, row.Limit = m.WS, m.Limit
+		for i, t := range []ports.Thread{ta, tb} {
+			if row.Alone[i], err = l.alone(t, []*workload.Loop{a, b}[i], latency); err != nil {
+				return row, err
+			}
+		}
 	}
 	if l.Counter == nil {
 		row.Counts = l.count(lanes, []measure.Loop{a.Block, b.Block})
 	}
 	return row, nil
+}
+
+// alone compares the model with one thread on the D lane.
+func (l *Lab) alone(t ports.Thread, loop *workload.Loop, latency float64) (a Alone, err error) {
+	per, _, _, err := l.cycles(l.D, loop.Block)
+	if err != nil {
+		return a, err
+	}
+	p, err := l.Machine.Alone(t, latency)
+	if err != nil {
+		return a, err
+	}
+	a = Alone{Cycles: 1 / measure.Of(per).Median, Predicted: p.Cycles, Limit: p.Limit}
+	a.Error = a.Predicted/a.Cycles - 1
+	return a, nil
 }
 
 // count runs the pair once more with counters.

@@ -16,7 +16,7 @@ bench: ## time of a training step, of a hop, of the products
 	go test ./pipelines ./stages/link/ring ./compute/kernel -run - -bench .
 
 generate: ## write the assembly anew
-	go generate ./compute/kernel
+	go generate ./compute/kernel ./smtpool/ruler
 
 ci: ## what every change passes
 	.ci/run

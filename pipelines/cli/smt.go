@@ -34,7 +34,7 @@ func (a *app) smt() *cobra.Command {
 		Args:    func(cmd *cobra.Command, p []string) error { return unknown(cmd, p) },
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.smtTopology(), a.smtProbe(), a.smtRulers(), a.smtPair(), a.smtModel())
+	cmd.AddCommand(a.smtTopology(), a.smtProbe(), a.smtRulers(), a.smtPair(), a.smtModel(), a.smtTrain(), a.smtReport())
 	return cmd
 }
 

@@ -29,17 +29,18 @@ const NotSMT = "not an SMT result"
 
 // A Lab is a place to measure: two lanes, and what is known of them.
 type Lab struct {
-	Top     *smtpool.Topology
-	D, S    *smtpool.Lane // S is nil where there is one CPU only
-	First   probe.Result  // of the two lanes, when the lab was opened
-	Machine *ports.Machine
-	Found   string // how the machine's table was found, or why there is none
-	Counter error  // why there are no hardware counters; nil if there are
-	opt     Options
-	buf     *ruler.Buffers
-	tables  [2]*workload.Table
-	latency float64 // of memory, in cycles; 0: not measured yet
-	clock   float64 // cycles a nanosecond, last seen
+	Top      *smtpool.Topology
+	D, S     *smtpool.Lane // S is nil where there is one CPU only
+	First    probe.Result  // of the two lanes, when the lab was opened
+	Machine  *ports.Machine
+	Found    string // how the machine's table was found, or why there is none
+	Counter  error  // why there are no hardware counters; nil if there are
+	opt      Options
+	buf      *ruler.Buffers
+	tables   [2]*workload.Table
+	latency  float64 // of memory, in cycles; 0: not measured yet
+	tableLat float64
+	clock    float64 // cycles a nanosecond, last seen
 }
 
 // Open chooses two CPUs and probes them: the pair that the options name, else the first candidate that turns out to be siblings, else two cores.
@@ -188,6 +189,28 @@ func (l *Lab) cycles(lane *smtpool.Lane, block measure.Loop) (perCycle, perNS []
 		}).Clean()
 	}, func() { perNS, perCycle = append(perNS, ns), append(perCycle, cyc) })
 	return perCycle, perNS, q, nil
+}
+
+// TableLatency is that of the workloads' table in cycles, which may be another than the buffer's.
+func (l *Lab) TableLatency() (float64, error) {
+	if l.tableLat > 0 {
+		return l.tableLat, nil
+	}
+	p, err := workload.Chains(1, 0)
+	if err != nil {
+		return 0, err
+	}
+	c, err := workload.Compile(p, l.table(0), l.Top.Has)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	per, _, _, err := l.cycles(l.D, c.Block)
+	if err != nil {
+		return 0, err
+	}
+	l.tableLat = 1 / measure.Of(per).Median
+	return l.tableLat, nil
 }
 
 // Latency is that of memory in cycles: one chain of dependent loads through the buffer.

@@ -222,7 +222,7 @@ func (l *Lab) pairRow(p plan, lanes []*smtpool.Lane) (row PairRow, err error) {
 		row.Kept, row.Quality = kept(rates), q
 	}
 	if l.Machine != nil {
-		latency, err := l.Latency()
+		latency, err := l.TableLatency()
 		if err != nil {
 			return row, err
 		}
@@ -470,7 +470,7 @@ func (l *Lab) point(k, nd int, d *workload.Loop) (p Point, err error) {
 	td, ts := 1/measure.Of(measure.Column(rates[0], 0)).Median, 1/measure.Of(measure.Column(rates[1], 1)).Median
 	p.Bound = (td + ts) / max(td, ts)
 	if l.Machine != nil {
-		latency, err := l.Latency()
+		latency, err := l.TableLatency()
 		if err != nil {
 			return p, err
 		}

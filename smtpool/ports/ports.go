@@ -330,7 +330,7 @@ func (m *Machine) OfProgram(name string, p *workload.Program, v workload.Vector)
 		n["load r"] += ids
 		n["xor r,r"] += ids
 		n["add r,i"]++
-		t.Misses += float64(ids)
+		t.Misses += float64(p.Rows())
 	}
 	for k, c := range n {
 		t.Ops = append(t.Ops, ruler.Op{Name: k, N: c})

@@ -169,6 +169,34 @@ func (p *Program) Count(k Kind) int {
 	return n
 }
 
+// Rows is the number of rows of the table that an iteration touches for the first time: a row that has been asked for ahead of its turn counts once.
+func (p *Program) Rows() int {
+	if p.ids == 0 {
+		return 0
+	}
+	touched := make([]bool, p.ids)
+	at := 0
+	for _, o := range p.Ops {
+		switch o.Kind {
+		case Gather, Scatter:
+			touched[at%p.ids] = true
+			at++
+		case Prefetch:
+			touched[(at+ahead)%p.ids] = true
+			at++
+		case Ahead:
+			touched[(at+ahead)%p.ids] = true
+		}
+	}
+	n := 0
+	for _, t := range touched {
+		if t {
+			n++
+		}
+	}
+	return n
+}
+
 const (
 	listLen = 1 << 14 // ids of a list; it is read again with other rows: row = id XOR pass
 	ahead   = 48      // ids that a prefetch looks ahead

@@ -33,6 +33,10 @@ func TestMixesAreExact(t *testing.T) {
 	if !slices.Equal(a.Ops, b.Ops) {
 		t.Error("one mix, two programs")
 	}
+	g, _ := New(Mix{N: 10, S: 1, SOps: []Kind{Gather}})
+	if g.Rows() != 10 || g.WithPrefetch().Rows() != 10 || b.Rows() < 33 || b.Rows() > 50 { // of 50 ids, 17 are prefetches, which ask for some rows that are read
+		t.Errorf("rows %d, %d, %d", g.Rows(), g.WithPrefetch().Rows(), b.Rows())
+	}
 	for _, bad := range []Mix{{}, {N: 1 << 20, D: 1}, {N: 5}, {N: 5, D: -1, S: 3}, {N: 5, D: 1, SOps: []Kind{Chase}}} {
 		if _, err := New(bad); err == nil {
 			t.Errorf("%+v was accepted", bad)

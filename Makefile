@@ -1,4 +1,4 @@
-.PHONY: help build test bench race generate ci image demo-local
+.PHONY: help build test bench race fuzz generate lint ci image demo-local
 
 help: ## print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
@@ -14,6 +14,14 @@ race: ## all tests with the race detector
 
 bench: ## time of a training step, of a hop, of the products
 	go test ./pipelines ./stages/link/ring ./compute/kernel -run - -bench .
+
+fuzz: ## every reader against random input, a minute each
+	@for f in strict:FuzzDecode strict:FuzzSet; do go test ./pipelines/$${f%:*} -run - -fuzz "^$${f#*:}$$" -fuzztime 60s || exit 1; done
+	@for f in Safetensors Npy Npz Idx Phext; do go test ./stages/tensorfile -run - -fuzz "^Fuzz$$f$$" -fuzztime 60s || exit 1; done
+	@for f in CSV JSONL; do go test ./gather -run - -fuzz "^Fuzz$$f$$" -fuzztime 60s || exit 1; done
+
+lint: ## golangci-lint, if it is installed
+	golangci-lint run ./...
 
 generate: ## write the assembly anew
 	go generate ./compute/kernel ./smtpool/ruler

@@ -313,6 +313,10 @@ func (a *app) schema() *cobra.Command {
 		Use: "schema", Short: "JSON schema of a pipeline file, for editors", Args: args(cobra.NoArgs),
 		Example: "  vtpu schema > vtpu.schema.json",
 		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				a.line(pipelines.Schema())
+				return nil
+			}
 			b, err := json.MarshalIndent(pipelines.Schema(), "", "  ")
 			if err != nil {
 				return err

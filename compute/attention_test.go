@@ -1,6 +1,7 @@
 package compute_test
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -190,7 +191,7 @@ func TestBadIDsAreFindings(t *testing.T) {
 		}
 		b.M.First = 10
 		err = b.Forward()
-		if f, is := err.(stages.Finding); !is || f.Msg != c.want || f.Fix == "" {
+		if f := (stages.Finding{}); !errors.As(err, &f) || f.Msg != c.want || f.Fix == "" {
 			t.Errorf("%s: error %v, want %q and how to mend it", c.stage, err, c.want)
 		}
 	}

@@ -222,7 +222,7 @@ func scaleColumns(x []float32, cols int, how string) {
 	}
 	n := len(x) / cols
 	for c := range cols {
-		sub, div := 0.0, 1.0
+		var sub, div float64
 		if how == "minmax" {
 			lo, hi := math.Inf(1), math.Inf(-1)
 			for r := range n {

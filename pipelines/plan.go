@@ -85,7 +85,6 @@ type planner struct {
 type use struct {
 	n       int
 	sparse  int // uses that can make a sparse gradient
-	frozen  bool
 	reached bool
 	rows    int // rows that a sparse gradient can have in one part
 	place   Place

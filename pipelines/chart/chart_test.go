@@ -3,6 +3,7 @@ package chart
 import (
 	"bytes"
 	"encoding/xml"
+	"errors"
 	"image/png"
 	"io"
 	"math"
@@ -39,7 +40,7 @@ func TestDrawIsReadableAndRepeats(t *testing.T) {
 				t.Error("the same data gave two pictures")
 			}
 			for d := xml.NewDecoder(&a); ; {
-				if _, err := d.Token(); err == io.EOF {
+				if _, err := d.Token(); errors.Is(err, io.EOF) {
 					break
 				} else if err != nil {
 					t.Fatal(err)

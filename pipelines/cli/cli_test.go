@@ -118,6 +118,8 @@ func hashes(t *testing.T, dir string) map[string]string {
 // small is a classifier that trains in no time.
 var small = []string{"digits", "--set", "data.rows=100", "--set", "run.eval_every=4", "--steps", "10"}
 
+var sha = regexp.MustCompile("^[0-9a-f]{64}$")
+
 func TestTheLinesOfARunHaveStableFields(t *testing.T) {
 	t.Chdir(t.TempDir())
 	const step, eval = "event loss step", "event hits loss seen step"
@@ -153,7 +155,7 @@ func TestTheLinesOfARunHaveStableFields(t *testing.T) {
 		}
 		last := all[len(all)-1]
 		for _, h := range []string{"weights_sha256", "state_sha256"} {
-			if ok, _ := regexp.MatchString("^[0-9a-f]{64}$", last[h].(string)); !ok {
+			if !sha.MatchString(last[h].(string)) {
 				t.Errorf("%s: %s is %v", c.name, h, last[h])
 			}
 		}

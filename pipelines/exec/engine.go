@@ -94,8 +94,7 @@ func New(p Program, pl Placement) (*Engine, error) {
 	e := &Engine{prog: p, place: pl, ctx: context.Background()}
 	var err error
 	fail := func(err error) (*Engine, error) {
-		e.closeStages()
-		return nil, err
+		return nil, errors.Join(err, e.closeStages())
 	}
 	if e.gather, err = instantiate(p.Gather, nil); err != nil {
 		return fail(err)
@@ -389,7 +388,7 @@ func (e *Engine) runSerial(until, every int64, seen func(Outcome)) error {
 	left := every - e.version%every // steps until the next one that is seen
 	for e.version < until && !e.stop.Load() {
 		m.Head = stages.Head{Step: e.version, Gathered: e.version, Parts: 1}
-		got := m
+		var got *stages.Message
 		var err error
 		if measured(m.Step) {
 			got, err = e.walkTimed(e.serial, m, &e.out)

@@ -87,8 +87,7 @@ func instantiate(nodes []Node, team *stages.Team) ([]unit, error) {
 	for _, n := range nodes {
 		s, err := n.New(team)
 		if err != nil {
-			closeUnits(us)
-			return nil, fmt.Errorf("%s: %w", n.Name, err)
+			return nil, errors.Join(fmt.Errorf("%s: %w", n.Name, err), closeUnits(us))
 		}
 		us = append(us, unit{stage: s, name: n.Name})
 	}

@@ -1,6 +1,7 @@
 package strict
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -24,7 +25,7 @@ func Set(root *Node, assignment string) *stages.Finding {
 	}
 	var doc yaml.Node
 	if err := decodeNode(yaml.NewDecoder(strings.NewReader(text)), &doc); err != nil {
-		if text != "" && err != errEmpty {
+		if text != "" && !errors.Is(err, errEmpty) {
 			_, msg := yamlError(err)
 			f := fault("the value is not YAML: %s", msg)
 			f.Fix = `quote a text with special characters: key='"*"'`

@@ -123,7 +123,7 @@ func (s *faulty) Process(ctx context.Context, m *stages.Message, out stages.Outb
 	case "allocates":
 		s.kept = make([]float32, 100)
 	case "swallows":
-		out.Send(m)
+		_ = out.Send(m) // swallowing is what is tried
 		return nil
 	case "twice":
 		if err := out.Send(m); err != nil {

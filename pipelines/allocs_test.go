@@ -10,7 +10,7 @@ import (
 
 // TestStepsAllocateNothing counts the allocations of steps of every preset and of every work of the benchmark that is small, on one lane and on several.
 func TestStepsAllocateNothing(t *testing.T) {
-	files := pipelines.PresetNames()
+	files := presets()
 	for _, w := range []string{"w1", "w2", "w3", "w5", "w7"} {
 		files = append(files, "../bench/works/"+w+".yaml")
 	}

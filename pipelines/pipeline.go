@@ -91,6 +91,7 @@ type LinkSection struct {
 	Default  string `yaml:"default" enum:"ring" doc:"What joins two lanes."`
 	Work     string `yaml:"work" enum:"ring|nats|jetstream|gochannel" doc:"What joins gather to forward and backward to update. ring computes the parts in this process; the others give them to workers: over NATS, over JetStream, or to workers in this process over Watermill's GoChannel."`
 	Replicas int    `yaml:"replicas" min:"1" max:"5" doc:"jetstream: servers of the broker's cluster that keep what is under way."`
+	Publish  int64  `yaml:"publish_every" min:"0" doc:"Publish the weights on the broker every so many steps, for vtpu serve; 0 is never."`
 	ISA      string `yaml:"isa" enum:"same|any" doc:"Workers to take: those with the coordinator's instruction set, or any, as all have the same bits."`
 }
 

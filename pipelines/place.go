@@ -74,6 +74,9 @@ func place(p *Plan) Lanes {
 	avail := min(len(top.CPUs), runtime.GOMAXPROCS(0))
 	sec := p.Pipe.Place
 	l := Lanes{Look: sec.LookAhead}
+	if p.Data != nil && p.Data.Live != nil {
+		l.Look = 0 // a step must not wait for the examples of the next one
+	}
 	big := p.Flops() >= laneFlops
 	if sec.DLanes.Auto {
 		l.D = 1

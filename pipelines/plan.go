@@ -114,7 +114,7 @@ func NewPlan(p *Pipeline, dir string, loaded *stages.Dataset) (*Plan, error) {
 	}
 	if pl.Data != nil {
 		pl.facts = pl.Data.Facts
-		if pl.Data.Train.Len() == 0 {
+		if pl.Data.Train.Len() == 0 && pl.Data.Live == nil {
 			return nil, p.Data.Place.finding("no example is left for training", "more data, or a larger data.split")
 		}
 	}

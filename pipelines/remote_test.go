@@ -74,7 +74,7 @@ func channel(t *testing.T) link.Bus {
 var buses = map[string]func(*testing.T) link.Bus{"nats": core, "jetstream": stream, "gochannel": channel}
 
 func TestEveryPresetHasTheSameBitsOnEveryLink(t *testing.T) {
-	for _, name := range pipelines.PresetNames() {
+	for _, name := range presets() {
 		o := pipelines.Options{File: name, Steps: few[name], LookAhead: -1}
 		if p, _, err := pipelines.Prepare(o); err != nil {
 			t.Fatal(err)

@@ -42,7 +42,7 @@ func learns(t *testing.T, name string) bool {
 }
 
 func TestReplayEqualsLive(t *testing.T) {
-	for _, name := range pipelines.PresetNames() {
+	for _, name := range presets() {
 		t.Run(name, func(t *testing.T) {
 			if !learns(t, name) {
 				t.Skip("SKIP: learns nothing")

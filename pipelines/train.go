@@ -33,6 +33,7 @@ type Options struct {
 	StopAfter int64  // stop after this step as Ctrl-C would; 0: never
 	Record    string // what each step leaves in the run directory: gradients, inputs, none; "": as the file says
 	Link      *Link  // what joins this process to workers; nil: the parts are computed here
+	Live      *Live  // where a live source gets its examples, and what is published; nil: nowhere
 }
 
 // Watcher is told what happens in a run.
@@ -198,6 +199,8 @@ type run struct {
 	count int64         // steps of this process
 	save  bool          // a checkpoint stage has asked
 	last  int64         // step of the newest checkpoint
+	feed  *feed         // of a live source
+	pub   publisher
 }
 
 // Train runs a pipeline to its end, or until ctx is cancelled: then it stops after the step in hand, saves, and Done.Event is "stopped".
@@ -223,6 +226,13 @@ func Train(ctx context.Context, o Options, w Watcher) (err error) {
 			return err
 		}
 		defer func() { err = also(err, r.close()) }()
+	}
+	if plan.Data != nil && plan.Data.Live != nil {
+		stop, err := r.openFeed()
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
 	}
 	placement := plan.Lanes.placement()
 	if o.Link != nil {
@@ -343,7 +353,7 @@ func (r *run) close() error {
 // next is the step at which training pauses for something: evaluation, checkpoint, end.
 func (r *run) next(at int64) int64 {
 	to := r.plan.Steps
-	for _, every := range []int64{r.plan.Pipe.Run.EvalEvery, r.plan.Pipe.Run.Checkpoint} {
+	for _, every := range []int64{r.plan.Pipe.Run.EvalEvery, r.plan.Pipe.Run.Checkpoint, r.publishEvery()} {
 		if every > 0 {
 			to = min(to, (at/every+1)*every)
 		}
@@ -369,10 +379,16 @@ func (r *run) loop(ctx context.Context) error {
 		r.busy += time.Since(begin)
 		at := r.e.Version()
 		r.count += at - from
+		if err != nil && r.feed != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			err = nil // it was waiting for examples: the step has not begun
+		}
 		if err != nil {
 			if r.log != nil {
 				err = also(err, r.log.Flush())
 			}
+			return err
+		}
+		if err := r.publish(at); err != nil {
 			return err
 		}
 		stopped := ctx.Err() != nil || r.o.StopAfter > 0 && at >= r.o.StopAfter

@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -125,8 +126,22 @@ type Stream struct {
 	First, Next int64
 }
 
-// Dataset is what a source loads: a table, a text or a recorded stream, split for training and validation.
+// Live is data that comes while the run goes on.
+type Live struct {
+	Subject string   // where it comes from
+	Cols    []Column // of an example: name, type, shape and largest id; no rows
+	Feed    Feed     // nil until a run opens it
+}
+
+// A Feed gives the examples of a live source in their order, which is kept: example i is the same in every run that goes on from this one.
+type Feed interface {
+	// Example waits until example i, from 0, has come. It gives one tensor for each column, valid until the next call.
+	Example(ctx context.Context, i int64) ([]tensor.Tensor, error)
+}
+
+// Dataset is what a source loads: a table, a text, a recorded stream or a live source, split for training and validation.
 type Dataset struct {
+	Live   *Live
 	Table  *Table
 	Text   *Text
 	Stream *Stream
@@ -141,6 +156,8 @@ type Dataset struct {
 func (d *Dataset) SplitBy(train float64, seed uint64) {
 	n := 0
 	switch {
+	case d.Live != nil:
+		return
 	case d.Stream != nil: // all of it, in its order
 		d.Train, d.Valid = Split{Lo: 0, Hi: int(d.Stream.Next - d.Stream.First)}, Split{}
 		return

@@ -407,7 +407,7 @@ func TestTheSchemaKnowsEveryStageAndKey(t *testing.T) {
 
 func TestNewWritesAPipelineThatLintsAndRuns(t *testing.T) {
 	t.Chdir(t.TempDir())
-	for _, name := range pipelines.PresetNames() {
+	for _, name := range presets() {
 		file := "my-" + name + ".yaml"
 		if out := good(t, "new", file, "--from", name); !strings.Contains(out, "vtpu run "+file) {
 			t.Errorf("new says %s", out)

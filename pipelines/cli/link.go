@@ -125,8 +125,12 @@ func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() er
 		return done, err
 	}
 	kind := file.Links.Work
-	if kind == "ring" && set {
+	live := file.Data != nil && file.Data.Source.Name == "nats_source"
+	if kind == "ring" && set && !live {
 		kind = "nats"
+	}
+	if kind == "ring" && l.local > 0 {
+		return done, stages.Finding{File: fmt.Sprintf("--workers %d", l.local), Msg: "workers want a link", Fix: "add --nats embedded, or links: {work: gochannel} to the file; --lanes sets the lanes of one process"}
 	}
 	if l.local < 0 || l.local > 256 {
 		return done, stages.Finding{File: fmt.Sprintf("--workers %d", l.local), Msg: "want a whole number from 0 to 256"}
@@ -134,9 +138,13 @@ func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() er
 	var bus link.Bus
 	switch kind {
 	case "ring":
-		if l.local > 0 {
-			return done, stages.Finding{File: fmt.Sprintf("--workers %d", l.local), Msg: "workers want a link", Fix: "add --nats embedded, or links: {work: gochannel} to the file; --lanes sets the lanes of one process"}
+		if l.URL == "" || !live && file.Links.Publish == 0 {
+			return done, nil
 		}
+		if bus, done, err = a.connect(l, "nats", 1, "", "vtpu run "+file.Name); err != nil {
+			return func() error { return nil }, err
+		}
+		o.Live = &pipelines.Live{Bus: bus, Log: a.logger()}
 		return done, nil
 	case "gochannel":
 		ch := wm.NewGoChannel()
@@ -155,6 +163,12 @@ func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() er
 		}
 	}
 	o.Link = &pipelines.Link{Bus: bus, Local: l.local, Log: a.logger()}
+	switch b := bus.(type) {
+	case *nats.Conn:
+		o.Live = &pipelines.Live{Bus: b, Log: a.logger()}
+	case *nats.Stream:
+		o.Live = &pipelines.Live{Bus: b.Conn, Log: a.logger()}
+	}
 	return done, nil
 }
 

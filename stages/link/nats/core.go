@@ -47,3 +47,25 @@ func (c *Conn) Close() error {
 	}
 	return nil
 }
+
+// Serve answers requests on a subject; servers of the same group share them. answer is called by one goroutine at a time.
+func (c *Conn) Serve(subject, group string, answer func([]byte) []byte) (stop func() error, err error) {
+	s, err := c.nc.QueueSubscribe(subject, group, func(m *nats.Msg) {
+		if m.Reply != "" {
+			_ = m.Respond(answer(m.Data)) // who asked asks again
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("nats: serve %s: %w", subject, err)
+	}
+	return s.Unsubscribe, nil
+}
+
+// Request asks and waits for an answer.
+func (c *Conn) Request(subject string, data []byte, timeout time.Duration) ([]byte, error) {
+	m, err := c.nc.Request(subject, data, timeout)
+	if err != nil {
+		return nil, fmt.Errorf("nats: request %s: %w", subject, err)
+	}
+	return m.Data, nil
+}

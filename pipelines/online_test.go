@@ -1,0 +1,143 @@
+package pipelines_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"vtpu/pipelines"
+	"vtpu/stages/link/nats"
+	"vtpu/stages/tensor"
+	"vtpu/stages/wire"
+)
+
+// sender sends examples from to up to (not to) when a run has begun.
+type sender struct {
+	quiet
+	begun func()
+}
+
+func (s *sender) Started(*pipelines.Plan, string, int64) { s.begun() }
+
+func TestOnlineLearningResumesExactlyAndIsServedMeanwhile(t *testing.T) {
+	bus := core(t).(*nats.Conn)
+	send := func(from, to int) {
+		var enc wire.Encoder
+		for i := from; i < to; i++ {
+			x := make([]float32, 16)
+			for k := range x {
+				x[k] = float32((i*7+k*13)%11) - 5
+			}
+			y := int32(i % 4)
+			x[y] += 9
+			data, err := json.Marshal(map[string]any{"x": x, "y": y})
+			if i%2 == 1 { // every other one in the other format
+				data, err = enc.Encode(&wire.Frame{Kind: wire.Example, Tensors: []wire.Tensor{
+					{Name: "x", Shape: tensor.Of(16), F32: x}, {Name: "y", DType: tensor.I32, I32: []int32{y}}}})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i%50 == 7 { // what does not fit is dropped
+				for _, bad := range []string{"", "{", `{"x":[1],"y":0}`, `{"y":0}`, strings.Replace(`{"x":[X],"y":9}`, "X", strings.Repeat("0,", 15)+"0", 1), "vTPU and noise"} {
+					if err := bus.Publish("online.examples", []byte(bad)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := bus.Publish("online.examples", data); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	run := func(o pipelines.Options, from, to int) pipelines.Done {
+		t.Helper()
+		o.File, o.Steps, o.LookAhead = "online", 60, -1
+		o.Live = &pipelines.Live{Bus: bus, Log: zerolog.Nop()}
+		s := &sender{begun: func() { send(from, to) }}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		if err := pipelines.Train(ctx, o, s); err != nil {
+			t.Fatal(err)
+		}
+		return s.done
+	}
+	want := run(pipelines.Options{Out: filepath.Join(t.TempDir(), "whole")}, 0, 60*16)
+	if want.Event != "done" || want.LastLoss > 0.2 {
+		t.Fatalf("%s, loss %v", want.Event, want.LastLoss)
+	}
+	dir := filepath.Join(t.TempDir(), "cut")
+	if d := run(pipelines.Options{Out: dir, StopAfter: 20}, 0, 30*16); d.Event != "stopped" || d.Steps != 20 {
+		t.Fatalf("%s after %d", d.Event, d.Steps)
+	}
+	s, err := pipelines.Serve(dir, bus, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if v, _ := s.Version(); v != 20 {
+		t.Errorf("serves version %d", v)
+	}
+	got := run(pipelines.Options{Out: dir, Resume: true}, 30*16, 60*16)
+	if bits(got) != bits(want) {
+		t.Errorf("resumed: %s\nwant %s", bits(got), bits(want))
+	}
+	for range 100 {
+		if v, _ := s.Version(); v == 60 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if v, sha := s.Version(); v != 60 || sha != want.Weights {
+		t.Errorf("serves version %d, %s", v, sha)
+	}
+	mux := http.NewServeMux()
+	s.Handle(mux)
+	h := httptest.NewServer(mux)
+	defer h.Close()
+	post := func(path, body string) (int, string) {
+		t.Helper()
+		r, err := http.Post(h.URL+path, "application/json", bytes.NewReader([]byte(body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = r.Body.Close() }()
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.StatusCode, string(b)
+	}
+	q := fmt.Sprintf(`{"x":[0,0,9%s]}`, strings.Repeat(",0", 13))
+	code, one := post("/predict", q)
+	if code != 200 || !strings.Contains(one, `"class":2`) || !strings.Contains(one, `"version":60`) {
+		t.Errorf("%d %s", code, one)
+	}
+	for body, say := range map[string]string{`{"x":[1]}`: "want 16 numbers", "nonsense": "want JSON", `{}`: "missing", `{"x":[1e39` + strings.Repeat(",0", 15) + `]}`: "16 numbers"} {
+		if code, b := post("/predict", body); code != 400 || !strings.Contains(b, say) {
+			t.Errorf("%s: %d %s", body, code, b)
+		}
+	}
+	stop, err := bus.Serve(s.Subject("predict"), "g", func(b []byte) []byte { return s.Answer(t.Context(), "predict", b) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stop() }()
+	if b, err := bus.Request("vtpu.serve.online.predict", []byte(q), 5*time.Second); err != nil || string(b) != strings.TrimSpace(one) {
+		t.Errorf("over NATS: %s, %v", b, err)
+	}
+}

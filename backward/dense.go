@@ -17,7 +17,7 @@ func init() {
 	stages.MustRegister(stages.Spec[DenseConfig]{
 		Name: "dense_backward", Room: stages.Backward, Pipe: stages.D,
 		Summary:  "Gradients of dense.",
-		Contract: func(DenseConfig) stages.Contract { return stages.Contract{Reads: []string{"x", "y", "z"}} },
+		Contract: func(DenseConfig) stages.Contract { return stages.Contract{Reads: []string{"x", "y", "z", "slope"}} },
 		New: func(env stages.Env, c DenseConfig) (stages.Stage, error) {
 			d := &dense{x: env.Ports["x"].Slot, dy: env.Ports["y"].Grad, dz: env.Ports["y"].Grad, v: env.Ports["y"].Slot, oc: env.Vars["OC"],
 				w: env.Params["weight"].T.F32, gx: inputGrad(env, "x"), gw: paramGrad(env, "weight"), gb: paramGrad(env, "bias"), act: activation(c.Act)}
@@ -26,6 +26,9 @@ func init() {
 			}
 			if z, ok := env.Ports["z"]; ok {
 				d.v = z.Slot
+			}
+			if z, ok := env.Ports["slope"]; ok {
+				d.v, d.act = z.Slot, kernel.MulBackward
 			}
 			return d, nil
 		},
@@ -55,7 +58,7 @@ func activation(act string) func(dx, dy, v []float32, acc bool) {
 
 type dense struct {
 	x, dy, dz  stages.Slot
-	v          stages.Slot // what the activation's gradient reads: z, or y
+	v          stages.Slot // what the activation's gradient reads: its derivative, z, or y
 	oc         int
 	w          []float32
 	gx, gw, gb grad

@@ -34,16 +34,22 @@ func init() {
 			if c.Act != "none" {
 				k.Keep = append(k.Keep, float("dz", "... OC")) // gradient before the activation
 			}
-			if keepsInput(c.Act) {
+			if c.Act == "squared_relu" {
 				k.Keep = append(k.Keep, float("z", "... OC")) // value before the activation
+			}
+			if withSlope(c.Act) != nil {
+				k.Keep = append(k.Keep, float("slope", "... OC")) // derivative of the activation
 			}
 			return k
 		},
 		New: func(env stages.Env, c DenseConfig) (stages.Stage, error) {
 			d := &dense{x: env.Ports["x"].Slot, y: env.Ports["y"].Slot, z: env.Ports["y"].Slot, oc: env.Vars["OC"],
 				w: env.Params["weight"].T.F32, act: Activation(c.Act)}
-			if keepsInput(c.Act) {
-				d.z = env.Ports["z"].Slot
+			if z, ok := env.Ports["z"]; ok {
+				d.z = z.Slot
+			}
+			if z, ok := env.Ports["slope"]; ok {
+				d.z, d.both = z.Slot, withSlope(c.Act)
 			}
 			if c.Bias {
 				d.b = env.Params["bias"].T.F32
@@ -54,13 +60,18 @@ func init() {
 	})
 }
 
-// keepsInput says that the gradient of an activation needs its input; of the others the output is enough.
-func keepsInput(act string) bool {
+// withSlope is the kernel of an activation that gives its derivative along with it, for those whose derivative costs about as much again when it is
+// computed by itself; nil for the others. The gradient of those needs the output or, of squared_relu, the input.
+func withSlope(act string) func(y, d, x []float32) {
 	switch act {
-	case "squared_relu", "gelu", "gelu_tanh", "silu":
-		return true
+	case "gelu":
+		return kernel.GeluErfD
+	case "gelu_tanh":
+		return kernel.GeluTanhD
+	case "silu":
+		return kernel.SiLUD
 	}
-	return false
+	return nil
 }
 
 // Activation is the kernel of that name; nil for none.
@@ -85,10 +96,11 @@ func Activation(act string) func(dst, x []float32) {
 }
 
 type dense struct {
-	x, y, z stages.Slot // z is y where the activation works in place
+	x, y, z stages.Slot // z is y where the activation works in place, and is overwritten with the derivative where that is kept
 	oc      int
 	w, b    []float32
 	act     func(dst, x []float32)
+	both    func(y, d, x []float32)
 	plain   bool // one output, no bias, no activation
 }
 
@@ -118,7 +130,10 @@ func (d *dense) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 	default:
 		kernel.Gemm(kernel.NT, rows, d.oc, c, x.F32, c, d.w, c, z.F32, d.oc, false)
 	}
-	if d.act != nil {
+	switch {
+	case d.both != nil:
+		d.both(y.F32, z.F32, z.F32)
+	case d.act != nil:
 		d.act(y.F32, z.F32)
 	}
 	return out.Send(m)

@@ -1,5 +1,19 @@
 package kernel
 
+import "math"
+
+// Optimizers keep averages that decay. Where a gradient stays 0 (a dead unit, an id that never comes) they would end among the denormal numbers
+// and stay there, since rounding brings 0.9 times the smallest of them back to it, and each of them would cost hundreds of cycles in every step. So an
+// average below the normal range (1.2e-38) becomes 0: that is settle32 below.
+
+// settle32 is x, or 0 where x is below the normal range.
+func settle32(x float32) float32 {
+	if math.Float32bits(x)&0x7f800000 == 0 {
+		return 0
+	}
+	return x
+}
+
 // SGD is w = FMA(-lr, g', w) with g' = FMA(wd, w, g).
 func SGD(w, g []float32, lr, wd float32) {
 	need("g", len(g), len(w))
@@ -19,7 +33,7 @@ func SGD(w, g []float32, lr, wd float32) {
 	}
 }
 
-// SGDMomentum is PyTorch's SGD with momentum: g' = FMA(wd, w, g); v = first ? g' : FMA(mu, v, (1-damp)·g'); u = nesterov ? FMA(mu, v, g') : v; w =
+// SGDMomentum is PyTorch's SGD with momentum: g' = FMA(wd, w, g); v = settle32(first ? g' : FMA(mu, v, (1-damp)·g')); u = nesterov ? FMA(mu, v, g') : v; w =
 // FMA(-lr, u, w).
 func SGDMomentum(w, g, v []float32, lr, mu, damp, wd float32, nesterov, first bool) {
 	need("g", len(g), len(w))
@@ -34,6 +48,7 @@ func SGDMomentum(w, g, v []float32, lr, mu, damp, wd float32, nesterov, first bo
 		if !first {
 			m = FMA(mu, v[i], float32(keep*d))
 		}
+		m = settle32(m)
 		v[i] = m
 		if nesterov {
 			m = FMA(mu, m, d)
@@ -53,18 +68,15 @@ type AdamParams struct {
 // arXiv:1711.05101, Algorithm 2:
 //
 //	w = Decoupled ? w·(1 - lr·wd) : w;  g' = Decoupled ? g : FMA(wd, w, g)
-//	m = normal(FMA(1-Beta1, g', Beta1·m));  v = normal(FMA((1-Beta2)·g', g', Beta2·v))
+//	m = settle32(FMA(1-Beta1, g', Beta1·m));  v = settle32(FMA((1-Beta2)·g', g', Beta2·v))
 //	w = FMA(-lr/Correct1·√Correct2, m / (√v + eps·√Correct2), w)
-//
-// normal(x) is x, or 0 where |x| < 2^-126: the averages of an element that gets no gradient would become denormal and stay so, and a CPU takes ten times
-// as long for each of them.
 func Adam(w, g, m, v []float32, p *AdamParams) {
 	need("g", len(g), len(w))
 	need("m", len(m), len(w))
 	need("v", len(v), len(w))
 	root := Sqrt32(p.Correct2)
 	c := adamScalars{beta1: p.Beta1, rest1: 1 - p.Beta1, beta2: p.Beta2, rest2: 1 - p.Beta2, step: float32(-(p.LR / p.Correct1) * root),
-		eps: float32(p.Eps * root), shrink: 1, wd: p.WeightDecay, tiny: smallest}
+		eps: float32(p.Eps * root), shrink: 1, wd: p.WeightDecay}
 	if p.Decoupled {
 		c.shrink, c.wd = 1-float32(p.LR*p.WeightDecay), 0
 	}
@@ -75,24 +87,15 @@ func Adam(w, g, m, v []float32, p *AdamParams) {
 	for i, x := range w {
 		x = float32(x * c.shrink)
 		d := FMA(c.wd, x, g[i])
-		mi := FMA(c.rest1, d, float32(c.beta1*m[i]))
-		if abs32(mi) < smallest {
-			mi = 0
-		}
-		vi := FMA(float32(c.rest2*d), d, float32(c.beta2*v[i]))
-		if vi < smallest {
-			vi = 0
-		}
+		mi := settle32(FMA(c.rest1, d, float32(c.beta1*m[i])))
+		vi := settle32(FMA(float32(c.rest2*d), d, float32(c.beta2*v[i])))
 		m[i], v[i] = mi, vi
 		w[i] = FMA(c.step, mi/(Sqrt32(vi)+c.eps), x)
 	}
 }
 
-// smallest is the smallest normal number.
-const smallest = 0x1p-126
-
 // adamScalars are the numbers of an Adam step that don't depend on the element.
-type adamScalars struct{ beta1, rest1, beta2, rest2, step, eps, shrink, wd, tiny float32 }
+type adamScalars struct{ beta1, rest1, beta2, rest2, step, eps, shrink, wd float32 }
 
 // Adagrad is Duchi et al. 2011: g' = FMA(wd, w, g); h = FMA(g', g', h); w = FMA(-lr, g'/(√h + eps), w).
 func Adagrad(w, g, h []float32, lr, eps, wd float32) {
@@ -108,8 +111,8 @@ func Adagrad(w, g, h []float32, lr, eps, wd float32) {
 	}
 }
 
-// RMSProp is Tieleman and Hinton 2012, lecture 6.5, in PyTorch's form: g' = FMA(wd, w, g); sq = FMA((1-alpha)·g', g', alpha·sq); u = g'/(√sq + eps);
-// with mom: mom = FMA(mu, mom, u), u = mom; w = FMA(-lr, u, w).
+// RMSProp is Tieleman and Hinton 2012, lecture 6.5, in PyTorch's form: g' = FMA(wd, w, g); sq = settle32(FMA((1-alpha)·g', g', alpha·sq));
+// u = g'/(√sq + eps); with mom: mom = settle32(FMA(mu, mom, u)), u = mom; w = FMA(-lr, u, w).
 func RMSProp(w, g, sq, mom []float32, lr, alpha, eps, wd, mu float32) {
 	need("g", len(g), len(w))
 	need("sq", len(sq), len(w))
@@ -122,17 +125,17 @@ func RMSProp(w, g, sq, mom []float32, lr, alpha, eps, wd, mu float32) {
 	}
 	for i, x := range w {
 		d := FMA(wd, x, g[i])
-		sq[i] = FMA(float32(keep*d), d, float32(alpha*sq[i]))
+		sq[i] = settle32(FMA(float32(keep*d), d, float32(alpha*sq[i])))
 		u := d / (Sqrt32(sq[i]) + eps)
 		if mom != nil {
-			u = FMA(mu, mom[i], u)
+			u = settle32(FMA(mu, mom[i], u))
 			mom[i] = u
 		}
 		w[i] = FMA(-lr, u, x)
 	}
 }
 
-// Lion is Chen et al. 2023, arXiv:2302.06675, Algorithm 2: u = sign(FMA(1-b1, g, b1·m)); w = FMA(-lr, FMA(wd, w, u), w); m = FMA(1-b2, g, b2·m).
+// Lion is Chen et al. 2023, arXiv:2302.06675, Algorithm 2: u = sign(FMA(1-b1, g, b1·m)); w = FMA(-lr, FMA(wd, w, u), w); m = settle32(FMA(1-b2, g, b2·m)).
 func Lion(w, g, m []float32, lr, b1, b2, wd float32) {
 	need("g", len(g), len(w))
 	need("m", len(m), len(w))
@@ -149,6 +152,6 @@ func Lion(w, g, m []float32, lr, b1, b2, wd float32) {
 			u = -1
 		}
 		w[i] = FMA(-lr, FMA(wd, x, u), x)
-		m[i] = FMA(c2, g[i], float32(b2*m[i]))
+		m[i] = settle32(FMA(c2, g[i], float32(b2*m[i])))
 	}
 }

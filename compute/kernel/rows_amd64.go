@@ -325,7 +325,7 @@ func adam(w, g, m, v []float32, c *adamScalars) bool {
 		f = adamAVX512
 	}
 	for i := 0; i < len(w); i += piece {
-		f(min(len(w)-i, piece), &w[i], &g[i], &m[i], &v[i], c.beta1, c.rest1, c.beta2, c.rest2, c.step, c.eps, c.shrink, c.wd, c.tiny)
+		f(min(len(w)-i, piece), &w[i], &g[i], &m[i], &v[i], c.beta1, c.rest1, c.beta2, c.rest2, c.step, c.eps, c.shrink, c.wd)
 	}
 	return true
 }

@@ -7069,9 +7069,9 @@ rest348:
 	VZEROUPPER
 	RET
 
-// func adamAVX2(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32, tiny float32)
-// Requires: AVX, FMA3
-TEXT ·adamAVX2(SB), NOSPLIT, $0-76
+// func adamAVX2(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·adamAVX2(SB), NOSPLIT, $0-72
 	MOVQ         n+0(FP), AX
 	MOVQ         w+8(FP), CX
 	MOVQ         grad+16(FP), DX
@@ -7085,35 +7085,37 @@ TEXT ·adamAVX2(SB), NOSPLIT, $0-76
 	VBROADCASTSS eps+60(FP), Y5
 	VBROADCASTSS shrink+64(FP), Y6
 	VBROADCASTSS wd+68(FP), Y7
-	VBROADCASTSS tiny+72(FP), Y8
 	XORL         DI, DI
 	SUBQ         $+8, AX
 	JL           tail409
 
 one408:
-	VMOVUPS     (CX)(DI*4), Y9
-	VMULPS      Y6, Y9, Y9
-	VMOVUPS     (DX)(DI*4), Y10
-	VFMADD231PS Y7, Y9, Y10
-	VMOVUPS     (BX)(DI*4), Y11
-	VMULPS      Y0, Y11, Y11
-	VFMADD231PS Y1, Y10, Y11
-	VANDPS      numbersAVX2<>+1088(SB), Y11, Y12
-	VCMPPS      $0x15, Y8, Y12, Y12
-	VANDPS      Y11, Y12, Y11
+	VMOVUPS     (CX)(DI*4), Y8
+	VMULPS      Y6, Y8, Y8
+	VMOVUPS     (DX)(DI*4), Y9
+	VFMADD231PS Y7, Y8, Y9
+	VMOVUPS     (BX)(DI*4), Y10
+	VMULPS      Y0, Y10, Y10
+	VFMADD231PS Y1, Y9, Y10
+	VANDPS      numbersAVX2<>+1056(SB), Y10, Y11
+	VXORPS      Y12, Y12, Y12
+	VPCMPEQD    Y12, Y11, Y11
+	VPANDN      Y10, Y11, Y11
 	VMOVUPS     Y11, (BX)(DI*4)
-	VMOVUPS     (SI)(DI*4), Y12
-	VMULPS      Y2, Y12, Y12
-	VMULPS      Y3, Y10, Y13
-	VFMADD231PS Y13, Y10, Y12
-	VCMPPS      $0x15, Y8, Y12, Y10
-	VANDPS      Y12, Y10, Y10
-	VMOVUPS     Y10, (SI)(DI*4)
-	VSQRTPS     Y10, Y10
-	VADDPS      Y5, Y10, Y10
-	VDIVPS      Y10, Y11, Y10
-	VFMADD231PS Y4, Y10, Y9
-	VMOVUPS     Y9, (CX)(DI*4)
+	VMOVUPS     (SI)(DI*4), Y10
+	VMULPS      Y2, Y10, Y10
+	VMULPS      Y3, Y9, Y12
+	VFMADD231PS Y12, Y9, Y10
+	VANDPS      numbersAVX2<>+1056(SB), Y10, Y9
+	VXORPS      Y12, Y12, Y12
+	VPCMPEQD    Y12, Y9, Y9
+	VPANDN      Y10, Y9, Y9
+	VMOVUPS     Y9, (SI)(DI*4)
+	VSQRTPS     Y9, Y9
+	VADDPS      Y5, Y9, Y9
+	VDIVPS      Y9, Y11, Y9
+	VFMADD231PS Y4, Y9, Y8
+	VMOVUPS     Y8, (CX)(DI*4)
 	ADDQ        $+8, DI
 	SUBQ        $+8, AX
 	JGE         one408
@@ -7124,30 +7126,33 @@ tail409:
 	LEAQ        masksAVX2<>+256(SB), R8
 	SHLQ        $0x02, AX
 	SUBQ        AX, R8
-	VMOVUPS     (R8), Y9
-	VMASKMOVPS  (CX)(DI*4), Y9, Y10
-	VMULPS      Y6, Y10, Y6
-	VMASKMOVPS  (DX)(DI*4), Y9, Y10
-	VFMADD231PS Y7, Y6, Y10
-	VMASKMOVPS  (BX)(DI*4), Y9, Y7
+	VMOVUPS     (R8), Y8
+	VMASKMOVPS  (CX)(DI*4), Y8, Y9
+	VMULPS      Y6, Y9, Y6
+	VMASKMOVPS  (DX)(DI*4), Y8, Y9
+	VFMADD231PS Y7, Y6, Y9
+	VMASKMOVPS  (BX)(DI*4), Y8, Y7
 	VMULPS      Y0, Y7, Y0
-	VFMADD231PS Y1, Y10, Y0
-	VANDPS      numbersAVX2<>+1088(SB), Y0, Y1
-	VCMPPS      $0x15, Y8, Y1, Y1
-	VANDPS      Y0, Y1, Y0
-	VMASKMOVPS  Y0, Y9, (BX)(DI*4)
-	VMASKMOVPS  (SI)(DI*4), Y9, Y1
-	VMULPS      Y2, Y1, Y1
-	VMULPS      Y3, Y10, Y2
-	VFMADD231PS Y2, Y10, Y1
-	VCMPPS      $0x15, Y8, Y1, Y2
-	VANDPS      Y1, Y2, Y1
-	VMASKMOVPS  Y1, Y9, (SI)(DI*4)
-	VSQRTPS     Y1, Y1
-	VADDPS      Y5, Y1, Y1
-	VDIVPS      Y1, Y0, Y1
-	VFMADD231PS Y4, Y1, Y6
-	VMASKMOVPS  Y6, Y9, (CX)(DI*4)
+	VFMADD231PS Y1, Y9, Y0
+	VANDPS      numbersAVX2<>+1056(SB), Y0, Y1
+	VXORPS      Y7, Y7, Y7
+	VPCMPEQD    Y7, Y1, Y1
+	VPANDN      Y0, Y1, Y1
+	VMASKMOVPS  Y1, Y8, (BX)(DI*4)
+	VMASKMOVPS  (SI)(DI*4), Y8, Y0
+	VMULPS      Y2, Y0, Y0
+	VMULPS      Y3, Y9, Y2
+	VFMADD231PS Y2, Y9, Y0
+	VANDPS      numbersAVX2<>+1056(SB), Y0, Y2
+	VXORPS      Y3, Y3, Y3
+	VPCMPEQD    Y3, Y2, Y2
+	VPANDN      Y0, Y2, Y2
+	VMASKMOVPS  Y2, Y8, (SI)(DI*4)
+	VSQRTPS     Y2, Y0
+	VADDPS      Y5, Y0, Y0
+	VDIVPS      Y0, Y1, Y0
+	VFMADD231PS Y4, Y0, Y6
+	VMASKMOVPS  Y6, Y8, (CX)(DI*4)
 
 done410:
 	VZEROUPPER
@@ -7213,7 +7218,7 @@ done414:
 	RET
 
 // func momentumAVX2(n int, w *float32, grad *float32, v *float32, step float32, mu float32, keep float32, wd float32, nesterov int)
-// Requires: AVX, FMA3
+// Requires: AVX, AVX2, FMA3
 TEXT ·momentumAVX2(SB), NOSPLIT, $0-56
 	MOVQ         n+0(FP), AX
 	MOVQ         w+8(FP), CX
@@ -7235,13 +7240,17 @@ one416:
 	VMULPS      Y2, Y5, Y6
 	VMOVUPS     (BX)(DI*4), Y7
 	VFMADD231PS Y7, Y1, Y6
-	VMOVUPS     Y6, (BX)(DI*4)
+	VANDPS      numbersAVX2<>+1056(SB), Y6, Y7
+	VXORPS      Y8, Y8, Y8
+	VPCMPEQD    Y8, Y7, Y7
+	VPANDN      Y6, Y7, Y7
+	VMOVUPS     Y7, (BX)(DI*4)
 	TESTQ       SI, SI
 	JZ          plain419
-	VFMADD213PS Y5, Y1, Y6
+	VFMADD213PS Y5, Y1, Y7
 
 plain419:
-	VFMADD231PS Y0, Y6, Y4
+	VFMADD231PS Y0, Y7, Y4
 	VMOVUPS     Y4, (CX)(DI*4)
 	ADDQ        $+8, DI
 	SUBQ        $+8, AX
@@ -7260,13 +7269,17 @@ tail417:
 	VMULPS      Y2, Y6, Y2
 	VMASKMOVPS  (BX)(DI*4), Y4, Y3
 	VFMADD231PS Y3, Y1, Y2
-	VMASKMOVPS  Y2, Y4, (BX)(DI*4)
+	VANDPS      numbersAVX2<>+1056(SB), Y2, Y3
+	VXORPS      Y7, Y7, Y7
+	VPCMPEQD    Y7, Y3, Y3
+	VPANDN      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y4, (BX)(DI*4)
 	TESTQ       SI, SI
 	JZ          plain420
-	VFMADD213PS Y6, Y1, Y2
+	VFMADD213PS Y6, Y1, Y3
 
 plain420:
-	VFMADD231PS Y0, Y2, Y5
+	VFMADD231PS Y0, Y3, Y5
 	VMASKMOVPS  Y5, Y4, (CX)(DI*4)
 
 done418:
@@ -7327,7 +7340,7 @@ done424:
 	RET
 
 // func rmspropAVX2(n int, w *float32, grad *float32, sq *float32, mom *float32, step float32, alpha float32, keep float32, eps float32, wd float32, mu float32)
-// Requires: AVX, FMA3
+// Requires: AVX, AVX2, FMA3
 TEXT ·rmspropAVX2(SB), NOSPLIT, $0-64
 	MOVQ         n+0(FP), AX
 	MOVQ         w+8(FP), CX
@@ -7352,14 +7365,23 @@ one426:
 	VMULPS      Y1, Y8, Y8
 	VMULPS      Y2, Y7, Y9
 	VFMADD231PS Y9, Y7, Y8
-	VMOVUPS     Y8, (BX)(DI*4)
-	VSQRTPS     Y8, Y8
+	VANDPS      numbersAVX2<>+1056(SB), Y8, Y9
+	VXORPS      Y10, Y10, Y10
+	VPCMPEQD    Y10, Y9, Y9
+	VPANDN      Y8, Y9, Y9
+	VMOVUPS     Y9, (BX)(DI*4)
+	VSQRTPS     Y9, Y8
 	VADDPS      Y3, Y8, Y8
 	VDIVPS      Y8, Y7, Y7
 	TESTQ       SI, SI
 	JZ          plain429
 	VMOVUPS     (SI)(DI*4), Y8
 	VFMADD231PS Y8, Y5, Y7
+	VANDPS      numbersAVX2<>+1056(SB), Y7, Y8
+	VXORPS      Y9, Y9, Y9
+	VPCMPEQD    Y9, Y8, Y8
+	VPANDN      Y7, Y8, Y8
+	VMOVAPS     Y8, Y7
 	VMOVUPS     Y7, (SI)(DI*4)
 
 plain429:
@@ -7383,14 +7405,23 @@ tail427:
 	VMULPS      Y1, Y4, Y1
 	VMULPS      Y2, Y8, Y2
 	VFMADD231PS Y2, Y8, Y1
-	VMASKMOVPS  Y1, Y6, (BX)(DI*4)
-	VSQRTPS     Y1, Y1
+	VANDPS      numbersAVX2<>+1056(SB), Y1, Y2
+	VXORPS      Y4, Y4, Y4
+	VPCMPEQD    Y4, Y2, Y2
+	VPANDN      Y1, Y2, Y2
+	VMASKMOVPS  Y2, Y6, (BX)(DI*4)
+	VSQRTPS     Y2, Y1
 	VADDPS      Y3, Y1, Y1
 	VDIVPS      Y1, Y8, Y1
 	TESTQ       SI, SI
 	JZ          plain430
 	VMASKMOVPS  (SI)(DI*4), Y6, Y2
 	VFMADD231PS Y2, Y5, Y1
+	VANDPS      numbersAVX2<>+1056(SB), Y1, Y2
+	VXORPS      Y3, Y3, Y3
+	VPCMPEQD    Y3, Y2, Y2
+	VPANDN      Y1, Y2, Y2
+	VMOVAPS     Y2, Y1
 	VMASKMOVPS  Y1, Y6, (SI)(DI*4)
 
 plain430:
@@ -7402,7 +7433,7 @@ done428:
 	RET
 
 // func lionAVX2(n int, w *float32, grad *float32, m *float32, step float32, b1 float32, c1 float32, b2 float32, c2 float32, wd float32)
-// Requires: AVX, FMA3
+// Requires: AVX, AVX2, FMA3
 TEXT ·lionAVX2(SB), NOSPLIT, $0-56
 	MOVQ         n+0(FP), AX
 	MOVQ         w+8(FP), CX
@@ -7435,7 +7466,11 @@ one432:
 	VMOVUPS     Y9, (CX)(SI*4)
 	VMULPS      Y3, Y7, Y7
 	VFMADD231PS Y6, Y4, Y7
-	VMOVUPS     Y7, (BX)(SI*4)
+	VANDPS      numbersAVX2<>+1056(SB), Y7, Y6
+	VXORPS      Y8, Y8, Y8
+	VPCMPEQD    Y8, Y6, Y6
+	VPANDN      Y7, Y6, Y6
+	VMOVUPS     Y6, (BX)(SI*4)
 	ADDQ        $+8, SI
 	SUBQ        $+8, AX
 	JGE         one432
@@ -7463,7 +7498,11 @@ tail433:
 	VMASKMOVPS  Y2, Y6, (CX)(SI*4)
 	VMULPS      Y3, Y8, Y0
 	VFMADD231PS Y7, Y4, Y0
-	VMASKMOVPS  Y0, Y6, (BX)(SI*4)
+	VANDPS      numbersAVX2<>+1056(SB), Y0, Y1
+	VXORPS      Y2, Y2, Y2
+	VPCMPEQD    Y2, Y1, Y1
+	VPANDN      Y0, Y1, Y1
+	VMASKMOVPS  Y1, Y6, (BX)(SI*4)
 
 done434:
 	VZEROUPPER

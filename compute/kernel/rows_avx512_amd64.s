@@ -5108,9 +5108,9 @@ rest292:
 	VZEROUPPER
 	RET
 
-// func adamAVX512(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32, tiny float32)
-// Requires: AVX, AVX512DQ, AVX512F, BMI2
-TEXT ·adamAVX512(SB), NOSPLIT, $0-76
+// func adamAVX512(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·adamAVX512(SB), NOSPLIT, $0-72
 	MOVQ         n+0(FP), AX
 	MOVQ         w+8(FP), CX
 	MOVQ         grad+16(FP), DX
@@ -5124,68 +5124,65 @@ TEXT ·adamAVX512(SB), NOSPLIT, $0-76
 	VBROADCASTSS eps+60(FP), Z5
 	VBROADCASTSS shrink+64(FP), Z6
 	VBROADCASTSS wd+68(FP), Z7
-	VBROADCASTSS tiny+72(FP), Z8
 	XORL         DI, DI
 	SUBQ         $+16, AX
 	JL           tail329
 
 one328:
-	VMOVUPS     (CX)(DI*4), Z9
-	VMULPS      Z6, Z9, Z9
-	VMOVUPS     (DX)(DI*4), Z10
-	VFMADD231PS Z7, Z9, Z10
-	VMOVUPS     (BX)(DI*4), Z11
-	VMULPS      Z0, Z11, Z11
-	VFMADD231PS Z1, Z10, Z11
-	VANDPS.BCST numbersAVX512<>+136(SB), Z11, Z12
-	VCMPPS      $0x15, Z8, Z12, K1
-	VMOVAPS.Z   Z11, K1, Z11
-	VMOVUPS     Z11, (BX)(DI*4)
-	VMOVUPS     (SI)(DI*4), Z12
-	VMULPS      Z2, Z12, Z12
-	VMULPS      Z3, Z10, Z13
-	VFMADD231PS Z13, Z10, Z12
-	VCMPPS      $0x15, Z8, Z12, K1
-	VMOVAPS.Z   Z12, K1, Z10
-	VMOVUPS     Z10, (SI)(DI*4)
-	VSQRTPS     Z10, Z10
-	VADDPS      Z5, Z10, Z10
-	VDIVPS      Z10, Z11, Z10
-	VFMADD231PS Z4, Z10, Z9
-	VMOVUPS     Z9, (CX)(DI*4)
-	ADDQ        $+16, DI
-	SUBQ        $+16, AX
-	JGE         one328
+	VMOVUPS        (CX)(DI*4), Z8
+	VMULPS         Z6, Z8, Z8
+	VMOVUPS        (DX)(DI*4), Z9
+	VFMADD231PS    Z7, Z8, Z9
+	VMOVUPS        (BX)(DI*4), Z10
+	VMULPS         Z0, Z10, Z10
+	VFMADD231PS    Z1, Z9, Z10
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z10, K1
+	VPXORD         Z10, Z10, K1, Z10
+	VMOVUPS        Z10, (BX)(DI*4)
+	VMOVUPS        (SI)(DI*4), Z11
+	VMULPS         Z2, Z11, Z11
+	VMULPS         Z3, Z9, Z12
+	VFMADD231PS    Z12, Z9, Z11
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z11, K1
+	VPXORD         Z11, Z11, K1, Z11
+	VMOVUPS        Z11, (SI)(DI*4)
+	VSQRTPS        Z11, Z9
+	VADDPS         Z5, Z9, Z9
+	VDIVPS         Z9, Z10, Z9
+	VFMADD231PS    Z4, Z9, Z8
+	VMOVUPS        Z8, (CX)(DI*4)
+	ADDQ           $+16, DI
+	SUBQ           $+16, AX
+	JGE            one328
 
 tail329:
-	ADDQ        $+16, AX
-	JZ          done330
-	MOVQ        $-1, R8
-	BZHIQ       AX, R8, R8
-	KMOVW       R8, K1
-	VMOVUPS.Z   (CX)(DI*4), K1, Z9
-	VMULPS      Z6, Z9, Z6
-	VMOVUPS.Z   (DX)(DI*4), K1, Z9
-	VFMADD231PS Z7, Z6, Z9
-	VMOVUPS.Z   (BX)(DI*4), K1, Z7
-	VMULPS      Z0, Z7, Z0
-	VFMADD231PS Z1, Z9, Z0
-	VANDPS.BCST numbersAVX512<>+136(SB), Z0, Z1
-	VCMPPS      $0x15, Z8, Z1, K2
-	VMOVAPS.Z   Z0, K2, Z0
-	VMOVUPS     Z0, K1, (BX)(DI*4)
-	VMOVUPS.Z   (SI)(DI*4), K1, Z1
-	VMULPS      Z2, Z1, Z1
-	VMULPS      Z3, Z9, Z2
-	VFMADD231PS Z2, Z9, Z1
-	VCMPPS      $0x15, Z8, Z1, K2
-	VMOVAPS.Z   Z1, K2, Z1
-	VMOVUPS     Z1, K1, (SI)(DI*4)
-	VSQRTPS     Z1, Z1
-	VADDPS      Z5, Z1, Z1
-	VDIVPS      Z1, Z0, Z1
-	VFMADD231PS Z4, Z1, Z6
-	VMOVUPS     Z6, K1, (CX)(DI*4)
+	ADDQ           $+16, AX
+	JZ             done330
+	MOVQ           $-1, R8
+	BZHIQ          AX, R8, R8
+	KMOVW          R8, K1
+	VMOVUPS.Z      (CX)(DI*4), K1, Z8
+	VMULPS         Z6, Z8, Z6
+	VMOVUPS.Z      (DX)(DI*4), K1, Z8
+	VFMADD231PS    Z7, Z6, Z8
+	VMOVUPS.Z      (BX)(DI*4), K1, Z7
+	VMULPS         Z0, Z7, Z0
+	VFMADD231PS    Z1, Z8, Z0
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z0, K2
+	VPXORD         Z0, Z0, K2, Z0
+	VMOVUPS        Z0, K1, (BX)(DI*4)
+	VMOVUPS.Z      (SI)(DI*4), K1, Z1
+	VMULPS         Z2, Z1, Z1
+	VMULPS         Z3, Z8, Z2
+	VFMADD231PS    Z2, Z8, Z1
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z1, K2
+	VPXORD         Z1, Z1, K2, Z1
+	VMOVUPS        Z1, K1, (SI)(DI*4)
+	VSQRTPS        Z1, Z1
+	VADDPS         Z5, Z1, Z1
+	VDIVPS         Z1, Z0, Z0
+	VFMADD231PS    Z4, Z0, Z6
+	VMOVUPS        Z6, K1, (CX)(DI*4)
 
 done330:
 	VZEROUPPER
@@ -5266,16 +5263,18 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-56
 	JL           tail337
 
 one336:
-	VMOVUPS     (CX)(DI*4), Z4
-	VMOVUPS     (DX)(DI*4), Z5
-	VFMADD231PS Z3, Z4, Z5
-	VMULPS      Z2, Z5, Z6
-	VMOVUPS     (BX)(DI*4), Z7
-	VFMADD231PS Z7, Z1, Z6
-	VMOVUPS     Z6, (BX)(DI*4)
-	TESTQ       SI, SI
-	JZ          plain339
-	VFMADD213PS Z5, Z1, Z6
+	VMOVUPS        (CX)(DI*4), Z4
+	VMOVUPS        (DX)(DI*4), Z5
+	VFMADD231PS    Z3, Z4, Z5
+	VMULPS         Z2, Z5, Z6
+	VMOVUPS        (BX)(DI*4), Z7
+	VFMADD231PS    Z7, Z1, Z6
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z6, K1
+	VPXORD         Z6, Z6, K1, Z6
+	VMOVUPS        Z6, (BX)(DI*4)
+	TESTQ          SI, SI
+	JZ             plain339
+	VFMADD213PS    Z5, Z1, Z6
 
 plain339:
 	VFMADD231PS Z0, Z6, Z4
@@ -5285,21 +5284,23 @@ plain339:
 	JGE         one336
 
 tail337:
-	ADDQ        $+16, AX
-	JZ          done338
-	MOVQ        $-1, R8
-	BZHIQ       AX, R8, R8
-	KMOVW       R8, K1
-	VMOVUPS.Z   (CX)(DI*4), K1, Z4
-	VMOVUPS.Z   (DX)(DI*4), K1, Z5
-	VFMADD231PS Z3, Z4, Z5
-	VMULPS      Z2, Z5, Z2
-	VMOVUPS.Z   (BX)(DI*4), K1, Z3
-	VFMADD231PS Z3, Z1, Z2
-	VMOVUPS     Z2, K1, (BX)(DI*4)
-	TESTQ       SI, SI
-	JZ          plain340
-	VFMADD213PS Z5, Z1, Z2
+	ADDQ           $+16, AX
+	JZ             done338
+	MOVQ           $-1, R8
+	BZHIQ          AX, R8, R8
+	KMOVW          R8, K1
+	VMOVUPS.Z      (CX)(DI*4), K1, Z4
+	VMOVUPS.Z      (DX)(DI*4), K1, Z5
+	VFMADD231PS    Z3, Z4, Z5
+	VMULPS         Z2, Z5, Z2
+	VMOVUPS.Z      (BX)(DI*4), K1, Z3
+	VFMADD231PS    Z3, Z1, Z2
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z2, K2
+	VPXORD         Z2, Z2, K2, Z2
+	VMOVUPS        Z2, K1, (BX)(DI*4)
+	TESTQ          SI, SI
+	JZ             plain340
+	VFMADD213PS    Z5, Z1, Z2
 
 plain340:
 	VFMADD231PS Z0, Z2, Z4
@@ -5380,22 +5381,27 @@ TEXT ·rmspropAVX512(SB), NOSPLIT, $0-64
 	JL           tail347
 
 one346:
-	VMOVUPS     (CX)(DI*4), Z6
-	VMOVUPS     (DX)(DI*4), Z7
-	VFMADD231PS Z4, Z6, Z7
-	VMOVUPS     (BX)(DI*4), Z8
-	VMULPS      Z1, Z8, Z8
-	VMULPS      Z2, Z7, Z9
-	VFMADD231PS Z9, Z7, Z8
-	VMOVUPS     Z8, (BX)(DI*4)
-	VSQRTPS     Z8, Z8
-	VADDPS      Z3, Z8, Z8
-	VDIVPS      Z8, Z7, Z7
-	TESTQ       SI, SI
-	JZ          plain349
-	VMOVUPS     (SI)(DI*4), Z8
-	VFMADD231PS Z8, Z5, Z7
-	VMOVUPS     Z7, (SI)(DI*4)
+	VMOVUPS        (CX)(DI*4), Z6
+	VMOVUPS        (DX)(DI*4), Z7
+	VFMADD231PS    Z4, Z6, Z7
+	VMOVUPS        (BX)(DI*4), Z8
+	VMULPS         Z1, Z8, Z8
+	VMULPS         Z2, Z7, Z9
+	VFMADD231PS    Z9, Z7, Z8
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z8, K1
+	VPXORD         Z8, Z8, K1, Z8
+	VMOVUPS        Z8, (BX)(DI*4)
+	VSQRTPS        Z8, Z8
+	VADDPS         Z3, Z8, Z8
+	VDIVPS         Z8, Z7, Z7
+	TESTQ          SI, SI
+	JZ             plain349
+	VMOVUPS        (SI)(DI*4), Z8
+	VFMADD231PS    Z8, Z5, Z7
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z7, K1
+	VPXORD         Z7, Z7, K1, Z7
+	VMOVAPS        Z7, Z7
+	VMOVUPS        Z7, (SI)(DI*4)
 
 plain349:
 	VFMADD231PS Z0, Z7, Z6
@@ -5405,27 +5411,32 @@ plain349:
 	JGE         one346
 
 tail347:
-	ADDQ        $+16, AX
-	JZ          done348
-	MOVQ        $-1, R8
-	BZHIQ       AX, R8, R8
-	KMOVW       R8, K1
-	VMOVUPS.Z   (CX)(DI*4), K1, Z6
-	VMOVUPS.Z   (DX)(DI*4), K1, Z7
-	VFMADD231PS Z4, Z6, Z7
-	VMOVUPS.Z   (BX)(DI*4), K1, Z4
-	VMULPS      Z1, Z4, Z1
-	VMULPS      Z2, Z7, Z2
-	VFMADD231PS Z2, Z7, Z1
-	VMOVUPS     Z1, K1, (BX)(DI*4)
-	VSQRTPS     Z1, Z1
-	VADDPS      Z3, Z1, Z1
-	VDIVPS      Z1, Z7, Z1
-	TESTQ       SI, SI
-	JZ          plain350
-	VMOVUPS.Z   (SI)(DI*4), K1, Z2
-	VFMADD231PS Z2, Z5, Z1
-	VMOVUPS     Z1, K1, (SI)(DI*4)
+	ADDQ           $+16, AX
+	JZ             done348
+	MOVQ           $-1, R8
+	BZHIQ          AX, R8, R8
+	KMOVW          R8, K1
+	VMOVUPS.Z      (CX)(DI*4), K1, Z6
+	VMOVUPS.Z      (DX)(DI*4), K1, Z7
+	VFMADD231PS    Z4, Z6, Z7
+	VMOVUPS.Z      (BX)(DI*4), K1, Z4
+	VMULPS         Z1, Z4, Z1
+	VMULPS         Z2, Z7, Z2
+	VFMADD231PS    Z2, Z7, Z1
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z1, K2
+	VPXORD         Z1, Z1, K2, Z1
+	VMOVUPS        Z1, K1, (BX)(DI*4)
+	VSQRTPS        Z1, Z1
+	VADDPS         Z3, Z1, Z1
+	VDIVPS         Z1, Z7, Z1
+	TESTQ          SI, SI
+	JZ             plain350
+	VMOVUPS.Z      (SI)(DI*4), K1, Z2
+	VFMADD231PS    Z2, Z5, Z1
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z1, K2
+	VPXORD         Z1, Z1, K2, Z1
+	VMOVAPS        Z1, Z1
+	VMOVUPS        Z1, K1, (SI)(DI*4)
 
 plain350:
 	VFMADD231PS Z0, Z1, Z6
@@ -5453,50 +5464,54 @@ TEXT ·lionAVX512(SB), NOSPLIT, $0-56
 	JL           tail353
 
 one352:
-	VMOVUPS     (DX)(SI*4), Z6
-	VMOVUPS     (BX)(SI*4), Z7
-	VMULPS      Z1, Z7, Z8
-	VFMADD231PS Z6, Z2, Z8
-	VANDPS.BCST numbersAVX512<>+148(SB), Z8, Z9
-	VORPS.BCST  numbersAVX512<>+44(SB), Z9, Z9
-	VPXORD      Z10, Z10, Z10
-	VANDPS.BCST numbersAVX512<>+136(SB), Z8, Z14
-	VCMPPS      $0x1e, Z10, Z14, K1
-	VBLENDMPS   Z9, Z8, K1, Z11
-	VMOVUPS     (CX)(SI*4), Z8
-	VFMADD231PS Z5, Z8, Z11
-	VFMADD231PS Z0, Z11, Z8
-	VMOVUPS     Z8, (CX)(SI*4)
-	VMULPS      Z3, Z7, Z7
-	VFMADD231PS Z6, Z4, Z7
-	VMOVUPS     Z7, (BX)(SI*4)
-	ADDQ        $+16, SI
-	SUBQ        $+16, AX
-	JGE         one352
+	VMOVUPS        (DX)(SI*4), Z6
+	VMOVUPS        (BX)(SI*4), Z7
+	VMULPS         Z1, Z7, Z8
+	VFMADD231PS    Z6, Z2, Z8
+	VANDPS.BCST    numbersAVX512<>+148(SB), Z8, Z9
+	VORPS.BCST     numbersAVX512<>+44(SB), Z9, Z9
+	VPXORD         Z10, Z10, Z10
+	VANDPS.BCST    numbersAVX512<>+136(SB), Z8, Z14
+	VCMPPS         $0x1e, Z10, Z14, K1
+	VBLENDMPS      Z9, Z8, K1, Z11
+	VMOVUPS        (CX)(SI*4), Z8
+	VFMADD231PS    Z5, Z8, Z11
+	VFMADD231PS    Z0, Z11, Z8
+	VMOVUPS        Z8, (CX)(SI*4)
+	VMULPS         Z3, Z7, Z7
+	VFMADD231PS    Z6, Z4, Z7
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z7, K1
+	VPXORD         Z7, Z7, K1, Z7
+	VMOVUPS        Z7, (BX)(SI*4)
+	ADDQ           $+16, SI
+	SUBQ           $+16, AX
+	JGE            one352
 
 tail353:
-	ADDQ        $+16, AX
-	JZ          done354
-	MOVQ        $-1, DI
-	BZHIQ       AX, DI, DI
-	KMOVW       DI, K1
-	VMOVUPS.Z   (DX)(SI*4), K1, Z6
-	VMOVUPS.Z   (BX)(SI*4), K1, Z7
-	VMULPS      Z1, Z7, Z1
-	VFMADD231PS Z6, Z2, Z1
-	VANDPS.BCST numbersAVX512<>+148(SB), Z1, Z2
-	VORPS.BCST  numbersAVX512<>+44(SB), Z2, Z2
-	VPXORD      Z12, Z12, Z12
-	VANDPS.BCST numbersAVX512<>+136(SB), Z1, Z8
-	VCMPPS      $0x1e, Z12, Z8, K2
-	VBLENDMPS   Z2, Z1, K2, Z13
-	VMOVUPS.Z   (CX)(SI*4), K1, Z1
-	VFMADD231PS Z5, Z1, Z13
-	VFMADD231PS Z0, Z13, Z1
-	VMOVUPS     Z1, K1, (CX)(SI*4)
-	VMULPS      Z3, Z7, Z0
-	VFMADD231PS Z6, Z4, Z0
-	VMOVUPS     Z0, K1, (BX)(SI*4)
+	ADDQ           $+16, AX
+	JZ             done354
+	MOVQ           $-1, DI
+	BZHIQ          AX, DI, DI
+	KMOVW          DI, K1
+	VMOVUPS.Z      (DX)(SI*4), K1, Z6
+	VMOVUPS.Z      (BX)(SI*4), K1, Z7
+	VMULPS         Z1, Z7, Z1
+	VFMADD231PS    Z6, Z2, Z1
+	VANDPS.BCST    numbersAVX512<>+148(SB), Z1, Z2
+	VORPS.BCST     numbersAVX512<>+44(SB), Z2, Z2
+	VPXORD         Z12, Z12, Z12
+	VANDPS.BCST    numbersAVX512<>+136(SB), Z1, Z8
+	VCMPPS         $0x1e, Z12, Z8, K2
+	VBLENDMPS      Z2, Z1, K2, Z13
+	VMOVUPS.Z      (CX)(SI*4), K1, Z1
+	VFMADD231PS    Z5, Z1, Z13
+	VFMADD231PS    Z0, Z13, Z1
+	VMOVUPS        Z1, K1, (CX)(SI*4)
+	VMULPS         Z3, Z7, Z0
+	VFMADD231PS    Z6, Z4, Z0
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z0, K2
+	VPXORD         Z0, Z0, K2, Z0
+	VMOVUPS        Z0, K1, (BX)(SI*4)
 
 done354:
 	VZEROUPPER

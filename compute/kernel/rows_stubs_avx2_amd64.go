@@ -211,7 +211,7 @@ func rmsNormBackwardAVX2(rows int, n int, dx *float32, dw *float32, dy *float32,
 // adamAVX2 is the loop of Adam for n elements.
 //
 //go:noescape
-func adamAVX2(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32, tiny float32)
+func adamAVX2(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32)
 
 // sgdAVX2 is w[i] = FMA(step, FMA(wd, w[i], grad[i]), w[i]) for n elements.
 //

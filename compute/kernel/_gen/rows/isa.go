@@ -206,10 +206,9 @@ func (v isa) bySign(s, yes, no reg.VecVirtual) reg.VecVirtual {
 
 // Predicates of VCMPPS.
 const (
-	ltOQ  = 17
-	gtOQ  = 30
-	eqOQ  = 0
-	nltUQ = 21 // not less: true where there is a NaN
+	ltOQ = 17
+	gtOQ = 30
+	eqOQ = 0
 )
 
 // keepIf is a where x <predicate> y, +0 elsewhere.

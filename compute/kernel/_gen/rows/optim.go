@@ -11,12 +11,26 @@ func (v isa) decayed(wd, w vector, g vector) vector {
 	return g
 }
 
+// settle is settle32: numbers below the normal range become 0.
+func (v isa) settle(a vector) vector {
+	if v.wide() {
+		k := K()
+		VPTESTNMD_BCST(v.consts.addr(0x7f800000), a, k) // no bit of the exponent
+		VPXORD(a, a, k, a)
+		return a
+	}
+	e := v.and(a, num(0x7f800000))
+	VPCMPEQD(v.zeros(), e, e)
+	VPANDN(a, e, e)
+	return e
+}
+
 func (v isa) optimizers() {
-	v.text("adam", "func(n int, w, grad, m, v *float32, beta1, rest1, beta2, rest2, step, eps, shrink, wd, tiny float32)", "is the loop of Adam for n elements.")
+	v.text("adam", "func(n int, w, grad, m, v *float32, beta1, rest1, beta2, rest2, step, eps, shrink, wd float32)", "is the loop of Adam for n elements.")
 	{
 		n, w, g, m, vv := gp("n"), gp("w"), gp("grad"), gp("m"), gp("v")
 		c := map[string]vector{}
-		for _, name := range []string{"beta1", "rest1", "beta2", "rest2", "step", "eps", "shrink", "wd", "tiny"} {
+		for _, name := range []string{"beta1", "rest1", "beta2", "rest2", "step", "eps", "shrink", "wd"} {
 			c[name] = v.broadcast(name)
 		}
 		v.loop(n, 1, func(at atFn, mk *mask) {
@@ -24,16 +38,14 @@ func (v isa) optimizers() {
 			d := v.decayed(c["wd"], x, v.load(at(g), mk))
 			mi := v.mul(v.load(at(m), mk), c["beta1"])
 			VFMADD231PS(c["rest1"], d, mi)
-			mi = v.keepIf(nltUQ, v.abs(mi), c["tiny"], mi)
+			mi = v.settle(mi)
 			v.store(mi, at(m), mk)
 			vi := v.mul(v.load(at(vv), mk), c["beta2"])
 			VFMADD231PS(v.mul(d, c["rest2"]), d, vi)
-			vi = v.keepIf(nltUQ, vi, c["tiny"], vi)
+			vi = v.settle(vi)
 			v.store(vi, at(vv), mk)
-			t := v.sqrt(vi)
-			VADDPS(c["eps"], t, t)
-			VDIVPS(t, mi, t)
-			VFMADD231PS(c["step"], t, x)
+			t := v.add(v.sqrt(vi), c["eps"])
+			VFMADD231PS(c["step"], v.div(mi, t), x)
 			v.store(x, at(w), mk)
 		})
 		ret()
@@ -58,6 +70,7 @@ func (v isa) optimizers() {
 			d := v.decayed(wd, x, v.load(at(g), mk))
 			u := v.mul(d, keep)
 			VFMADD231PS(v.load(at(mom), mk), mu, u)
+			u = v.settle(u)
 			v.store(u, at(mom), mk)
 			plain := label("plain")
 			TESTQ(nest, nest)
@@ -95,12 +108,14 @@ func (v isa) optimizers() {
 			d := v.decayed(c["wd"], x, v.load(at(g), mk))
 			s := v.mul(v.load(at(sq), mk), c["alpha"])
 			VFMADD231PS(v.mul(d, c["keep"]), d, s)
+			s = v.settle(s)
 			v.store(s, at(sq), mk)
 			u := v.div(d, v.add(v.sqrt(s), c["eps"]))
 			plain := label("plain")
 			TESTQ(mom, mom)
 			JZ(operand.LabelRef(plain))
 			VFMADD231PS(v.load(at(mom), mk), c["mu"], u)
+			VMOVAPS(v.settle(u), u)
 			v.store(u, at(mom), mk)
 			Label(plain)
 			VFMADD231PS(c["step"], u, x)
@@ -129,6 +144,7 @@ func (v isa) optimizers() {
 			v.store(x, at(w), mk)
 			mi = v.mul(mi, c["b2"])
 			VFMADD231PS(gi, c["c2"], mi)
+			mi = v.settle(mi)
 			v.store(mi, at(m), mk)
 		})
 		ret()

@@ -38,3 +38,48 @@ func BenchmarkGemm(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkElements is the time per element of the kernels that are not products, on rows as in a small GPT (long: 384 rows of 512, short: 8 rows of 16).
+func BenchmarkElements(b *testing.B) {
+	was := ISA()
+	defer func() { _ = SetISA(was) }()
+	for _, isa := range ISAs() {
+		for _, d := range []struct {
+			name    string
+			rows, n int
+		}{{"long", 384, 512}, {"short", 8, 16}} {
+			for _, tw := range twins() {
+				if isa == "generic" && d.name == "long" {
+					continue
+				}
+				if err := SetISA(isa); err != nil {
+					b.Fatal(err)
+				}
+				rows, n, of := d.rows, d.n, d.rows*d.n
+				if tw.rows == 0 {
+					rows, n = 0, of
+				}
+				if tw.rows == 1 { // causal: a square
+					n, of = 16*(1+d.n/128), 0
+				}
+				r := rand.New(rand.NewPCG(1, 1))
+				var s [][]float32
+				for _, size := range tw.sizes(rows, n) {
+					s = append(s, randoms(r, size, 0))
+					of = max(of, size)
+				}
+				for _, v := range s { // positive: square roots follow
+					for i := range v {
+						v[i] = abs32(v[i])
+					}
+				}
+				b.Run(fmt.Sprintf("%s/%s/%s", isa, d.name, tw.name), func(b *testing.B) {
+					for b.Loop() {
+						tw.run(s, rows, n, 0)
+					}
+					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(of), "ns/element")
+				})
+			}
+		}
+	}
+}

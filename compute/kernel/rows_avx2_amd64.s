@@ -2584,50 +2584,109 @@ block136:
 	JL          block136
 
 last137:
+	CMPQ        SI, $0x08
+	JL          part139
+	VMOVUPS     (DX)(AX*4), Y8
+	VMOVUPS     (BX)(AX*4), Y9
+	VFMADD231PS Y8, Y9, Y0
+	CMPQ        SI, $0x10
+	JL          part140
+	VMOVUPS     32(DX)(AX*4), Y8
+	VMOVUPS     32(BX)(AX*4), Y9
+	VFMADD231PS Y8, Y9, Y1
+	CMPQ        SI, $0x18
+	JL          part141
+	VMOVUPS     64(DX)(AX*4), Y8
+	VMOVUPS     64(BX)(AX*4), Y9
+	VFMADD231PS Y8, Y9, Y2
+	CMPQ        SI, $0x20
+	JL          part142
+	VMOVUPS     96(DX)(AX*4), Y8
+	VMOVUPS     96(BX)(AX*4), Y9
+	VFMADD231PS Y8, Y9, Y3
+	CMPQ        SI, $0x28
+	JL          part143
+	VMOVUPS     128(DX)(AX*4), Y8
+	VMOVUPS     128(BX)(AX*4), Y9
+	VFMADD231PS Y8, Y9, Y4
+	CMPQ        SI, $0x30
+	JL          part144
+	VMOVUPS     160(DX)(AX*4), Y8
+	VMOVUPS     160(BX)(AX*4), Y9
+	VFMADD231PS Y8, Y9, Y5
+	CMPQ        SI, $0x38
+	JL          part145
+	VMOVUPS     192(DX)(AX*4), Y8
+	VMOVUPS     192(BX)(AX*4), Y9
+	VFMADD231PS Y8, Y9, Y6
+	JMP         part146
+
+part139:
 	CMPQ        SI, $0x00
-	JLE         rowdone138
+	JE          rowdone138
 	VMOVUPS     (DI), Y8
 	VMASKMOVPS  (DX)(AX*4), Y8, Y9
 	VMASKMOVPS  (BX)(AX*4), Y8, Y8
 	VFMADD231PS Y9, Y8, Y0
+	JMP         rowdone138
+
+part140:
 	CMPQ        SI, $0x08
-	JLE         rowdone138
+	JE          rowdone138
 	VMOVUPS     32(DI), Y8
 	VMASKMOVPS  32(DX)(AX*4), Y8, Y9
 	VMASKMOVPS  32(BX)(AX*4), Y8, Y8
 	VFMADD231PS Y9, Y8, Y1
+	JMP         rowdone138
+
+part141:
 	CMPQ        SI, $0x10
-	JLE         rowdone138
+	JE          rowdone138
 	VMOVUPS     64(DI), Y8
 	VMASKMOVPS  64(DX)(AX*4), Y8, Y9
 	VMASKMOVPS  64(BX)(AX*4), Y8, Y8
 	VFMADD231PS Y9, Y8, Y2
+	JMP         rowdone138
+
+part142:
 	CMPQ        SI, $0x18
-	JLE         rowdone138
+	JE          rowdone138
 	VMOVUPS     96(DI), Y8
 	VMASKMOVPS  96(DX)(AX*4), Y8, Y9
 	VMASKMOVPS  96(BX)(AX*4), Y8, Y8
 	VFMADD231PS Y9, Y8, Y3
+	JMP         rowdone138
+
+part143:
 	CMPQ        SI, $0x20
-	JLE         rowdone138
+	JE          rowdone138
 	VMOVUPS     128(DI), Y8
 	VMASKMOVPS  128(DX)(AX*4), Y8, Y9
 	VMASKMOVPS  128(BX)(AX*4), Y8, Y8
 	VFMADD231PS Y9, Y8, Y4
+	JMP         rowdone138
+
+part144:
 	CMPQ        SI, $0x28
-	JLE         rowdone138
+	JE          rowdone138
 	VMOVUPS     160(DI), Y8
 	VMASKMOVPS  160(DX)(AX*4), Y8, Y9
 	VMASKMOVPS  160(BX)(AX*4), Y8, Y8
 	VFMADD231PS Y9, Y8, Y5
+	JMP         rowdone138
+
+part145:
 	CMPQ        SI, $0x30
-	JLE         rowdone138
+	JE          rowdone138
 	VMOVUPS     192(DI), Y8
 	VMASKMOVPS  192(DX)(AX*4), Y8, Y9
 	VMASKMOVPS  192(BX)(AX*4), Y8, Y8
 	VFMADD231PS Y9, Y8, Y6
+	JMP         rowdone138
+
+part146:
 	CMPQ        SI, $0x38
-	JLE         rowdone138
+	JE          rowdone138
 	VMOVUPS     224(DI), Y8
 	VMASKMOVPS  224(DX)(AX*4), Y8, Y9
 	VMASKMOVPS  224(BX)(AX*4), Y8, Y8
@@ -2670,7 +2729,7 @@ TEXT ·sumAVX2(SB), NOSPLIT, $0-28
 	MOVQ    s+16(FP), CX
 	MOVQ    x+8(FP), DX
 	TESTQ   CX, CX
-	JZ      fresh139
+	JZ      fresh147
 	VMOVUPS (CX), Y0
 	VMOVUPS 32(CX), Y1
 	VMOVUPS 64(CX), Y2
@@ -2679,9 +2738,9 @@ TEXT ·sumAVX2(SB), NOSPLIT, $0-28
 	VMOVUPS 160(CX), Y5
 	VMOVUPS 192(CX), Y6
 	VMOVUPS 224(CX), Y7
-	JMP     ready140
+	JMP     ready148
 
-fresh139:
+fresh147:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2691,7 +2750,7 @@ fresh139:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-ready140:
+ready148:
 	MOVQ AX, BX
 	ANDQ $0x3f, BX
 	LEAQ masksAVX2<>+256(SB), SI
@@ -2702,9 +2761,9 @@ ready140:
 	SUBQ BX, DI
 	XORL AX, AX
 	CMPQ AX, DI
-	JGE  last143
+	JGE  last151
 
-block142:
+block150:
 	VMOVUPS (DX)(AX*4), Y8
 	VADDPS  Y8, Y0, Y0
 	VMOVUPS 32(DX)(AX*4), Y8
@@ -2723,53 +2782,105 @@ block142:
 	VADDPS  Y8, Y7, Y7
 	ADDQ    $0x40, AX
 	CMPQ    AX, DI
-	JL      block142
+	JL      block150
 
-last143:
+last151:
+	CMPQ    BX, $0x08
+	JL      part153
+	VMOVUPS (DX)(AX*4), Y8
+	VADDPS  Y8, Y0, Y0
+	CMPQ    BX, $0x10
+	JL      part154
+	VMOVUPS 32(DX)(AX*4), Y8
+	VADDPS  Y8, Y1, Y1
+	CMPQ    BX, $0x18
+	JL      part155
+	VMOVUPS 64(DX)(AX*4), Y8
+	VADDPS  Y8, Y2, Y2
+	CMPQ    BX, $0x20
+	JL      part156
+	VMOVUPS 96(DX)(AX*4), Y8
+	VADDPS  Y8, Y3, Y3
+	CMPQ    BX, $0x28
+	JL      part157
+	VMOVUPS 128(DX)(AX*4), Y8
+	VADDPS  Y8, Y4, Y4
+	CMPQ    BX, $0x30
+	JL      part158
+	VMOVUPS 160(DX)(AX*4), Y8
+	VADDPS  Y8, Y5, Y5
+	CMPQ    BX, $0x38
+	JL      part159
+	VMOVUPS 192(DX)(AX*4), Y8
+	VADDPS  Y8, Y6, Y6
+	JMP     part160
+
+part153:
 	CMPQ       BX, $0x00
-	JLE        rowdone144
+	JE         rowdone152
 	VMOVUPS    (SI), Y8
 	VMASKMOVPS (DX)(AX*4), Y8, Y8
 	VADDPS     Y8, Y0, Y0
+	JMP        rowdone152
+
+part154:
 	CMPQ       BX, $0x08
-	JLE        rowdone144
+	JE         rowdone152
 	VMOVUPS    32(SI), Y8
 	VMASKMOVPS 32(DX)(AX*4), Y8, Y8
 	VADDPS     Y8, Y1, Y1
+	JMP        rowdone152
+
+part155:
 	CMPQ       BX, $0x10
-	JLE        rowdone144
+	JE         rowdone152
 	VMOVUPS    64(SI), Y8
 	VMASKMOVPS 64(DX)(AX*4), Y8, Y8
 	VADDPS     Y8, Y2, Y2
+	JMP        rowdone152
+
+part156:
 	CMPQ       BX, $0x18
-	JLE        rowdone144
+	JE         rowdone152
 	VMOVUPS    96(SI), Y8
 	VMASKMOVPS 96(DX)(AX*4), Y8, Y8
 	VADDPS     Y8, Y3, Y3
+	JMP        rowdone152
+
+part157:
 	CMPQ       BX, $0x20
-	JLE        rowdone144
+	JE         rowdone152
 	VMOVUPS    128(SI), Y8
 	VMASKMOVPS 128(DX)(AX*4), Y8, Y8
 	VADDPS     Y8, Y4, Y4
+	JMP        rowdone152
+
+part158:
 	CMPQ       BX, $0x28
-	JLE        rowdone144
+	JE         rowdone152
 	VMOVUPS    160(SI), Y8
 	VMASKMOVPS 160(DX)(AX*4), Y8, Y8
 	VADDPS     Y8, Y5, Y5
+	JMP        rowdone152
+
+part159:
 	CMPQ       BX, $0x30
-	JLE        rowdone144
+	JE         rowdone152
 	VMOVUPS    192(SI), Y8
 	VMASKMOVPS 192(DX)(AX*4), Y8, Y8
 	VADDPS     Y8, Y6, Y6
+	JMP        rowdone152
+
+part160:
 	CMPQ       BX, $0x38
-	JLE        rowdone144
+	JE         rowdone152
 	VMOVUPS    224(SI), Y8
 	VMASKMOVPS 224(DX)(AX*4), Y8, Y8
 	VADDPS     Y8, Y7, Y7
 
-rowdone144:
+rowdone152:
 	TESTQ   CX, CX
-	JZ      whole141
+	JZ      whole149
 	VMOVUPS Y0, (CX)
 	VMOVUPS Y1, 32(CX)
 	VMOVUPS Y2, 64(CX)
@@ -2779,7 +2890,7 @@ rowdone144:
 	VMOVUPS Y6, 192(CX)
 	VMOVUPS Y7, 224(CX)
 
-whole141:
+whole149:
 	VADDPS     Y4, Y0, Y0
 	VADDPS     Y5, Y1, Y1
 	VADDPS     Y6, Y2, Y2
@@ -2804,7 +2915,7 @@ TEXT ·unfitAVX2(SB), NOSPLIT, $0-28
 	MOVQ    s+16(FP), CX
 	MOVQ    x+8(FP), DX
 	TESTQ   CX, CX
-	JZ      fresh145
+	JZ      fresh161
 	VMOVUPS (CX), Y0
 	VMOVUPS 32(CX), Y1
 	VMOVUPS 64(CX), Y2
@@ -2813,9 +2924,9 @@ TEXT ·unfitAVX2(SB), NOSPLIT, $0-28
 	VMOVUPS 160(CX), Y5
 	VMOVUPS 192(CX), Y6
 	VMOVUPS 224(CX), Y7
-	JMP     ready146
+	JMP     ready162
 
-fresh145:
+fresh161:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2825,7 +2936,7 @@ fresh145:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-ready146:
+ready162:
 	MOVQ AX, BX
 	ANDQ $0x3f, BX
 	LEAQ masksAVX2<>+256(SB), SI
@@ -2836,9 +2947,9 @@ ready146:
 	SUBQ BX, DI
 	XORL AX, AX
 	CMPQ AX, DI
-	JGE  last149
+	JGE  last165
 
-block148:
+block164:
 	VMOVUPS (DX)(AX*4), Y8
 	VSUBPS  Y8, Y8, Y8
 	VORPS   Y8, Y0, Y0
@@ -2865,61 +2976,120 @@ block148:
 	VORPS   Y8, Y7, Y7
 	ADDQ    $0x40, AX
 	CMPQ    AX, DI
-	JL      block148
+	JL      block164
 
-last149:
+last165:
+	CMPQ    BX, $0x08
+	JL      part167
+	VMOVUPS (DX)(AX*4), Y8
+	VSUBPS  Y8, Y8, Y8
+	VORPS   Y8, Y0, Y0
+	CMPQ    BX, $0x10
+	JL      part168
+	VMOVUPS 32(DX)(AX*4), Y8
+	VSUBPS  Y8, Y8, Y8
+	VORPS   Y8, Y1, Y1
+	CMPQ    BX, $0x18
+	JL      part169
+	VMOVUPS 64(DX)(AX*4), Y8
+	VSUBPS  Y8, Y8, Y8
+	VORPS   Y8, Y2, Y2
+	CMPQ    BX, $0x20
+	JL      part170
+	VMOVUPS 96(DX)(AX*4), Y8
+	VSUBPS  Y8, Y8, Y8
+	VORPS   Y8, Y3, Y3
+	CMPQ    BX, $0x28
+	JL      part171
+	VMOVUPS 128(DX)(AX*4), Y8
+	VSUBPS  Y8, Y8, Y8
+	VORPS   Y8, Y4, Y4
+	CMPQ    BX, $0x30
+	JL      part172
+	VMOVUPS 160(DX)(AX*4), Y8
+	VSUBPS  Y8, Y8, Y8
+	VORPS   Y8, Y5, Y5
+	CMPQ    BX, $0x38
+	JL      part173
+	VMOVUPS 192(DX)(AX*4), Y8
+	VSUBPS  Y8, Y8, Y8
+	VORPS   Y8, Y6, Y6
+	JMP     part174
+
+part167:
 	CMPQ       BX, $0x00
-	JLE        rowdone150
+	JE         rowdone166
 	VMOVUPS    (SI), Y8
 	VMASKMOVPS (DX)(AX*4), Y8, Y8
 	VSUBPS     Y8, Y8, Y8
 	VORPS      Y8, Y0, Y0
+	JMP        rowdone166
+
+part168:
 	CMPQ       BX, $0x08
-	JLE        rowdone150
+	JE         rowdone166
 	VMOVUPS    32(SI), Y8
 	VMASKMOVPS 32(DX)(AX*4), Y8, Y8
 	VSUBPS     Y8, Y8, Y8
 	VORPS      Y8, Y1, Y1
+	JMP        rowdone166
+
+part169:
 	CMPQ       BX, $0x10
-	JLE        rowdone150
+	JE         rowdone166
 	VMOVUPS    64(SI), Y8
 	VMASKMOVPS 64(DX)(AX*4), Y8, Y8
 	VSUBPS     Y8, Y8, Y8
 	VORPS      Y8, Y2, Y2
+	JMP        rowdone166
+
+part170:
 	CMPQ       BX, $0x18
-	JLE        rowdone150
+	JE         rowdone166
 	VMOVUPS    96(SI), Y8
 	VMASKMOVPS 96(DX)(AX*4), Y8, Y8
 	VSUBPS     Y8, Y8, Y8
 	VORPS      Y8, Y3, Y3
+	JMP        rowdone166
+
+part171:
 	CMPQ       BX, $0x20
-	JLE        rowdone150
+	JE         rowdone166
 	VMOVUPS    128(SI), Y8
 	VMASKMOVPS 128(DX)(AX*4), Y8, Y8
 	VSUBPS     Y8, Y8, Y8
 	VORPS      Y8, Y4, Y4
+	JMP        rowdone166
+
+part172:
 	CMPQ       BX, $0x28
-	JLE        rowdone150
+	JE         rowdone166
 	VMOVUPS    160(SI), Y8
 	VMASKMOVPS 160(DX)(AX*4), Y8, Y8
 	VSUBPS     Y8, Y8, Y8
 	VORPS      Y8, Y5, Y5
+	JMP        rowdone166
+
+part173:
 	CMPQ       BX, $0x30
-	JLE        rowdone150
+	JE         rowdone166
 	VMOVUPS    192(SI), Y8
 	VMASKMOVPS 192(DX)(AX*4), Y8, Y8
 	VSUBPS     Y8, Y8, Y8
 	VORPS      Y8, Y6, Y6
+	JMP        rowdone166
+
+part174:
 	CMPQ       BX, $0x38
-	JLE        rowdone150
+	JE         rowdone166
 	VMOVUPS    224(SI), Y8
 	VMASKMOVPS 224(DX)(AX*4), Y8, Y8
 	VSUBPS     Y8, Y8, Y8
 	VORPS      Y8, Y7, Y7
 
-rowdone150:
+rowdone166:
 	TESTQ   CX, CX
-	JZ      whole147
+	JZ      whole163
 	VMOVUPS Y0, (CX)
 	VMOVUPS Y1, 32(CX)
 	VMOVUPS Y2, 64(CX)
@@ -2929,7 +3099,7 @@ rowdone150:
 	VMOVUPS Y6, 192(CX)
 	VMOVUPS Y7, 224(CX)
 
-whole147:
+whole163:
 	VORPS      Y4, Y0, Y0
 	VORPS      Y5, Y1, Y1
 	VORPS      Y6, Y2, Y2
@@ -2958,9 +3128,9 @@ TEXT ·colSumAVX2(SB), NOSPLIT, $0-48
 	MOVQ acc+40(FP), DI
 	SHLQ $0x02, BX
 
-cols151:
+cols175:
 	CMPQ    CX, $0x40
-	JL      next152
+	JL      next176
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
@@ -2970,7 +3140,7 @@ cols151:
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
 	TESTQ   DI, DI
-	JZ      set153
+	JZ      set177
 	VMOVUPS (SI), Y0
 	VMOVUPS 32(SI), Y1
 	VMOVUPS 64(SI), Y2
@@ -2980,11 +3150,11 @@ cols151:
 	VMOVUPS 192(SI), Y6
 	VMOVUPS 224(SI), Y7
 
-set153:
+set177:
 	MOVQ DX, R8
 	MOVQ AX, R9
 
-down154:
+down178:
 	VADDPS  (R8), Y0, Y0
 	VADDPS  32(R8), Y1, Y1
 	VADDPS  64(R8), Y2, Y2
@@ -2995,7 +3165,7 @@ down154:
 	VADDPS  224(R8), Y7, Y7
 	ADDQ    BX, R8
 	DECQ    R9
-	JNZ     down154
+	JNZ     down178
 	VMOVUPS Y0, (SI)
 	VMOVUPS Y1, 32(SI)
 	VMOVUPS Y2, 64(SI)
@@ -3007,35 +3177,35 @@ down154:
 	ADDQ    $+256, DX
 	ADDQ    $+256, SI
 	SUBQ    $+64, CX
-	JMP     cols151
+	JMP     cols175
 
-next152:
-cols155:
+next176:
+cols179:
 	CMPQ    CX, $0x20
-	JL      next156
+	JL      next180
 	VXORPS  Y0, Y0, Y0
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	TESTQ   DI, DI
-	JZ      set157
+	JZ      set181
 	VMOVUPS (SI), Y0
 	VMOVUPS 32(SI), Y1
 	VMOVUPS 64(SI), Y2
 	VMOVUPS 96(SI), Y3
 
-set157:
+set181:
 	MOVQ DX, R8
 	MOVQ AX, R9
 
-down158:
+down182:
 	VADDPS  (R8), Y0, Y0
 	VADDPS  32(R8), Y1, Y1
 	VADDPS  64(R8), Y2, Y2
 	VADDPS  96(R8), Y3, Y3
 	ADDQ    BX, R8
 	DECQ    R9
-	JNZ     down158
+	JNZ     down182
 	VMOVUPS Y0, (SI)
 	VMOVUPS Y1, 32(SI)
 	VMOVUPS Y2, 64(SI)
@@ -3043,56 +3213,56 @@ down158:
 	ADDQ    $+128, DX
 	ADDQ    $+128, SI
 	SUBQ    $+32, CX
-	JMP     cols155
+	JMP     cols179
 
-next156:
-cols159:
+next180:
+cols183:
 	CMPQ    CX, $0x08
-	JL      next160
+	JL      next184
 	VXORPS  Y0, Y0, Y0
 	TESTQ   DI, DI
-	JZ      set161
+	JZ      set185
 	VMOVUPS (SI), Y0
 
-set161:
+set185:
 	MOVQ DX, R8
 	MOVQ AX, R9
 
-down162:
+down186:
 	VADDPS  (R8), Y0, Y0
 	ADDQ    BX, R8
 	DECQ    R9
-	JNZ     down162
+	JNZ     down186
 	VMOVUPS Y0, (SI)
 	ADDQ    $+32, DX
 	ADDQ    $+32, SI
 	SUBQ    $+8, CX
-	JMP     cols159
+	JMP     cols183
 
-next160:
+next184:
 	TESTQ      CX, CX
-	JZ         done163
+	JZ         done187
 	LEAQ       masksAVX2<>+256(SB), R8
 	SHLQ       $0x02, CX
 	SUBQ       CX, R8
 	VMOVUPS    (R8), Y0
 	VXORPS     Y1, Y1, Y1
 	TESTQ      DI, DI
-	JZ         set164
+	JZ         set188
 	VMASKMOVPS (SI), Y0, Y1
 
-set164:
+set188:
 	MOVQ DX, CX
 
-down165:
+down189:
 	VMASKMOVPS (CX), Y0, Y2
 	VADDPS     Y2, Y1, Y1
 	ADDQ       BX, CX
 	DECQ       AX
-	JNZ        down165
+	JNZ        down189
 	VMASKMOVPS Y1, Y0, (SI)
 
-done163:
+done187:
 	VZEROUPPER
 	RET
 
@@ -3108,13 +3278,13 @@ TEXT ·addRowsAVX2(SB), NOSPLIT, $0-48
 	SHLQ $0x02, BX
 	SHLQ $0x02, DI
 
-rows166:
+rows190:
 	MOVQ CX, R8
 	XORL R9, R9
 	SUBQ $+32, R8
-	JL   one168start
+	JL   one192start
 
-main167:
+main191:
 	VMOVUPS (DX)(R9*4), Y0
 	VMOVUPS (SI)(R9*4), Y1
 	VADDPS  Y1, Y0, Y0
@@ -3133,25 +3303,25 @@ main167:
 	VMOVUPS Y0, 96(DX)(R9*4)
 	ADDQ    $+32, R9
 	SUBQ    $+32, R8
-	JGE     main167
+	JGE     main191
 
-one168start:
+one192start:
 	ADDQ $+32, R8
 	SUBQ $+8, R8
-	JL   tail169
+	JL   tail193
 
-one168:
+one192:
 	VMOVUPS (DX)(R9*4), Y0
 	VMOVUPS (SI)(R9*4), Y1
 	VADDPS  Y1, Y0, Y0
 	VMOVUPS Y0, (DX)(R9*4)
 	ADDQ    $+8, R9
 	SUBQ    $+8, R8
-	JGE     one168
+	JGE     one192
 
-tail169:
+tail193:
 	ADDQ       $+8, R8
-	JZ         done170
+	JZ         done194
 	LEAQ       masksAVX2<>+256(SB), R10
 	SHLQ       $0x02, R8
 	SUBQ       R8, R10
@@ -3161,11 +3331,11 @@ tail169:
 	VADDPS     Y2, Y1, Y1
 	VMASKMOVPS Y1, Y0, (DX)(R9*4)
 
-done170:
+done194:
 	ADDQ BX, DX
 	ADDQ DI, SI
 	DECQ AX
-	JNZ  rows166
+	JNZ  rows190
 	VZEROUPPER
 	RET
 
@@ -3183,7 +3353,465 @@ TEXT ·softmaxRowsAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS scale+56(FP), Y0
 	SHLQ         $0x02, SI
 
-rows171:
+rows195:
+	CMPQ        CX, $0x20
+	JG          long196
+	CMPQ        CX, $0x08
+	JG          short198
+	LEAQ        (CX), R10
+	LEAQ        masksAVX2<>+256(SB), R11
+	SHLQ        $0x02, R10
+	SUBQ        R10, R11
+	VMOVUPS     (R11), Y1
+	VMASKMOVPS  (R8), Y1, Y2
+	VMULPS      Y0, Y2, Y2
+	VMOVUPS     numbersAVX2<>+1024(SB), Y3
+	VMAXPS      Y3, Y2, Y4
+	VBLENDVPS   Y1, Y4, Y3, Y3
+	VPERM2F128  $0x01, Y3, Y3, Y4
+	VMAXPS      Y4, Y3, Y3
+	VPERMILPS   $0x4e, Y3, Y4
+	VMAXPS      Y4, Y3, Y3
+	VPERMILPS   $0xb1, Y3, Y4
+	VMAXPS      Y4, Y3, Y3
+	VSUBPS      Y3, Y2, Y2
+	VMOVUPS     numbersAVX2<>+32(SB), Y4
+	VMAXPS      Y2, Y4, Y2
+	VMOVUPS     numbersAVX2<>+64(SB), Y4
+	VFMADD231PS numbersAVX2<>+96(SB), Y2, Y4
+	VSUBPS      numbersAVX2<>+64(SB), Y4, Y5
+	VFMADD231PS numbersAVX2<>+128(SB), Y5, Y2
+	VFMADD231PS numbersAVX2<>+160(SB), Y5, Y2
+	VMOVUPS     numbersAVX2<>+192(SB), Y5
+	VFMADD213PS numbersAVX2<>+224(SB), Y2, Y5
+	VFMADD213PS numbersAVX2<>+256(SB), Y2, Y5
+	VFMADD213PS numbersAVX2<>+288(SB), Y2, Y5
+	VFMADD213PS numbersAVX2<>+320(SB), Y2, Y5
+	VFMADD213PS numbersAVX2<>+352(SB), Y2, Y5
+	VFMADD213PS numbersAVX2<>+352(SB), Y2, Y5
+	VPSUBD      numbersAVX2<>+64(SB), Y4, Y2
+	VPSRAD      $0x01, Y2, Y4
+	VPSUBD      Y4, Y2, Y2
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      numbersAVX2<>+352(SB), Y4, Y4
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      numbersAVX2<>+352(SB), Y2, Y2
+	VMULPS      Y4, Y5, Y4
+	VMULPS      Y2, Y4, Y2
+	VANDPS      Y2, Y1, Y2
+	VMOVAPS     Y2, Y4
+	VPERM2F128  $0x01, Y4, Y4, Y5
+	VADDPS      Y5, Y4, Y4
+	VPERMILPS   $0x4e, Y4, Y5
+	VADDPS      Y5, Y4, Y4
+	VPERMILPS   $0xb1, Y4, Y5
+	VADDPS      Y5, Y4, Y4
+	TESTQ       R9, R9
+	JZ          nostats199
+	VMOVSS      X3, (R9)
+	VMOVSS      X4, 4(R9)
+	ADDQ        $0x08, R9
+
+nostats199:
+	VMOVSS       numbersAVX2<>+352(SB), X3
+	VDIVSS       X4, X3, X3
+	VBROADCASTSS X3, Y3
+	VMULPS       Y3, Y2, Y2
+	VMASKMOVPS   Y2, Y1, (DI)
+	JMP          stored197
+
+short198:
+	CMPQ        CX, $0x10
+	JG          short200
+	LEAQ        -8(CX), R10
+	LEAQ        masksAVX2<>+256(SB), R11
+	SHLQ        $0x02, R10
+	SUBQ        R10, R11
+	VMOVUPS     (R11), Y1
+	VMOVUPS     (R8), Y2
+	VMULPS      Y0, Y2, Y2
+	VMASKMOVPS  32(R8), Y1, Y3
+	VMULPS      Y0, Y3, Y3
+	VMOVUPS     numbersAVX2<>+1024(SB), Y4
+	VMAXPS      Y4, Y2, Y4
+	VMOVUPS     numbersAVX2<>+1024(SB), Y5
+	VMAXPS      Y5, Y3, Y6
+	VBLENDVPS   Y1, Y6, Y5, Y5
+	VMAXPS      Y5, Y4, Y4
+	VPERM2F128  $0x01, Y4, Y4, Y5
+	VMAXPS      Y5, Y4, Y4
+	VPERMILPS   $0x4e, Y4, Y5
+	VMAXPS      Y5, Y4, Y4
+	VPERMILPS   $0xb1, Y4, Y5
+	VMAXPS      Y5, Y4, Y4
+	VSUBPS      Y4, Y2, Y2
+	VMOVUPS     numbersAVX2<>+32(SB), Y5
+	VMAXPS      Y2, Y5, Y2
+	VMOVUPS     numbersAVX2<>+64(SB), Y5
+	VFMADD231PS numbersAVX2<>+96(SB), Y2, Y5
+	VSUBPS      numbersAVX2<>+64(SB), Y5, Y6
+	VFMADD231PS numbersAVX2<>+128(SB), Y6, Y2
+	VFMADD231PS numbersAVX2<>+160(SB), Y6, Y2
+	VMOVUPS     numbersAVX2<>+192(SB), Y6
+	VFMADD213PS numbersAVX2<>+224(SB), Y2, Y6
+	VFMADD213PS numbersAVX2<>+256(SB), Y2, Y6
+	VFMADD213PS numbersAVX2<>+288(SB), Y2, Y6
+	VFMADD213PS numbersAVX2<>+320(SB), Y2, Y6
+	VFMADD213PS numbersAVX2<>+352(SB), Y2, Y6
+	VFMADD213PS numbersAVX2<>+352(SB), Y2, Y6
+	VPSUBD      numbersAVX2<>+64(SB), Y5, Y2
+	VPSRAD      $0x01, Y2, Y5
+	VPSUBD      Y5, Y2, Y2
+	VPSLLD      $0x17, Y5, Y5
+	VPADDD      numbersAVX2<>+352(SB), Y5, Y5
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      numbersAVX2<>+352(SB), Y2, Y2
+	VMULPS      Y5, Y6, Y5
+	VMULPS      Y2, Y5, Y2
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     numbersAVX2<>+32(SB), Y5
+	VMAXPS      Y3, Y5, Y3
+	VMOVUPS     numbersAVX2<>+64(SB), Y5
+	VFMADD231PS numbersAVX2<>+96(SB), Y3, Y5
+	VSUBPS      numbersAVX2<>+64(SB), Y5, Y6
+	VFMADD231PS numbersAVX2<>+128(SB), Y6, Y3
+	VFMADD231PS numbersAVX2<>+160(SB), Y6, Y3
+	VMOVUPS     numbersAVX2<>+192(SB), Y6
+	VFMADD213PS numbersAVX2<>+224(SB), Y3, Y6
+	VFMADD213PS numbersAVX2<>+256(SB), Y3, Y6
+	VFMADD213PS numbersAVX2<>+288(SB), Y3, Y6
+	VFMADD213PS numbersAVX2<>+320(SB), Y3, Y6
+	VFMADD213PS numbersAVX2<>+352(SB), Y3, Y6
+	VFMADD213PS numbersAVX2<>+352(SB), Y3, Y6
+	VPSUBD      numbersAVX2<>+64(SB), Y5, Y3
+	VPSRAD      $0x01, Y3, Y5
+	VPSUBD      Y5, Y3, Y3
+	VPSLLD      $0x17, Y5, Y5
+	VPADDD      numbersAVX2<>+352(SB), Y5, Y5
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      numbersAVX2<>+352(SB), Y3, Y3
+	VMULPS      Y5, Y6, Y5
+	VMULPS      Y3, Y5, Y3
+	VANDPS      Y3, Y1, Y3
+	VMOVAPS     Y2, Y5
+	VMOVAPS     Y3, Y6
+	VADDPS      Y6, Y5, Y5
+	VPERM2F128  $0x01, Y5, Y5, Y6
+	VADDPS      Y6, Y5, Y5
+	VPERMILPS   $0x4e, Y5, Y6
+	VADDPS      Y6, Y5, Y5
+	VPERMILPS   $0xb1, Y5, Y6
+	VADDPS      Y6, Y5, Y5
+	TESTQ       R9, R9
+	JZ          nostats201
+	VMOVSS      X4, (R9)
+	VMOVSS      X5, 4(R9)
+	ADDQ        $0x08, R9
+
+nostats201:
+	VMOVSS       numbersAVX2<>+352(SB), X4
+	VDIVSS       X5, X4, X4
+	VBROADCASTSS X4, Y4
+	VMULPS       Y4, Y2, Y2
+	VMOVUPS      Y2, (DI)
+	VMULPS       Y4, Y3, Y2
+	VMASKMOVPS   Y2, Y1, 32(DI)
+	JMP          stored197
+
+short200:
+	CMPQ        CX, $0x18
+	JG          short202
+	LEAQ        -16(CX), R10
+	LEAQ        masksAVX2<>+256(SB), R11
+	SHLQ        $0x02, R10
+	SUBQ        R10, R11
+	VMOVUPS     (R11), Y1
+	VMOVUPS     (R8), Y2
+	VMULPS      Y0, Y2, Y2
+	VMOVUPS     32(R8), Y3
+	VMULPS      Y0, Y3, Y3
+	VMASKMOVPS  64(R8), Y1, Y4
+	VMULPS      Y0, Y4, Y4
+	VMOVUPS     numbersAVX2<>+1024(SB), Y5
+	VMAXPS      Y5, Y2, Y5
+	VMOVUPS     numbersAVX2<>+1024(SB), Y6
+	VMAXPS      Y6, Y3, Y6
+	VMOVUPS     numbersAVX2<>+1024(SB), Y7
+	VMAXPS      Y7, Y4, Y8
+	VBLENDVPS   Y1, Y8, Y7, Y7
+	VMAXPS      Y7, Y5, Y5
+	VMAXPS      Y6, Y5, Y5
+	VPERM2F128  $0x01, Y5, Y5, Y6
+	VMAXPS      Y6, Y5, Y5
+	VPERMILPS   $0x4e, Y5, Y6
+	VMAXPS      Y6, Y5, Y5
+	VPERMILPS   $0xb1, Y5, Y6
+	VMAXPS      Y6, Y5, Y5
+	VSUBPS      Y5, Y2, Y2
+	VMOVUPS     numbersAVX2<>+32(SB), Y6
+	VMAXPS      Y2, Y6, Y2
+	VMOVUPS     numbersAVX2<>+64(SB), Y6
+	VFMADD231PS numbersAVX2<>+96(SB), Y2, Y6
+	VSUBPS      numbersAVX2<>+64(SB), Y6, Y7
+	VFMADD231PS numbersAVX2<>+128(SB), Y7, Y2
+	VFMADD231PS numbersAVX2<>+160(SB), Y7, Y2
+	VMOVUPS     numbersAVX2<>+192(SB), Y7
+	VFMADD213PS numbersAVX2<>+224(SB), Y2, Y7
+	VFMADD213PS numbersAVX2<>+256(SB), Y2, Y7
+	VFMADD213PS numbersAVX2<>+288(SB), Y2, Y7
+	VFMADD213PS numbersAVX2<>+320(SB), Y2, Y7
+	VFMADD213PS numbersAVX2<>+352(SB), Y2, Y7
+	VFMADD213PS numbersAVX2<>+352(SB), Y2, Y7
+	VPSUBD      numbersAVX2<>+64(SB), Y6, Y2
+	VPSRAD      $0x01, Y2, Y6
+	VPSUBD      Y6, Y2, Y2
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      numbersAVX2<>+352(SB), Y6, Y6
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      numbersAVX2<>+352(SB), Y2, Y2
+	VMULPS      Y6, Y7, Y6
+	VMULPS      Y2, Y6, Y2
+	VSUBPS      Y5, Y3, Y3
+	VMOVUPS     numbersAVX2<>+32(SB), Y6
+	VMAXPS      Y3, Y6, Y3
+	VMOVUPS     numbersAVX2<>+64(SB), Y6
+	VFMADD231PS numbersAVX2<>+96(SB), Y3, Y6
+	VSUBPS      numbersAVX2<>+64(SB), Y6, Y7
+	VFMADD231PS numbersAVX2<>+128(SB), Y7, Y3
+	VFMADD231PS numbersAVX2<>+160(SB), Y7, Y3
+	VMOVUPS     numbersAVX2<>+192(SB), Y7
+	VFMADD213PS numbersAVX2<>+224(SB), Y3, Y7
+	VFMADD213PS numbersAVX2<>+256(SB), Y3, Y7
+	VFMADD213PS numbersAVX2<>+288(SB), Y3, Y7
+	VFMADD213PS numbersAVX2<>+320(SB), Y3, Y7
+	VFMADD213PS numbersAVX2<>+352(SB), Y3, Y7
+	VFMADD213PS numbersAVX2<>+352(SB), Y3, Y7
+	VPSUBD      numbersAVX2<>+64(SB), Y6, Y3
+	VPSRAD      $0x01, Y3, Y6
+	VPSUBD      Y6, Y3, Y3
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      numbersAVX2<>+352(SB), Y6, Y6
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      numbersAVX2<>+352(SB), Y3, Y3
+	VMULPS      Y6, Y7, Y6
+	VMULPS      Y3, Y6, Y3
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     numbersAVX2<>+32(SB), Y6
+	VMAXPS      Y4, Y6, Y4
+	VMOVUPS     numbersAVX2<>+64(SB), Y6
+	VFMADD231PS numbersAVX2<>+96(SB), Y4, Y6
+	VSUBPS      numbersAVX2<>+64(SB), Y6, Y7
+	VFMADD231PS numbersAVX2<>+128(SB), Y7, Y4
+	VFMADD231PS numbersAVX2<>+160(SB), Y7, Y4
+	VMOVUPS     numbersAVX2<>+192(SB), Y7
+	VFMADD213PS numbersAVX2<>+224(SB), Y4, Y7
+	VFMADD213PS numbersAVX2<>+256(SB), Y4, Y7
+	VFMADD213PS numbersAVX2<>+288(SB), Y4, Y7
+	VFMADD213PS numbersAVX2<>+320(SB), Y4, Y7
+	VFMADD213PS numbersAVX2<>+352(SB), Y4, Y7
+	VFMADD213PS numbersAVX2<>+352(SB), Y4, Y7
+	VPSUBD      numbersAVX2<>+64(SB), Y6, Y4
+	VPSRAD      $0x01, Y4, Y6
+	VPSUBD      Y6, Y4, Y4
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      numbersAVX2<>+352(SB), Y6, Y6
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      numbersAVX2<>+352(SB), Y4, Y4
+	VMULPS      Y6, Y7, Y6
+	VMULPS      Y4, Y6, Y4
+	VANDPS      Y4, Y1, Y4
+	VMOVAPS     Y2, Y6
+	VMOVAPS     Y3, Y7
+	VMOVAPS     Y4, Y8
+	VADDPS      Y8, Y6, Y6
+	VADDPS      Y7, Y6, Y6
+	VPERM2F128  $0x01, Y6, Y6, Y7
+	VADDPS      Y7, Y6, Y6
+	VPERMILPS   $0x4e, Y6, Y7
+	VADDPS      Y7, Y6, Y6
+	VPERMILPS   $0xb1, Y6, Y7
+	VADDPS      Y7, Y6, Y6
+	TESTQ       R9, R9
+	JZ          nostats203
+	VMOVSS      X5, (R9)
+	VMOVSS      X6, 4(R9)
+	ADDQ        $0x08, R9
+
+nostats203:
+	VMOVSS       numbersAVX2<>+352(SB), X5
+	VDIVSS       X6, X5, X5
+	VBROADCASTSS X5, Y5
+	VMULPS       Y5, Y2, Y2
+	VMOVUPS      Y2, (DI)
+	VMULPS       Y5, Y3, Y2
+	VMOVUPS      Y2, 32(DI)
+	VMULPS       Y5, Y4, Y2
+	VMASKMOVPS   Y2, Y1, 64(DI)
+	JMP          stored197
+
+short202:
+	LEAQ        -24(CX), R10
+	LEAQ        masksAVX2<>+256(SB), R11
+	SHLQ        $0x02, R10
+	SUBQ        R10, R11
+	VMOVUPS     (R11), Y1
+	VMOVUPS     (R8), Y2
+	VMULPS      Y0, Y2, Y2
+	VMOVUPS     32(R8), Y3
+	VMULPS      Y0, Y3, Y3
+	VMOVUPS     64(R8), Y4
+	VMULPS      Y0, Y4, Y4
+	VMASKMOVPS  96(R8), Y1, Y5
+	VMULPS      Y0, Y5, Y5
+	VMOVUPS     numbersAVX2<>+1024(SB), Y6
+	VMAXPS      Y6, Y2, Y6
+	VMOVUPS     numbersAVX2<>+1024(SB), Y7
+	VMAXPS      Y7, Y3, Y7
+	VMOVUPS     numbersAVX2<>+1024(SB), Y8
+	VMAXPS      Y8, Y4, Y8
+	VMOVUPS     numbersAVX2<>+1024(SB), Y9
+	VMAXPS      Y9, Y5, Y10
+	VBLENDVPS   Y1, Y10, Y9, Y9
+	VMAXPS      Y8, Y6, Y6
+	VMAXPS      Y9, Y7, Y7
+	VMAXPS      Y7, Y6, Y6
+	VPERM2F128  $0x01, Y6, Y6, Y7
+	VMAXPS      Y7, Y6, Y6
+	VPERMILPS   $0x4e, Y6, Y7
+	VMAXPS      Y7, Y6, Y6
+	VPERMILPS   $0xb1, Y6, Y7
+	VMAXPS      Y7, Y6, Y6
+	VSUBPS      Y6, Y2, Y2
+	VMOVUPS     numbersAVX2<>+32(SB), Y7
+	VMAXPS      Y2, Y7, Y2
+	VMOVUPS     numbersAVX2<>+64(SB), Y7
+	VFMADD231PS numbersAVX2<>+96(SB), Y2, Y7
+	VSUBPS      numbersAVX2<>+64(SB), Y7, Y8
+	VFMADD231PS numbersAVX2<>+128(SB), Y8, Y2
+	VFMADD231PS numbersAVX2<>+160(SB), Y8, Y2
+	VMOVUPS     numbersAVX2<>+192(SB), Y8
+	VFMADD213PS numbersAVX2<>+224(SB), Y2, Y8
+	VFMADD213PS numbersAVX2<>+256(SB), Y2, Y8
+	VFMADD213PS numbersAVX2<>+288(SB), Y2, Y8
+	VFMADD213PS numbersAVX2<>+320(SB), Y2, Y8
+	VFMADD213PS numbersAVX2<>+352(SB), Y2, Y8
+	VFMADD213PS numbersAVX2<>+352(SB), Y2, Y8
+	VPSUBD      numbersAVX2<>+64(SB), Y7, Y2
+	VPSRAD      $0x01, Y2, Y7
+	VPSUBD      Y7, Y2, Y2
+	VPSLLD      $0x17, Y7, Y7
+	VPADDD      numbersAVX2<>+352(SB), Y7, Y7
+	VPSLLD      $0x17, Y2, Y2
+	VPADDD      numbersAVX2<>+352(SB), Y2, Y2
+	VMULPS      Y7, Y8, Y7
+	VMULPS      Y2, Y7, Y2
+	VSUBPS      Y6, Y3, Y3
+	VMOVUPS     numbersAVX2<>+32(SB), Y7
+	VMAXPS      Y3, Y7, Y3
+	VMOVUPS     numbersAVX2<>+64(SB), Y7
+	VFMADD231PS numbersAVX2<>+96(SB), Y3, Y7
+	VSUBPS      numbersAVX2<>+64(SB), Y7, Y8
+	VFMADD231PS numbersAVX2<>+128(SB), Y8, Y3
+	VFMADD231PS numbersAVX2<>+160(SB), Y8, Y3
+	VMOVUPS     numbersAVX2<>+192(SB), Y8
+	VFMADD213PS numbersAVX2<>+224(SB), Y3, Y8
+	VFMADD213PS numbersAVX2<>+256(SB), Y3, Y8
+	VFMADD213PS numbersAVX2<>+288(SB), Y3, Y8
+	VFMADD213PS numbersAVX2<>+320(SB), Y3, Y8
+	VFMADD213PS numbersAVX2<>+352(SB), Y3, Y8
+	VFMADD213PS numbersAVX2<>+352(SB), Y3, Y8
+	VPSUBD      numbersAVX2<>+64(SB), Y7, Y3
+	VPSRAD      $0x01, Y3, Y7
+	VPSUBD      Y7, Y3, Y3
+	VPSLLD      $0x17, Y7, Y7
+	VPADDD      numbersAVX2<>+352(SB), Y7, Y7
+	VPSLLD      $0x17, Y3, Y3
+	VPADDD      numbersAVX2<>+352(SB), Y3, Y3
+	VMULPS      Y7, Y8, Y7
+	VMULPS      Y3, Y7, Y3
+	VSUBPS      Y6, Y4, Y4
+	VMOVUPS     numbersAVX2<>+32(SB), Y7
+	VMAXPS      Y4, Y7, Y4
+	VMOVUPS     numbersAVX2<>+64(SB), Y7
+	VFMADD231PS numbersAVX2<>+96(SB), Y4, Y7
+	VSUBPS      numbersAVX2<>+64(SB), Y7, Y8
+	VFMADD231PS numbersAVX2<>+128(SB), Y8, Y4
+	VFMADD231PS numbersAVX2<>+160(SB), Y8, Y4
+	VMOVUPS     numbersAVX2<>+192(SB), Y8
+	VFMADD213PS numbersAVX2<>+224(SB), Y4, Y8
+	VFMADD213PS numbersAVX2<>+256(SB), Y4, Y8
+	VFMADD213PS numbersAVX2<>+288(SB), Y4, Y8
+	VFMADD213PS numbersAVX2<>+320(SB), Y4, Y8
+	VFMADD213PS numbersAVX2<>+352(SB), Y4, Y8
+	VFMADD213PS numbersAVX2<>+352(SB), Y4, Y8
+	VPSUBD      numbersAVX2<>+64(SB), Y7, Y4
+	VPSRAD      $0x01, Y4, Y7
+	VPSUBD      Y7, Y4, Y4
+	VPSLLD      $0x17, Y7, Y7
+	VPADDD      numbersAVX2<>+352(SB), Y7, Y7
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      numbersAVX2<>+352(SB), Y4, Y4
+	VMULPS      Y7, Y8, Y7
+	VMULPS      Y4, Y7, Y4
+	VSUBPS      Y6, Y5, Y5
+	VMOVUPS     numbersAVX2<>+32(SB), Y7
+	VMAXPS      Y5, Y7, Y5
+	VMOVUPS     numbersAVX2<>+64(SB), Y7
+	VFMADD231PS numbersAVX2<>+96(SB), Y5, Y7
+	VSUBPS      numbersAVX2<>+64(SB), Y7, Y8
+	VFMADD231PS numbersAVX2<>+128(SB), Y8, Y5
+	VFMADD231PS numbersAVX2<>+160(SB), Y8, Y5
+	VMOVUPS     numbersAVX2<>+192(SB), Y8
+	VFMADD213PS numbersAVX2<>+224(SB), Y5, Y8
+	VFMADD213PS numbersAVX2<>+256(SB), Y5, Y8
+	VFMADD213PS numbersAVX2<>+288(SB), Y5, Y8
+	VFMADD213PS numbersAVX2<>+320(SB), Y5, Y8
+	VFMADD213PS numbersAVX2<>+352(SB), Y5, Y8
+	VFMADD213PS numbersAVX2<>+352(SB), Y5, Y8
+	VPSUBD      numbersAVX2<>+64(SB), Y7, Y5
+	VPSRAD      $0x01, Y5, Y7
+	VPSUBD      Y7, Y5, Y5
+	VPSLLD      $0x17, Y7, Y7
+	VPADDD      numbersAVX2<>+352(SB), Y7, Y7
+	VPSLLD      $0x17, Y5, Y5
+	VPADDD      numbersAVX2<>+352(SB), Y5, Y5
+	VMULPS      Y7, Y8, Y7
+	VMULPS      Y5, Y7, Y5
+	VANDPS      Y5, Y1, Y5
+	VMOVAPS     Y2, Y7
+	VMOVAPS     Y3, Y8
+	VMOVAPS     Y4, Y9
+	VMOVAPS     Y5, Y10
+	VADDPS      Y9, Y7, Y7
+	VADDPS      Y10, Y8, Y8
+	VADDPS      Y8, Y7, Y7
+	VPERM2F128  $0x01, Y7, Y7, Y8
+	VADDPS      Y8, Y7, Y7
+	VPERMILPS   $0x4e, Y7, Y8
+	VADDPS      Y8, Y7, Y7
+	VPERMILPS   $0xb1, Y7, Y8
+	VADDPS      Y8, Y7, Y7
+	TESTQ       R9, R9
+	JZ          nostats205
+	VMOVSS      X6, (R9)
+	VMOVSS      X7, 4(R9)
+	ADDQ        $0x08, R9
+
+nostats205:
+	VMOVSS       numbersAVX2<>+352(SB), X6
+	VDIVSS       X7, X6, X6
+	VBROADCASTSS X6, Y6
+	VMULPS       Y6, Y2, Y2
+	VMOVUPS      Y2, (DI)
+	VMULPS       Y6, Y3, Y2
+	VMOVUPS      Y2, 32(DI)
+	VMULPS       Y6, Y4, Y2
+	VMOVUPS      Y2, 64(DI)
+	VMULPS       Y6, Y5, Y2
+	VMASKMOVPS   Y2, Y1, 96(DI)
+	JMP          stored197
+
+long196:
 	MOVQ    CX, R11
 	ANDQ    $0x3f, R11
 	LEAQ    masksAVX2<>+256(SB), R12
@@ -3203,9 +3831,9 @@ rows171:
 	SUBQ    R11, R13
 	XORL    R10, R10
 	CMPQ    R10, R13
-	JGE     last173
+	JGE     last207
 
-block172:
+block206:
 	VMOVUPS (R8)(R10*4), Y9
 	VMULPS  Y0, Y9, Y9
 	VMAXPS  Y1, Y9, Y1
@@ -3232,67 +3860,126 @@ block172:
 	VMAXPS  Y8, Y9, Y8
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block172
+	JL      block206
 
-last173:
+last207:
+	CMPQ    R11, $0x08
+	JL      part209
+	VMOVUPS (R8)(R10*4), Y9
+	VMULPS  Y0, Y9, Y9
+	VMAXPS  Y1, Y9, Y1
+	CMPQ    R11, $0x10
+	JL      part210
+	VMOVUPS 32(R8)(R10*4), Y9
+	VMULPS  Y0, Y9, Y9
+	VMAXPS  Y2, Y9, Y2
+	CMPQ    R11, $0x18
+	JL      part211
+	VMOVUPS 64(R8)(R10*4), Y9
+	VMULPS  Y0, Y9, Y9
+	VMAXPS  Y3, Y9, Y3
+	CMPQ    R11, $0x20
+	JL      part212
+	VMOVUPS 96(R8)(R10*4), Y9
+	VMULPS  Y0, Y9, Y9
+	VMAXPS  Y4, Y9, Y4
+	CMPQ    R11, $0x28
+	JL      part213
+	VMOVUPS 128(R8)(R10*4), Y9
+	VMULPS  Y0, Y9, Y9
+	VMAXPS  Y5, Y9, Y5
+	CMPQ    R11, $0x30
+	JL      part214
+	VMOVUPS 160(R8)(R10*4), Y9
+	VMULPS  Y0, Y9, Y9
+	VMAXPS  Y6, Y9, Y6
+	CMPQ    R11, $0x38
+	JL      part215
+	VMOVUPS 192(R8)(R10*4), Y9
+	VMULPS  Y0, Y9, Y9
+	VMAXPS  Y7, Y9, Y7
+	JMP     part216
+
+part209:
 	CMPQ       R11, $0x00
-	JLE        rowdone174
+	JE         rowdone208
 	VMOVUPS    (R12), Y9
 	VMASKMOVPS (R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y1, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y1, Y1
+	JMP        rowdone208
+
+part210:
 	CMPQ       R11, $0x08
-	JLE        rowdone174
+	JE         rowdone208
 	VMOVUPS    32(R12), Y9
 	VMASKMOVPS 32(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y2, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y2, Y2
+	JMP        rowdone208
+
+part211:
 	CMPQ       R11, $0x10
-	JLE        rowdone174
+	JE         rowdone208
 	VMOVUPS    64(R12), Y9
 	VMASKMOVPS 64(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y3, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y3, Y3
+	JMP        rowdone208
+
+part212:
 	CMPQ       R11, $0x18
-	JLE        rowdone174
+	JE         rowdone208
 	VMOVUPS    96(R12), Y9
 	VMASKMOVPS 96(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y4, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y4, Y4
+	JMP        rowdone208
+
+part213:
 	CMPQ       R11, $0x20
-	JLE        rowdone174
+	JE         rowdone208
 	VMOVUPS    128(R12), Y9
 	VMASKMOVPS 128(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y5, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y5, Y5
+	JMP        rowdone208
+
+part214:
 	CMPQ       R11, $0x28
-	JLE        rowdone174
+	JE         rowdone208
 	VMOVUPS    160(R12), Y9
 	VMASKMOVPS 160(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y6, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y6, Y6
+	JMP        rowdone208
+
+part215:
 	CMPQ       R11, $0x30
-	JLE        rowdone174
+	JE         rowdone208
 	VMOVUPS    192(R12), Y9
 	VMASKMOVPS 192(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y7, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y7, Y7
+	JMP        rowdone208
+
+part216:
 	CMPQ       R11, $0x38
-	JLE        rowdone174
+	JE         rowdone208
 	VMOVUPS    224(R12), Y9
 	VMASKMOVPS 224(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y8, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y8, Y8
 
-rowdone174:
+rowdone208:
 	VMAXPS     Y5, Y1, Y1
 	VMAXPS     Y6, Y2, Y2
 	VMAXPS     Y7, Y3, Y3
@@ -3319,9 +4006,9 @@ rowdone174:
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last176
+	JGE        last218
 
-block175:
+block217:
 	VMOVUPS     (R8)(R10*4), Y10
 	VMULPS      Y0, Y10, Y10
 	VSUBPS      Y9, Y10, Y10
@@ -3548,11 +4235,224 @@ block175:
 	VADDPS      Y10, Y8, Y8
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block175
+	JL          block217
 
-last176:
+last218:
+	CMPQ        R11, $0x08
+	JL          part220
+	VMOVUPS     (R8)(R10*4), Y10
+	VMULPS      Y0, Y10, Y10
+	VSUBPS      Y9, Y10, Y10
+	VMOVUPS     numbersAVX2<>+32(SB), Y11
+	VMAXPS      Y10, Y11, Y10
+	VMOVUPS     numbersAVX2<>+64(SB), Y11
+	VFMADD231PS numbersAVX2<>+96(SB), Y10, Y11
+	VSUBPS      numbersAVX2<>+64(SB), Y11, Y12
+	VFMADD231PS numbersAVX2<>+128(SB), Y12, Y10
+	VFMADD231PS numbersAVX2<>+160(SB), Y12, Y10
+	VMOVUPS     numbersAVX2<>+192(SB), Y12
+	VFMADD213PS numbersAVX2<>+224(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+256(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+288(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+320(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VPSUBD      numbersAVX2<>+64(SB), Y11, Y10
+	VPSRAD      $0x01, Y10, Y11
+	VPSUBD      Y11, Y10, Y10
+	VPSLLD      $0x17, Y11, Y11
+	VPADDD      numbersAVX2<>+352(SB), Y11, Y11
+	VPSLLD      $0x17, Y10, Y10
+	VPADDD      numbersAVX2<>+352(SB), Y10, Y10
+	VMULPS      Y11, Y12, Y11
+	VMULPS      Y10, Y11, Y10
+	VMOVUPS     Y10, (DI)(R10*4)
+	VADDPS      Y10, Y1, Y1
+	CMPQ        R11, $0x10
+	JL          part221
+	VMOVUPS     32(R8)(R10*4), Y10
+	VMULPS      Y0, Y10, Y10
+	VSUBPS      Y9, Y10, Y10
+	VMOVUPS     numbersAVX2<>+32(SB), Y11
+	VMAXPS      Y10, Y11, Y10
+	VMOVUPS     numbersAVX2<>+64(SB), Y11
+	VFMADD231PS numbersAVX2<>+96(SB), Y10, Y11
+	VSUBPS      numbersAVX2<>+64(SB), Y11, Y12
+	VFMADD231PS numbersAVX2<>+128(SB), Y12, Y10
+	VFMADD231PS numbersAVX2<>+160(SB), Y12, Y10
+	VMOVUPS     numbersAVX2<>+192(SB), Y12
+	VFMADD213PS numbersAVX2<>+224(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+256(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+288(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+320(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VPSUBD      numbersAVX2<>+64(SB), Y11, Y10
+	VPSRAD      $0x01, Y10, Y11
+	VPSUBD      Y11, Y10, Y10
+	VPSLLD      $0x17, Y11, Y11
+	VPADDD      numbersAVX2<>+352(SB), Y11, Y11
+	VPSLLD      $0x17, Y10, Y10
+	VPADDD      numbersAVX2<>+352(SB), Y10, Y10
+	VMULPS      Y11, Y12, Y11
+	VMULPS      Y10, Y11, Y10
+	VMOVUPS     Y10, 32(DI)(R10*4)
+	VADDPS      Y10, Y2, Y2
+	CMPQ        R11, $0x18
+	JL          part222
+	VMOVUPS     64(R8)(R10*4), Y10
+	VMULPS      Y0, Y10, Y10
+	VSUBPS      Y9, Y10, Y10
+	VMOVUPS     numbersAVX2<>+32(SB), Y11
+	VMAXPS      Y10, Y11, Y10
+	VMOVUPS     numbersAVX2<>+64(SB), Y11
+	VFMADD231PS numbersAVX2<>+96(SB), Y10, Y11
+	VSUBPS      numbersAVX2<>+64(SB), Y11, Y12
+	VFMADD231PS numbersAVX2<>+128(SB), Y12, Y10
+	VFMADD231PS numbersAVX2<>+160(SB), Y12, Y10
+	VMOVUPS     numbersAVX2<>+192(SB), Y12
+	VFMADD213PS numbersAVX2<>+224(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+256(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+288(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+320(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VPSUBD      numbersAVX2<>+64(SB), Y11, Y10
+	VPSRAD      $0x01, Y10, Y11
+	VPSUBD      Y11, Y10, Y10
+	VPSLLD      $0x17, Y11, Y11
+	VPADDD      numbersAVX2<>+352(SB), Y11, Y11
+	VPSLLD      $0x17, Y10, Y10
+	VPADDD      numbersAVX2<>+352(SB), Y10, Y10
+	VMULPS      Y11, Y12, Y11
+	VMULPS      Y10, Y11, Y10
+	VMOVUPS     Y10, 64(DI)(R10*4)
+	VADDPS      Y10, Y3, Y3
+	CMPQ        R11, $0x20
+	JL          part223
+	VMOVUPS     96(R8)(R10*4), Y10
+	VMULPS      Y0, Y10, Y10
+	VSUBPS      Y9, Y10, Y10
+	VMOVUPS     numbersAVX2<>+32(SB), Y11
+	VMAXPS      Y10, Y11, Y10
+	VMOVUPS     numbersAVX2<>+64(SB), Y11
+	VFMADD231PS numbersAVX2<>+96(SB), Y10, Y11
+	VSUBPS      numbersAVX2<>+64(SB), Y11, Y12
+	VFMADD231PS numbersAVX2<>+128(SB), Y12, Y10
+	VFMADD231PS numbersAVX2<>+160(SB), Y12, Y10
+	VMOVUPS     numbersAVX2<>+192(SB), Y12
+	VFMADD213PS numbersAVX2<>+224(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+256(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+288(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+320(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VPSUBD      numbersAVX2<>+64(SB), Y11, Y10
+	VPSRAD      $0x01, Y10, Y11
+	VPSUBD      Y11, Y10, Y10
+	VPSLLD      $0x17, Y11, Y11
+	VPADDD      numbersAVX2<>+352(SB), Y11, Y11
+	VPSLLD      $0x17, Y10, Y10
+	VPADDD      numbersAVX2<>+352(SB), Y10, Y10
+	VMULPS      Y11, Y12, Y11
+	VMULPS      Y10, Y11, Y10
+	VMOVUPS     Y10, 96(DI)(R10*4)
+	VADDPS      Y10, Y4, Y4
+	CMPQ        R11, $0x28
+	JL          part224
+	VMOVUPS     128(R8)(R10*4), Y10
+	VMULPS      Y0, Y10, Y10
+	VSUBPS      Y9, Y10, Y10
+	VMOVUPS     numbersAVX2<>+32(SB), Y11
+	VMAXPS      Y10, Y11, Y10
+	VMOVUPS     numbersAVX2<>+64(SB), Y11
+	VFMADD231PS numbersAVX2<>+96(SB), Y10, Y11
+	VSUBPS      numbersAVX2<>+64(SB), Y11, Y12
+	VFMADD231PS numbersAVX2<>+128(SB), Y12, Y10
+	VFMADD231PS numbersAVX2<>+160(SB), Y12, Y10
+	VMOVUPS     numbersAVX2<>+192(SB), Y12
+	VFMADD213PS numbersAVX2<>+224(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+256(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+288(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+320(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VPSUBD      numbersAVX2<>+64(SB), Y11, Y10
+	VPSRAD      $0x01, Y10, Y11
+	VPSUBD      Y11, Y10, Y10
+	VPSLLD      $0x17, Y11, Y11
+	VPADDD      numbersAVX2<>+352(SB), Y11, Y11
+	VPSLLD      $0x17, Y10, Y10
+	VPADDD      numbersAVX2<>+352(SB), Y10, Y10
+	VMULPS      Y11, Y12, Y11
+	VMULPS      Y10, Y11, Y10
+	VMOVUPS     Y10, 128(DI)(R10*4)
+	VADDPS      Y10, Y5, Y5
+	CMPQ        R11, $0x30
+	JL          part225
+	VMOVUPS     160(R8)(R10*4), Y10
+	VMULPS      Y0, Y10, Y10
+	VSUBPS      Y9, Y10, Y10
+	VMOVUPS     numbersAVX2<>+32(SB), Y11
+	VMAXPS      Y10, Y11, Y10
+	VMOVUPS     numbersAVX2<>+64(SB), Y11
+	VFMADD231PS numbersAVX2<>+96(SB), Y10, Y11
+	VSUBPS      numbersAVX2<>+64(SB), Y11, Y12
+	VFMADD231PS numbersAVX2<>+128(SB), Y12, Y10
+	VFMADD231PS numbersAVX2<>+160(SB), Y12, Y10
+	VMOVUPS     numbersAVX2<>+192(SB), Y12
+	VFMADD213PS numbersAVX2<>+224(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+256(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+288(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+320(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VPSUBD      numbersAVX2<>+64(SB), Y11, Y10
+	VPSRAD      $0x01, Y10, Y11
+	VPSUBD      Y11, Y10, Y10
+	VPSLLD      $0x17, Y11, Y11
+	VPADDD      numbersAVX2<>+352(SB), Y11, Y11
+	VPSLLD      $0x17, Y10, Y10
+	VPADDD      numbersAVX2<>+352(SB), Y10, Y10
+	VMULPS      Y11, Y12, Y11
+	VMULPS      Y10, Y11, Y10
+	VMOVUPS     Y10, 160(DI)(R10*4)
+	VADDPS      Y10, Y6, Y6
+	CMPQ        R11, $0x38
+	JL          part226
+	VMOVUPS     192(R8)(R10*4), Y10
+	VMULPS      Y0, Y10, Y10
+	VSUBPS      Y9, Y10, Y10
+	VMOVUPS     numbersAVX2<>+32(SB), Y11
+	VMAXPS      Y10, Y11, Y10
+	VMOVUPS     numbersAVX2<>+64(SB), Y11
+	VFMADD231PS numbersAVX2<>+96(SB), Y10, Y11
+	VSUBPS      numbersAVX2<>+64(SB), Y11, Y12
+	VFMADD231PS numbersAVX2<>+128(SB), Y12, Y10
+	VFMADD231PS numbersAVX2<>+160(SB), Y12, Y10
+	VMOVUPS     numbersAVX2<>+192(SB), Y12
+	VFMADD213PS numbersAVX2<>+224(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+256(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+288(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+320(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VFMADD213PS numbersAVX2<>+352(SB), Y10, Y12
+	VPSUBD      numbersAVX2<>+64(SB), Y11, Y10
+	VPSRAD      $0x01, Y10, Y11
+	VPSUBD      Y11, Y10, Y10
+	VPSLLD      $0x17, Y11, Y11
+	VPADDD      numbersAVX2<>+352(SB), Y11, Y11
+	VPSLLD      $0x17, Y10, Y10
+	VPADDD      numbersAVX2<>+352(SB), Y10, Y10
+	VMULPS      Y11, Y12, Y11
+	VMULPS      Y10, Y11, Y10
+	VMOVUPS     Y10, 192(DI)(R10*4)
+	VADDPS      Y10, Y7, Y7
+	JMP         part227
+
+part220:
 	CMPQ        R11, $0x00
-	JLE         rowdone177
+	JE          rowdone219
 	VMOVUPS     (R12), Y10
 	VMASKMOVPS  (R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -3583,8 +4483,11 @@ last176:
 	VMASKMOVPS  Y11, Y10, (DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y1, Y1
+	JMP         rowdone219
+
+part221:
 	CMPQ        R11, $0x08
-	JLE         rowdone177
+	JE          rowdone219
 	VMOVUPS     32(R12), Y10
 	VMASKMOVPS  32(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -3615,8 +4518,11 @@ last176:
 	VMASKMOVPS  Y11, Y10, 32(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y2, Y2
+	JMP         rowdone219
+
+part222:
 	CMPQ        R11, $0x10
-	JLE         rowdone177
+	JE          rowdone219
 	VMOVUPS     64(R12), Y10
 	VMASKMOVPS  64(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -3647,8 +4553,11 @@ last176:
 	VMASKMOVPS  Y11, Y10, 64(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y3, Y3
+	JMP         rowdone219
+
+part223:
 	CMPQ        R11, $0x18
-	JLE         rowdone177
+	JE          rowdone219
 	VMOVUPS     96(R12), Y10
 	VMASKMOVPS  96(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -3679,8 +4588,11 @@ last176:
 	VMASKMOVPS  Y11, Y10, 96(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y4, Y4
+	JMP         rowdone219
+
+part224:
 	CMPQ        R11, $0x20
-	JLE         rowdone177
+	JE          rowdone219
 	VMOVUPS     128(R12), Y10
 	VMASKMOVPS  128(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -3711,8 +4623,11 @@ last176:
 	VMASKMOVPS  Y11, Y10, 128(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y5, Y5
+	JMP         rowdone219
+
+part225:
 	CMPQ        R11, $0x28
-	JLE         rowdone177
+	JE          rowdone219
 	VMOVUPS     160(R12), Y10
 	VMASKMOVPS  160(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -3743,8 +4658,11 @@ last176:
 	VMASKMOVPS  Y11, Y10, 160(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y6, Y6
+	JMP         rowdone219
+
+part226:
 	CMPQ        R11, $0x30
-	JLE         rowdone177
+	JE          rowdone219
 	VMOVUPS     192(R12), Y10
 	VMASKMOVPS  192(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -3775,8 +4693,11 @@ last176:
 	VMASKMOVPS  Y11, Y10, 192(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y7, Y7
+	JMP         rowdone219
+
+part227:
 	CMPQ        R11, $0x38
-	JLE         rowdone177
+	JE          rowdone219
 	VMOVUPS     224(R12), Y10
 	VMASKMOVPS  224(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -3808,7 +4729,7 @@ last176:
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y8, Y8
 
-rowdone177:
+rowdone219:
 	VADDPS     Y5, Y1, Y1
 	VADDPS     Y6, Y2, Y2
 	VADDPS     Y7, Y3, Y3
@@ -3823,12 +4744,12 @@ rowdone177:
 	VPERMILPS  $0xb1, Y1, Y2
 	VADDPS     Y2, Y1, Y1
 	TESTQ      R9, R9
-	JZ         nostats178
+	JZ         nostats228
 	VMOVSS     X9, (R9)
 	VMOVSS     X1, 4(R9)
 	ADDQ       $0x08, R9
 
-nostats178:
+nostats228:
 	VMOVSS       numbersAVX2<>+352(SB), X2
 	VDIVSS       X1, X2, X2
 	VBROADCASTSS X2, Y1
@@ -3836,9 +4757,9 @@ nostats178:
 	SUBQ         R11, R13
 	XORL         R10, R10
 	CMPQ         R10, R13
-	JGE          last180
+	JGE          last230
 
-block179:
+block229:
 	VMOVUPS (DI)(R10*4), Y2
 	VMULPS  Y1, Y2, Y2
 	VMOVUPS Y2, (DI)(R10*4)
@@ -3865,90 +4786,150 @@ block179:
 	VMOVUPS Y2, 224(DI)(R10*4)
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block179
+	JL      block229
 
-last180:
+last230:
+	CMPQ    R11, $0x08
+	JL      part232
+	VMOVUPS (DI)(R10*4), Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS Y2, (DI)(R10*4)
+	CMPQ    R11, $0x10
+	JL      part233
+	VMOVUPS 32(DI)(R10*4), Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS Y2, 32(DI)(R10*4)
+	CMPQ    R11, $0x18
+	JL      part234
+	VMOVUPS 64(DI)(R10*4), Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS Y2, 64(DI)(R10*4)
+	CMPQ    R11, $0x20
+	JL      part235
+	VMOVUPS 96(DI)(R10*4), Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS Y2, 96(DI)(R10*4)
+	CMPQ    R11, $0x28
+	JL      part236
+	VMOVUPS 128(DI)(R10*4), Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS Y2, 128(DI)(R10*4)
+	CMPQ    R11, $0x30
+	JL      part237
+	VMOVUPS 160(DI)(R10*4), Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS Y2, 160(DI)(R10*4)
+	CMPQ    R11, $0x38
+	JL      part238
+	VMOVUPS 192(DI)(R10*4), Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS Y2, 192(DI)(R10*4)
+	JMP     part239
+
+part232:
 	CMPQ       R11, $0x00
-	JLE        rowdone181
+	JE         rowdone231
 	VMOVUPS    (R12), Y2
 	VMASKMOVPS (DI)(R10*4), Y2, Y3
-	VMULPS     Y1, Y3, Y3
-	VMASKMOVPS Y3, Y2, (DI)(R10*4)
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, (DI)(R10*4)
+	JMP        rowdone231
+
+part233:
 	CMPQ       R11, $0x08
-	JLE        rowdone181
+	JE         rowdone231
 	VMOVUPS    32(R12), Y2
 	VMASKMOVPS 32(DI)(R10*4), Y2, Y3
-	VMULPS     Y1, Y3, Y3
-	VMASKMOVPS Y3, Y2, 32(DI)(R10*4)
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 32(DI)(R10*4)
+	JMP        rowdone231
+
+part234:
 	CMPQ       R11, $0x10
-	JLE        rowdone181
+	JE         rowdone231
 	VMOVUPS    64(R12), Y2
 	VMASKMOVPS 64(DI)(R10*4), Y2, Y3
-	VMULPS     Y1, Y3, Y3
-	VMASKMOVPS Y3, Y2, 64(DI)(R10*4)
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 64(DI)(R10*4)
+	JMP        rowdone231
+
+part235:
 	CMPQ       R11, $0x18
-	JLE        rowdone181
+	JE         rowdone231
 	VMOVUPS    96(R12), Y2
 	VMASKMOVPS 96(DI)(R10*4), Y2, Y3
-	VMULPS     Y1, Y3, Y3
-	VMASKMOVPS Y3, Y2, 96(DI)(R10*4)
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 96(DI)(R10*4)
+	JMP        rowdone231
+
+part236:
 	CMPQ       R11, $0x20
-	JLE        rowdone181
+	JE         rowdone231
 	VMOVUPS    128(R12), Y2
 	VMASKMOVPS 128(DI)(R10*4), Y2, Y3
-	VMULPS     Y1, Y3, Y3
-	VMASKMOVPS Y3, Y2, 128(DI)(R10*4)
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 128(DI)(R10*4)
+	JMP        rowdone231
+
+part237:
 	CMPQ       R11, $0x28
-	JLE        rowdone181
+	JE         rowdone231
 	VMOVUPS    160(R12), Y2
 	VMASKMOVPS 160(DI)(R10*4), Y2, Y3
-	VMULPS     Y1, Y3, Y3
-	VMASKMOVPS Y3, Y2, 160(DI)(R10*4)
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 160(DI)(R10*4)
+	JMP        rowdone231
+
+part238:
 	CMPQ       R11, $0x30
-	JLE        rowdone181
+	JE         rowdone231
 	VMOVUPS    192(R12), Y2
 	VMASKMOVPS 192(DI)(R10*4), Y2, Y3
-	VMULPS     Y1, Y3, Y3
-	VMASKMOVPS Y3, Y2, 192(DI)(R10*4)
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 192(DI)(R10*4)
+	JMP        rowdone231
+
+part239:
 	CMPQ       R11, $0x38
-	JLE        rowdone181
+	JE         rowdone231
 	VMOVUPS    224(R12), Y2
 	VMASKMOVPS 224(DI)(R10*4), Y2, Y3
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 224(DI)(R10*4)
 
-rowdone181:
+rowdone231:
+stored197:
 	MOVQ   BX, R10
 	SUBQ   CX, R10
-	JLE    cleared182
+	JLE    cleared240
 	LEAQ   (DI)(CX*4), R11
 	VXORPS Y1, Y1, Y1
 	XORL   R12, R12
 	SUBQ   $+8, R10
-	JL     tail185
+	JL     tail243
 
-one184:
+one242:
 	VMOVUPS Y1, (R11)(R12*4)
 	ADDQ    $+8, R12
 	SUBQ    $+8, R10
-	JGE     one184
+	JGE     one242
 
-tail185:
+tail243:
 	ADDQ       $+8, R10
-	JZ         done186
+	JZ         done244
 	LEAQ       masksAVX2<>+256(SB), R13
 	SHLQ       $0x02, R10
 	SUBQ       R10, R13
 	VMOVUPS    (R13), Y2
 	VMASKMOVPS Y1, Y2, (R11)(R12*4)
 
-done186:
-cleared182:
+done244:
+cleared240:
 	ADDQ DX, CX
 	ADDQ SI, R8
 	ADDQ SI, DI
 	DECQ AX
-	JNZ  rows171
+	JNZ  rows195
 	VZEROUPPER
 	RET
 
@@ -3966,7 +4947,7 @@ TEXT ·softmaxBackwardAVX2(SB), NOSPLIT, $0-68
 	VBROADCASTSS scale+64(FP), Y0
 	SHLQ         $0x02, SI
 
-rows187:
+rows245:
 	MOVQ   CX, R11
 	ANDQ   $0x3f, R11
 	LEAQ   masksAVX2<>+256(SB), R12
@@ -3985,9 +4966,9 @@ rows187:
 	SUBQ   R11, R13
 	XORL   R10, R10
 	CMPQ   R10, R13
-	JGE    last189
+	JGE    last247
 
-block188:
+block246:
 	VMOVUPS     (R8)(R10*4), Y9
 	VMOVUPS     (R9)(R10*4), Y10
 	VFMADD231PS Y9, Y10, Y1
@@ -4014,59 +4995,118 @@ block188:
 	VFMADD231PS Y9, Y10, Y8
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block188
+	JL          block246
 
-last189:
+last247:
+	CMPQ        R11, $0x08
+	JL          part249
+	VMOVUPS     (R8)(R10*4), Y9
+	VMOVUPS     (R9)(R10*4), Y10
+	VFMADD231PS Y9, Y10, Y1
+	CMPQ        R11, $0x10
+	JL          part250
+	VMOVUPS     32(R8)(R10*4), Y9
+	VMOVUPS     32(R9)(R10*4), Y10
+	VFMADD231PS Y9, Y10, Y2
+	CMPQ        R11, $0x18
+	JL          part251
+	VMOVUPS     64(R8)(R10*4), Y9
+	VMOVUPS     64(R9)(R10*4), Y10
+	VFMADD231PS Y9, Y10, Y3
+	CMPQ        R11, $0x20
+	JL          part252
+	VMOVUPS     96(R8)(R10*4), Y9
+	VMOVUPS     96(R9)(R10*4), Y10
+	VFMADD231PS Y9, Y10, Y4
+	CMPQ        R11, $0x28
+	JL          part253
+	VMOVUPS     128(R8)(R10*4), Y9
+	VMOVUPS     128(R9)(R10*4), Y10
+	VFMADD231PS Y9, Y10, Y5
+	CMPQ        R11, $0x30
+	JL          part254
+	VMOVUPS     160(R8)(R10*4), Y9
+	VMOVUPS     160(R9)(R10*4), Y10
+	VFMADD231PS Y9, Y10, Y6
+	CMPQ        R11, $0x38
+	JL          part255
+	VMOVUPS     192(R8)(R10*4), Y9
+	VMOVUPS     192(R9)(R10*4), Y10
+	VFMADD231PS Y9, Y10, Y7
+	JMP         part256
+
+part249:
 	CMPQ        R11, $0x00
-	JLE         rowdone190
+	JE          rowdone248
 	VMOVUPS     (R12), Y9
 	VMASKMOVPS  (R8)(R10*4), Y9, Y10
 	VMASKMOVPS  (R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y1
+	JMP         rowdone248
+
+part250:
 	CMPQ        R11, $0x08
-	JLE         rowdone190
+	JE          rowdone248
 	VMOVUPS     32(R12), Y9
 	VMASKMOVPS  32(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  32(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y2
+	JMP         rowdone248
+
+part251:
 	CMPQ        R11, $0x10
-	JLE         rowdone190
+	JE          rowdone248
 	VMOVUPS     64(R12), Y9
 	VMASKMOVPS  64(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  64(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y3
+	JMP         rowdone248
+
+part252:
 	CMPQ        R11, $0x18
-	JLE         rowdone190
+	JE          rowdone248
 	VMOVUPS     96(R12), Y9
 	VMASKMOVPS  96(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  96(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y4
+	JMP         rowdone248
+
+part253:
 	CMPQ        R11, $0x20
-	JLE         rowdone190
+	JE          rowdone248
 	VMOVUPS     128(R12), Y9
 	VMASKMOVPS  128(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  128(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y5
+	JMP         rowdone248
+
+part254:
 	CMPQ        R11, $0x28
-	JLE         rowdone190
+	JE          rowdone248
 	VMOVUPS     160(R12), Y9
 	VMASKMOVPS  160(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  160(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y6
+	JMP         rowdone248
+
+part255:
 	CMPQ        R11, $0x30
-	JLE         rowdone190
+	JE          rowdone248
 	VMOVUPS     192(R12), Y9
 	VMASKMOVPS  192(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  192(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y7
+	JMP         rowdone248
+
+part256:
 	CMPQ        R11, $0x38
-	JLE         rowdone190
+	JE          rowdone248
 	VMOVUPS     224(R12), Y9
 	VMASKMOVPS  224(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  224(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y8
 
-rowdone190:
+rowdone248:
 	VADDPS     Y5, Y1, Y1
 	VADDPS     Y6, Y2, Y2
 	VADDPS     Y7, Y3, Y3
@@ -4084,9 +5124,9 @@ rowdone190:
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last192
+	JGE        last258
 
-block191:
+block257:
 	VMOVUPS (R9)(R10*4), Y2
 	VMULPS  Y0, Y2, Y2
 	VMOVUPS (R8)(R10*4), Y3
@@ -4137,74 +5177,154 @@ block191:
 	VMOVUPS Y2, 224(DI)(R10*4)
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block191
+	JL      block257
 
-last192:
+last258:
+	CMPQ    R11, $0x08
+	JL      part260
+	VMOVUPS (R9)(R10*4), Y2
+	VMULPS  Y0, Y2, Y2
+	VMOVUPS (R8)(R10*4), Y3
+	VSUBPS  Y1, Y3, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, (DI)(R10*4)
+	CMPQ    R11, $0x10
+	JL      part261
+	VMOVUPS 32(R9)(R10*4), Y2
+	VMULPS  Y0, Y2, Y2
+	VMOVUPS 32(R8)(R10*4), Y3
+	VSUBPS  Y1, Y3, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, 32(DI)(R10*4)
+	CMPQ    R11, $0x18
+	JL      part262
+	VMOVUPS 64(R9)(R10*4), Y2
+	VMULPS  Y0, Y2, Y2
+	VMOVUPS 64(R8)(R10*4), Y3
+	VSUBPS  Y1, Y3, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, 64(DI)(R10*4)
+	CMPQ    R11, $0x20
+	JL      part263
+	VMOVUPS 96(R9)(R10*4), Y2
+	VMULPS  Y0, Y2, Y2
+	VMOVUPS 96(R8)(R10*4), Y3
+	VSUBPS  Y1, Y3, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, 96(DI)(R10*4)
+	CMPQ    R11, $0x28
+	JL      part264
+	VMOVUPS 128(R9)(R10*4), Y2
+	VMULPS  Y0, Y2, Y2
+	VMOVUPS 128(R8)(R10*4), Y3
+	VSUBPS  Y1, Y3, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, 128(DI)(R10*4)
+	CMPQ    R11, $0x30
+	JL      part265
+	VMOVUPS 160(R9)(R10*4), Y2
+	VMULPS  Y0, Y2, Y2
+	VMOVUPS 160(R8)(R10*4), Y3
+	VSUBPS  Y1, Y3, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, 160(DI)(R10*4)
+	CMPQ    R11, $0x38
+	JL      part266
+	VMOVUPS 192(R9)(R10*4), Y2
+	VMULPS  Y0, Y2, Y2
+	VMOVUPS 192(R8)(R10*4), Y3
+	VSUBPS  Y1, Y3, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, 192(DI)(R10*4)
+	JMP     part267
+
+part260:
 	CMPQ       R11, $0x00
-	JLE        rowdone193
+	JE         rowdone259
 	VMOVUPS    (R12), Y2
 	VMASKMOVPS (R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
 	VMASKMOVPS (R8)(R10*4), Y2, Y4
-	VSUBPS     Y1, Y4, Y4
-	VMULPS     Y4, Y3, Y3
-	VMASKMOVPS Y3, Y2, (DI)(R10*4)
+	VSUBPS     Y1, Y4, Y1
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, (DI)(R10*4)
+	JMP        rowdone259
+
+part261:
 	CMPQ       R11, $0x08
-	JLE        rowdone193
+	JE         rowdone259
 	VMOVUPS    32(R12), Y2
 	VMASKMOVPS 32(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
 	VMASKMOVPS 32(R8)(R10*4), Y2, Y4
-	VSUBPS     Y1, Y4, Y4
-	VMULPS     Y4, Y3, Y3
-	VMASKMOVPS Y3, Y2, 32(DI)(R10*4)
+	VSUBPS     Y1, Y4, Y1
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 32(DI)(R10*4)
+	JMP        rowdone259
+
+part262:
 	CMPQ       R11, $0x10
-	JLE        rowdone193
+	JE         rowdone259
 	VMOVUPS    64(R12), Y2
 	VMASKMOVPS 64(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
 	VMASKMOVPS 64(R8)(R10*4), Y2, Y4
-	VSUBPS     Y1, Y4, Y4
-	VMULPS     Y4, Y3, Y3
-	VMASKMOVPS Y3, Y2, 64(DI)(R10*4)
+	VSUBPS     Y1, Y4, Y1
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 64(DI)(R10*4)
+	JMP        rowdone259
+
+part263:
 	CMPQ       R11, $0x18
-	JLE        rowdone193
+	JE         rowdone259
 	VMOVUPS    96(R12), Y2
 	VMASKMOVPS 96(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
 	VMASKMOVPS 96(R8)(R10*4), Y2, Y4
-	VSUBPS     Y1, Y4, Y4
-	VMULPS     Y4, Y3, Y3
-	VMASKMOVPS Y3, Y2, 96(DI)(R10*4)
+	VSUBPS     Y1, Y4, Y1
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 96(DI)(R10*4)
+	JMP        rowdone259
+
+part264:
 	CMPQ       R11, $0x20
-	JLE        rowdone193
+	JE         rowdone259
 	VMOVUPS    128(R12), Y2
 	VMASKMOVPS 128(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
 	VMASKMOVPS 128(R8)(R10*4), Y2, Y4
-	VSUBPS     Y1, Y4, Y4
-	VMULPS     Y4, Y3, Y3
-	VMASKMOVPS Y3, Y2, 128(DI)(R10*4)
+	VSUBPS     Y1, Y4, Y1
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 128(DI)(R10*4)
+	JMP        rowdone259
+
+part265:
 	CMPQ       R11, $0x28
-	JLE        rowdone193
+	JE         rowdone259
 	VMOVUPS    160(R12), Y2
 	VMASKMOVPS 160(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
 	VMASKMOVPS 160(R8)(R10*4), Y2, Y4
-	VSUBPS     Y1, Y4, Y4
-	VMULPS     Y4, Y3, Y3
-	VMASKMOVPS Y3, Y2, 160(DI)(R10*4)
+	VSUBPS     Y1, Y4, Y1
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 160(DI)(R10*4)
+	JMP        rowdone259
+
+part266:
 	CMPQ       R11, $0x30
-	JLE        rowdone193
+	JE         rowdone259
 	VMOVUPS    192(R12), Y2
 	VMASKMOVPS 192(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
 	VMASKMOVPS 192(R8)(R10*4), Y2, Y4
-	VSUBPS     Y1, Y4, Y4
-	VMULPS     Y4, Y3, Y3
-	VMASKMOVPS Y3, Y2, 192(DI)(R10*4)
+	VSUBPS     Y1, Y4, Y1
+	VMULPS     Y1, Y3, Y1
+	VMASKMOVPS Y1, Y2, 192(DI)(R10*4)
+	JMP        rowdone259
+
+part267:
 	CMPQ       R11, $0x38
-	JLE        rowdone193
+	JE         rowdone259
 	VMOVUPS    224(R12), Y2
 	VMASKMOVPS 224(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
@@ -4213,39 +5333,39 @@ last192:
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 224(DI)(R10*4)
 
-rowdone193:
+rowdone259:
 	MOVQ   BX, R10
 	SUBQ   CX, R10
-	JLE    cleared194
+	JLE    cleared268
 	LEAQ   (DI)(CX*4), R11
 	VXORPS Y1, Y1, Y1
 	XORL   R12, R12
 	SUBQ   $+8, R10
-	JL     tail197
+	JL     tail271
 
-one196:
+one270:
 	VMOVUPS Y1, (R11)(R12*4)
 	ADDQ    $+8, R12
 	SUBQ    $+8, R10
-	JGE     one196
+	JGE     one270
 
-tail197:
+tail271:
 	ADDQ       $+8, R10
-	JZ         done198
+	JZ         done272
 	LEAQ       masksAVX2<>+256(SB), R13
 	SHLQ       $0x02, R10
 	SUBQ       R10, R13
 	VMOVUPS    (R13), Y2
 	VMASKMOVPS Y1, Y2, (R11)(R12*4)
 
-done198:
-cleared194:
+done272:
+cleared268:
 	ADDQ DX, CX
 	ADDQ SI, DI
 	ADDQ SI, R8
 	ADDQ SI, R9
 	DECQ AX
-	JNZ  rows187
+	JNZ  rows245
 	VZEROUPPER
 	RET
 
@@ -4269,7 +5389,7 @@ TEXT ·layerNormAVX2(SB), NOSPLIT, $0-72
 	SHLQ         $0x02, R10
 	SUBQ         R10, R12
 
-rows199:
+rows273:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
@@ -4282,9 +5402,9 @@ rows199:
 	SUBQ   R11, R13
 	XORL   R10, R10
 	CMPQ   R10, R13
-	JGE    last201
+	JGE    last275
 
-block200:
+block274:
 	VMOVUPS (SI)(R10*4), Y10
 	VADDPS  Y10, Y2, Y2
 	VMOVUPS 32(SI)(R10*4), Y10
@@ -4303,51 +5423,103 @@ block200:
 	VADDPS  Y10, Y9, Y9
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block200
+	JL      block274
 
-last201:
+last275:
+	CMPQ    R11, $0x08
+	JL      part277
+	VMOVUPS (SI)(R10*4), Y10
+	VADDPS  Y10, Y2, Y2
+	CMPQ    R11, $0x10
+	JL      part278
+	VMOVUPS 32(SI)(R10*4), Y10
+	VADDPS  Y10, Y3, Y3
+	CMPQ    R11, $0x18
+	JL      part279
+	VMOVUPS 64(SI)(R10*4), Y10
+	VADDPS  Y10, Y4, Y4
+	CMPQ    R11, $0x20
+	JL      part280
+	VMOVUPS 96(SI)(R10*4), Y10
+	VADDPS  Y10, Y5, Y5
+	CMPQ    R11, $0x28
+	JL      part281
+	VMOVUPS 128(SI)(R10*4), Y10
+	VADDPS  Y10, Y6, Y6
+	CMPQ    R11, $0x30
+	JL      part282
+	VMOVUPS 160(SI)(R10*4), Y10
+	VADDPS  Y10, Y7, Y7
+	CMPQ    R11, $0x38
+	JL      part283
+	VMOVUPS 192(SI)(R10*4), Y10
+	VADDPS  Y10, Y8, Y8
+	JMP     part284
+
+part277:
 	CMPQ       R11, $0x00
-	JLE        rowdone202
+	JE         rowdone276
 	VMOVUPS    (R12), Y10
 	VMASKMOVPS (SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y2, Y2
+	JMP        rowdone276
+
+part278:
 	CMPQ       R11, $0x08
-	JLE        rowdone202
+	JE         rowdone276
 	VMOVUPS    32(R12), Y10
 	VMASKMOVPS 32(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y3, Y3
+	JMP        rowdone276
+
+part279:
 	CMPQ       R11, $0x10
-	JLE        rowdone202
+	JE         rowdone276
 	VMOVUPS    64(R12), Y10
 	VMASKMOVPS 64(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y4, Y4
+	JMP        rowdone276
+
+part280:
 	CMPQ       R11, $0x18
-	JLE        rowdone202
+	JE         rowdone276
 	VMOVUPS    96(R12), Y10
 	VMASKMOVPS 96(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y5, Y5
+	JMP        rowdone276
+
+part281:
 	CMPQ       R11, $0x20
-	JLE        rowdone202
+	JE         rowdone276
 	VMOVUPS    128(R12), Y10
 	VMASKMOVPS 128(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y6, Y6
+	JMP        rowdone276
+
+part282:
 	CMPQ       R11, $0x28
-	JLE        rowdone202
+	JE         rowdone276
 	VMOVUPS    160(R12), Y10
 	VMASKMOVPS 160(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y7, Y7
+	JMP        rowdone276
+
+part283:
 	CMPQ       R11, $0x30
-	JLE        rowdone202
+	JE         rowdone276
 	VMOVUPS    192(R12), Y10
 	VMASKMOVPS 192(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y8, Y8
+	JMP        rowdone276
+
+part284:
 	CMPQ       R11, $0x38
-	JLE        rowdone202
+	JE         rowdone276
 	VMOVUPS    224(R12), Y10
 	VMASKMOVPS 224(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y9, Y9
 
-rowdone202:
+rowdone276:
 	VADDPS     Y6, Y2, Y2
 	VADDPS     Y7, Y3, Y3
 	VADDPS     Y8, Y4, Y4
@@ -4376,9 +5548,9 @@ rowdone202:
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last204
+	JGE        last286
 
-block203:
+block285:
 	VMOVUPS     (SI)(R10*4), Y11
 	VSUBPS      Y10, Y11, Y11
 	VFMADD231PS Y11, Y11, Y2
@@ -4405,67 +5577,126 @@ block203:
 	VFMADD231PS Y11, Y11, Y9
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block203
+	JL          block285
 
-last204:
+last286:
+	CMPQ        R11, $0x08
+	JL          part288
+	VMOVUPS     (SI)(R10*4), Y11
+	VSUBPS      Y10, Y11, Y11
+	VFMADD231PS Y11, Y11, Y2
+	CMPQ        R11, $0x10
+	JL          part289
+	VMOVUPS     32(SI)(R10*4), Y11
+	VSUBPS      Y10, Y11, Y11
+	VFMADD231PS Y11, Y11, Y3
+	CMPQ        R11, $0x18
+	JL          part290
+	VMOVUPS     64(SI)(R10*4), Y11
+	VSUBPS      Y10, Y11, Y11
+	VFMADD231PS Y11, Y11, Y4
+	CMPQ        R11, $0x20
+	JL          part291
+	VMOVUPS     96(SI)(R10*4), Y11
+	VSUBPS      Y10, Y11, Y11
+	VFMADD231PS Y11, Y11, Y5
+	CMPQ        R11, $0x28
+	JL          part292
+	VMOVUPS     128(SI)(R10*4), Y11
+	VSUBPS      Y10, Y11, Y11
+	VFMADD231PS Y11, Y11, Y6
+	CMPQ        R11, $0x30
+	JL          part293
+	VMOVUPS     160(SI)(R10*4), Y11
+	VSUBPS      Y10, Y11, Y11
+	VFMADD231PS Y11, Y11, Y7
+	CMPQ        R11, $0x38
+	JL          part294
+	VMOVUPS     192(SI)(R10*4), Y11
+	VSUBPS      Y10, Y11, Y11
+	VFMADD231PS Y11, Y11, Y8
+	JMP         part295
+
+part288:
 	CMPQ        R11, $0x00
-	JLE         rowdone205
+	JE          rowdone287
 	VMOVUPS     (R12), Y11
 	VMASKMOVPS  (SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y2
+	JMP         rowdone287
+
+part289:
 	CMPQ        R11, $0x08
-	JLE         rowdone205
+	JE          rowdone287
 	VMOVUPS     32(R12), Y11
 	VMASKMOVPS  32(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y3
+	JMP         rowdone287
+
+part290:
 	CMPQ        R11, $0x10
-	JLE         rowdone205
+	JE          rowdone287
 	VMOVUPS     64(R12), Y11
 	VMASKMOVPS  64(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y4
+	JMP         rowdone287
+
+part291:
 	CMPQ        R11, $0x18
-	JLE         rowdone205
+	JE          rowdone287
 	VMOVUPS     96(R12), Y11
 	VMASKMOVPS  96(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y5
+	JMP         rowdone287
+
+part292:
 	CMPQ        R11, $0x20
-	JLE         rowdone205
+	JE          rowdone287
 	VMOVUPS     128(R12), Y11
 	VMASKMOVPS  128(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y6
+	JMP         rowdone287
+
+part293:
 	CMPQ        R11, $0x28
-	JLE         rowdone205
+	JE          rowdone287
 	VMOVUPS     160(R12), Y11
 	VMASKMOVPS  160(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y7
+	JMP         rowdone287
+
+part294:
 	CMPQ        R11, $0x30
-	JLE         rowdone205
+	JE          rowdone287
 	VMOVUPS     192(R12), Y11
 	VMASKMOVPS  192(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y8
+	JMP         rowdone287
+
+part295:
 	CMPQ        R11, $0x38
-	JLE         rowdone205
+	JE          rowdone287
 	VMOVUPS     224(R12), Y11
 	VMASKMOVPS  224(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y9
 
-rowdone205:
+rowdone287:
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
 	VADDPS       Y8, Y4, Y4
@@ -4491,24 +5722,24 @@ rowdone205:
 	SUBQ         R11, R13
 	XORL         R10, R10
 	CMPQ         R10, R13
-	JGE          last207
+	JGE          last297
 
-block206:
+block296:
 	VMOVUPS (SI)(R10*4), Y3
 	VSUBPS  Y10, Y3, Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip209
+	JZ      skip299
 	VMOVUPS (DI)(R10*4), Y4
 
-skip209:
+skip299:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip210
+	JZ      skip300
 	VMOVUPS (R9)(R10*4), Y5
 
-skip210:
+skip300:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, (DX)(R10*4)
 	VMOVUPS     32(SI)(R10*4), Y3
@@ -4516,16 +5747,16 @@ skip210:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip211
+	JZ          skip301
 	VMOVUPS     32(DI)(R10*4), Y4
 
-skip211:
+skip301:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip212
+	JZ      skip302
 	VMOVUPS 32(R9)(R10*4), Y5
 
-skip212:
+skip302:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 32(DX)(R10*4)
 	VMOVUPS     64(SI)(R10*4), Y3
@@ -4533,16 +5764,16 @@ skip212:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip213
+	JZ          skip303
 	VMOVUPS     64(DI)(R10*4), Y4
 
-skip213:
+skip303:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip214
+	JZ      skip304
 	VMOVUPS 64(R9)(R10*4), Y5
 
-skip214:
+skip304:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 64(DX)(R10*4)
 	VMOVUPS     96(SI)(R10*4), Y3
@@ -4550,16 +5781,16 @@ skip214:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip215
+	JZ          skip305
 	VMOVUPS     96(DI)(R10*4), Y4
 
-skip215:
+skip305:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip216
+	JZ      skip306
 	VMOVUPS 96(R9)(R10*4), Y5
 
-skip216:
+skip306:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 96(DX)(R10*4)
 	VMOVUPS     128(SI)(R10*4), Y3
@@ -4567,16 +5798,16 @@ skip216:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip217
+	JZ          skip307
 	VMOVUPS     128(DI)(R10*4), Y4
 
-skip217:
+skip307:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip218
+	JZ      skip308
 	VMOVUPS 128(R9)(R10*4), Y5
 
-skip218:
+skip308:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 128(DX)(R10*4)
 	VMOVUPS     160(SI)(R10*4), Y3
@@ -4584,16 +5815,16 @@ skip218:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip219
+	JZ          skip309
 	VMOVUPS     160(DI)(R10*4), Y4
 
-skip219:
+skip309:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip220
+	JZ      skip310
 	VMOVUPS 160(R9)(R10*4), Y5
 
-skip220:
+skip310:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 160(DX)(R10*4)
 	VMOVUPS     192(SI)(R10*4), Y3
@@ -4601,16 +5832,16 @@ skip220:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip221
+	JZ          skip311
 	VMOVUPS     192(DI)(R10*4), Y4
 
-skip221:
+skip311:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip222
+	JZ      skip312
 	VMOVUPS 192(R9)(R10*4), Y5
 
-skip222:
+skip312:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 192(DX)(R10*4)
 	VMOVUPS     224(SI)(R10*4), Y3
@@ -4618,189 +5849,346 @@ skip222:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip223
+	JZ          skip313
 	VMOVUPS     224(DI)(R10*4), Y4
 
-skip223:
+skip313:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip224
+	JZ      skip314
 	VMOVUPS 224(R9)(R10*4), Y5
 
-skip224:
+skip314:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 224(DX)(R10*4)
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block206
+	JL          block296
 
-last207:
+last297:
+	CMPQ    R11, $0x08
+	JL      part315
+	VMOVUPS (SI)(R10*4), Y3
+	VSUBPS  Y10, Y3, Y3
+	VMULPS  Y2, Y3, Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   DI, DI
+	JZ      skip323
+	VMOVUPS (DI)(R10*4), Y4
+
+skip323:
+	VMOVUPS numbersAVX2<>+1184(SB), Y5
+	TESTQ   R9, R9
+	JZ      skip324
+	VMOVUPS (R9)(R10*4), Y5
+
+skip324:
+	VFMADD213PS Y5, Y4, Y3
+	VMOVUPS     Y3, (DX)(R10*4)
+	CMPQ        R11, $0x10
+	JL          part316
+	VMOVUPS     32(SI)(R10*4), Y3
+	VSUBPS      Y10, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMOVUPS     numbersAVX2<>+352(SB), Y4
+	TESTQ       DI, DI
+	JZ          skip325
+	VMOVUPS     32(DI)(R10*4), Y4
+
+skip325:
+	VMOVUPS numbersAVX2<>+1184(SB), Y5
+	TESTQ   R9, R9
+	JZ      skip326
+	VMOVUPS 32(R9)(R10*4), Y5
+
+skip326:
+	VFMADD213PS Y5, Y4, Y3
+	VMOVUPS     Y3, 32(DX)(R10*4)
+	CMPQ        R11, $0x18
+	JL          part317
+	VMOVUPS     64(SI)(R10*4), Y3
+	VSUBPS      Y10, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMOVUPS     numbersAVX2<>+352(SB), Y4
+	TESTQ       DI, DI
+	JZ          skip327
+	VMOVUPS     64(DI)(R10*4), Y4
+
+skip327:
+	VMOVUPS numbersAVX2<>+1184(SB), Y5
+	TESTQ   R9, R9
+	JZ      skip328
+	VMOVUPS 64(R9)(R10*4), Y5
+
+skip328:
+	VFMADD213PS Y5, Y4, Y3
+	VMOVUPS     Y3, 64(DX)(R10*4)
+	CMPQ        R11, $0x20
+	JL          part318
+	VMOVUPS     96(SI)(R10*4), Y3
+	VSUBPS      Y10, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMOVUPS     numbersAVX2<>+352(SB), Y4
+	TESTQ       DI, DI
+	JZ          skip329
+	VMOVUPS     96(DI)(R10*4), Y4
+
+skip329:
+	VMOVUPS numbersAVX2<>+1184(SB), Y5
+	TESTQ   R9, R9
+	JZ      skip330
+	VMOVUPS 96(R9)(R10*4), Y5
+
+skip330:
+	VFMADD213PS Y5, Y4, Y3
+	VMOVUPS     Y3, 96(DX)(R10*4)
+	CMPQ        R11, $0x28
+	JL          part319
+	VMOVUPS     128(SI)(R10*4), Y3
+	VSUBPS      Y10, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMOVUPS     numbersAVX2<>+352(SB), Y4
+	TESTQ       DI, DI
+	JZ          skip331
+	VMOVUPS     128(DI)(R10*4), Y4
+
+skip331:
+	VMOVUPS numbersAVX2<>+1184(SB), Y5
+	TESTQ   R9, R9
+	JZ      skip332
+	VMOVUPS 128(R9)(R10*4), Y5
+
+skip332:
+	VFMADD213PS Y5, Y4, Y3
+	VMOVUPS     Y3, 128(DX)(R10*4)
+	CMPQ        R11, $0x30
+	JL          part320
+	VMOVUPS     160(SI)(R10*4), Y3
+	VSUBPS      Y10, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMOVUPS     numbersAVX2<>+352(SB), Y4
+	TESTQ       DI, DI
+	JZ          skip333
+	VMOVUPS     160(DI)(R10*4), Y4
+
+skip333:
+	VMOVUPS numbersAVX2<>+1184(SB), Y5
+	TESTQ   R9, R9
+	JZ      skip334
+	VMOVUPS 160(R9)(R10*4), Y5
+
+skip334:
+	VFMADD213PS Y5, Y4, Y3
+	VMOVUPS     Y3, 160(DX)(R10*4)
+	CMPQ        R11, $0x38
+	JL          part321
+	VMOVUPS     192(SI)(R10*4), Y3
+	VSUBPS      Y10, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMOVUPS     numbersAVX2<>+352(SB), Y4
+	TESTQ       DI, DI
+	JZ          skip335
+	VMOVUPS     192(DI)(R10*4), Y4
+
+skip335:
+	VMOVUPS numbersAVX2<>+1184(SB), Y5
+	TESTQ   R9, R9
+	JZ      skip336
+	VMOVUPS 192(R9)(R10*4), Y5
+
+skip336:
+	VFMADD213PS Y5, Y4, Y3
+	VMOVUPS     Y3, 192(DX)(R10*4)
+	JMP         part322
+
+part315:
 	CMPQ       R11, $0x00
-	JLE        rowdone208
+	JE         rowdone298
 	VMOVUPS    (R12), Y3
 	VMASKMOVPS (SI)(R10*4), Y3, Y4
 	VSUBPS     Y10, Y4, Y4
-	VMULPS     Y2, Y4, Y4
-	VMOVUPS    numbersAVX2<>+352(SB), Y5
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip225
-	VMASKMOVPS (DI)(R10*4), Y3, Y5
+	JZ         skip337
+	VMASKMOVPS (DI)(R10*4), Y3, Y4
 
-skip225:
-	VMOVUPS    numbersAVX2<>+1184(SB), Y6
-	TESTQ      R9, R9
-	JZ         skip226
-	VMASKMOVPS (R9)(R10*4), Y3, Y6
-
-skip226:
-	VFMADD213PS Y6, Y5, Y4
-	VMASKMOVPS  Y4, Y3, (DX)(R10*4)
-	CMPQ        R11, $0x08
-	JLE         rowdone208
-	VMOVUPS     32(R12), Y3
-	VMASKMOVPS  32(SI)(R10*4), Y3, Y4
-	VSUBPS      Y10, Y4, Y4
-	VMULPS      Y2, Y4, Y4
-	VMOVUPS     numbersAVX2<>+352(SB), Y5
-	TESTQ       DI, DI
-	JZ          skip227
-	VMASKMOVPS  32(DI)(R10*4), Y3, Y5
-
-skip227:
-	VMOVUPS    numbersAVX2<>+1184(SB), Y6
-	TESTQ      R9, R9
-	JZ         skip228
-	VMASKMOVPS 32(R9)(R10*4), Y3, Y6
-
-skip228:
-	VFMADD213PS Y6, Y5, Y4
-	VMASKMOVPS  Y4, Y3, 32(DX)(R10*4)
-	CMPQ        R11, $0x10
-	JLE         rowdone208
-	VMOVUPS     64(R12), Y3
-	VMASKMOVPS  64(SI)(R10*4), Y3, Y4
-	VSUBPS      Y10, Y4, Y4
-	VMULPS      Y2, Y4, Y4
-	VMOVUPS     numbersAVX2<>+352(SB), Y5
-	TESTQ       DI, DI
-	JZ          skip229
-	VMASKMOVPS  64(DI)(R10*4), Y3, Y5
-
-skip229:
-	VMOVUPS    numbersAVX2<>+1184(SB), Y6
-	TESTQ      R9, R9
-	JZ         skip230
-	VMASKMOVPS 64(R9)(R10*4), Y3, Y6
-
-skip230:
-	VFMADD213PS Y6, Y5, Y4
-	VMASKMOVPS  Y4, Y3, 64(DX)(R10*4)
-	CMPQ        R11, $0x18
-	JLE         rowdone208
-	VMOVUPS     96(R12), Y3
-	VMASKMOVPS  96(SI)(R10*4), Y3, Y4
-	VSUBPS      Y10, Y4, Y4
-	VMULPS      Y2, Y4, Y4
-	VMOVUPS     numbersAVX2<>+352(SB), Y5
-	TESTQ       DI, DI
-	JZ          skip231
-	VMASKMOVPS  96(DI)(R10*4), Y3, Y5
-
-skip231:
-	VMOVUPS    numbersAVX2<>+1184(SB), Y6
-	TESTQ      R9, R9
-	JZ         skip232
-	VMASKMOVPS 96(R9)(R10*4), Y3, Y6
-
-skip232:
-	VFMADD213PS Y6, Y5, Y4
-	VMASKMOVPS  Y4, Y3, 96(DX)(R10*4)
-	CMPQ        R11, $0x20
-	JLE         rowdone208
-	VMOVUPS     128(R12), Y3
-	VMASKMOVPS  128(SI)(R10*4), Y3, Y4
-	VSUBPS      Y10, Y4, Y4
-	VMULPS      Y2, Y4, Y4
-	VMOVUPS     numbersAVX2<>+352(SB), Y5
-	TESTQ       DI, DI
-	JZ          skip233
-	VMASKMOVPS  128(DI)(R10*4), Y3, Y5
-
-skip233:
-	VMOVUPS    numbersAVX2<>+1184(SB), Y6
-	TESTQ      R9, R9
-	JZ         skip234
-	VMASKMOVPS 128(R9)(R10*4), Y3, Y6
-
-skip234:
-	VFMADD213PS Y6, Y5, Y4
-	VMASKMOVPS  Y4, Y3, 128(DX)(R10*4)
-	CMPQ        R11, $0x28
-	JLE         rowdone208
-	VMOVUPS     160(R12), Y3
-	VMASKMOVPS  160(SI)(R10*4), Y3, Y4
-	VSUBPS      Y10, Y4, Y4
-	VMULPS      Y2, Y4, Y4
-	VMOVUPS     numbersAVX2<>+352(SB), Y5
-	TESTQ       DI, DI
-	JZ          skip235
-	VMASKMOVPS  160(DI)(R10*4), Y3, Y5
-
-skip235:
-	VMOVUPS    numbersAVX2<>+1184(SB), Y6
-	TESTQ      R9, R9
-	JZ         skip236
-	VMASKMOVPS 160(R9)(R10*4), Y3, Y6
-
-skip236:
-	VFMADD213PS Y6, Y5, Y4
-	VMASKMOVPS  Y4, Y3, 160(DX)(R10*4)
-	CMPQ        R11, $0x30
-	JLE         rowdone208
-	VMOVUPS     192(R12), Y3
-	VMASKMOVPS  192(SI)(R10*4), Y3, Y4
-	VSUBPS      Y10, Y4, Y4
-	VMULPS      Y2, Y4, Y4
-	VMOVUPS     numbersAVX2<>+352(SB), Y5
-	TESTQ       DI, DI
-	JZ          skip237
-	VMASKMOVPS  192(DI)(R10*4), Y3, Y5
-
-skip237:
-	VMOVUPS    numbersAVX2<>+1184(SB), Y6
-	TESTQ      R9, R9
-	JZ         skip238
-	VMASKMOVPS 192(R9)(R10*4), Y3, Y6
-
-skip238:
-	VFMADD213PS Y6, Y5, Y4
-	VMASKMOVPS  Y4, Y3, 192(DX)(R10*4)
-	CMPQ        R11, $0x38
-	JLE         rowdone208
-	VMOVUPS     224(R12), Y3
-	VMASKMOVPS  224(SI)(R10*4), Y3, Y4
-	VSUBPS      Y10, Y4, Y4
-	VMULPS      Y2, Y4, Y2
-	VMOVUPS     numbersAVX2<>+352(SB), Y4
-	TESTQ       DI, DI
-	JZ          skip239
-	VMASKMOVPS  224(DI)(R10*4), Y3, Y4
-
-skip239:
+skip337:
 	VMOVUPS    numbersAVX2<>+1184(SB), Y5
 	TESTQ      R9, R9
-	JZ         skip240
+	JZ         skip338
+	VMASKMOVPS (R9)(R10*4), Y3, Y5
+
+skip338:
+	VFMADD213PS Y5, Y4, Y2
+	VMASKMOVPS  Y2, Y3, (DX)(R10*4)
+	JMP         rowdone298
+
+part316:
+	CMPQ       R11, $0x08
+	JE         rowdone298
+	VMOVUPS    32(R12), Y3
+	VMASKMOVPS 32(SI)(R10*4), Y3, Y4
+	VSUBPS     Y10, Y4, Y4
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
+	TESTQ      DI, DI
+	JZ         skip339
+	VMASKMOVPS 32(DI)(R10*4), Y3, Y4
+
+skip339:
+	VMOVUPS    numbersAVX2<>+1184(SB), Y5
+	TESTQ      R9, R9
+	JZ         skip340
+	VMASKMOVPS 32(R9)(R10*4), Y3, Y5
+
+skip340:
+	VFMADD213PS Y5, Y4, Y2
+	VMASKMOVPS  Y2, Y3, 32(DX)(R10*4)
+	JMP         rowdone298
+
+part317:
+	CMPQ       R11, $0x10
+	JE         rowdone298
+	VMOVUPS    64(R12), Y3
+	VMASKMOVPS 64(SI)(R10*4), Y3, Y4
+	VSUBPS     Y10, Y4, Y4
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
+	TESTQ      DI, DI
+	JZ         skip341
+	VMASKMOVPS 64(DI)(R10*4), Y3, Y4
+
+skip341:
+	VMOVUPS    numbersAVX2<>+1184(SB), Y5
+	TESTQ      R9, R9
+	JZ         skip342
+	VMASKMOVPS 64(R9)(R10*4), Y3, Y5
+
+skip342:
+	VFMADD213PS Y5, Y4, Y2
+	VMASKMOVPS  Y2, Y3, 64(DX)(R10*4)
+	JMP         rowdone298
+
+part318:
+	CMPQ       R11, $0x18
+	JE         rowdone298
+	VMOVUPS    96(R12), Y3
+	VMASKMOVPS 96(SI)(R10*4), Y3, Y4
+	VSUBPS     Y10, Y4, Y4
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
+	TESTQ      DI, DI
+	JZ         skip343
+	VMASKMOVPS 96(DI)(R10*4), Y3, Y4
+
+skip343:
+	VMOVUPS    numbersAVX2<>+1184(SB), Y5
+	TESTQ      R9, R9
+	JZ         skip344
+	VMASKMOVPS 96(R9)(R10*4), Y3, Y5
+
+skip344:
+	VFMADD213PS Y5, Y4, Y2
+	VMASKMOVPS  Y2, Y3, 96(DX)(R10*4)
+	JMP         rowdone298
+
+part319:
+	CMPQ       R11, $0x20
+	JE         rowdone298
+	VMOVUPS    128(R12), Y3
+	VMASKMOVPS 128(SI)(R10*4), Y3, Y4
+	VSUBPS     Y10, Y4, Y4
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
+	TESTQ      DI, DI
+	JZ         skip345
+	VMASKMOVPS 128(DI)(R10*4), Y3, Y4
+
+skip345:
+	VMOVUPS    numbersAVX2<>+1184(SB), Y5
+	TESTQ      R9, R9
+	JZ         skip346
+	VMASKMOVPS 128(R9)(R10*4), Y3, Y5
+
+skip346:
+	VFMADD213PS Y5, Y4, Y2
+	VMASKMOVPS  Y2, Y3, 128(DX)(R10*4)
+	JMP         rowdone298
+
+part320:
+	CMPQ       R11, $0x28
+	JE         rowdone298
+	VMOVUPS    160(R12), Y3
+	VMASKMOVPS 160(SI)(R10*4), Y3, Y4
+	VSUBPS     Y10, Y4, Y4
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
+	TESTQ      DI, DI
+	JZ         skip347
+	VMASKMOVPS 160(DI)(R10*4), Y3, Y4
+
+skip347:
+	VMOVUPS    numbersAVX2<>+1184(SB), Y5
+	TESTQ      R9, R9
+	JZ         skip348
+	VMASKMOVPS 160(R9)(R10*4), Y3, Y5
+
+skip348:
+	VFMADD213PS Y5, Y4, Y2
+	VMASKMOVPS  Y2, Y3, 160(DX)(R10*4)
+	JMP         rowdone298
+
+part321:
+	CMPQ       R11, $0x30
+	JE         rowdone298
+	VMOVUPS    192(R12), Y3
+	VMASKMOVPS 192(SI)(R10*4), Y3, Y4
+	VSUBPS     Y10, Y4, Y4
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
+	TESTQ      DI, DI
+	JZ         skip349
+	VMASKMOVPS 192(DI)(R10*4), Y3, Y4
+
+skip349:
+	VMOVUPS    numbersAVX2<>+1184(SB), Y5
+	TESTQ      R9, R9
+	JZ         skip350
+	VMASKMOVPS 192(R9)(R10*4), Y3, Y5
+
+skip350:
+	VFMADD213PS Y5, Y4, Y2
+	VMASKMOVPS  Y2, Y3, 192(DX)(R10*4)
+	JMP         rowdone298
+
+part322:
+	CMPQ       R11, $0x38
+	JE         rowdone298
+	VMOVUPS    224(R12), Y3
+	VMASKMOVPS 224(SI)(R10*4), Y3, Y4
+	VSUBPS     Y10, Y4, Y4
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
+	TESTQ      DI, DI
+	JZ         skip351
+	VMASKMOVPS 224(DI)(R10*4), Y3, Y4
+
+skip351:
+	VMOVUPS    numbersAVX2<>+1184(SB), Y5
+	TESTQ      R9, R9
+	JZ         skip352
 	VMASKMOVPS 224(R9)(R10*4), Y3, Y5
 
-skip240:
+skip352:
 	VFMADD213PS Y5, Y4, Y2
 	VMASKMOVPS  Y2, Y3, 224(DX)(R10*4)
 
-rowdone208:
+rowdone298:
 	LEAQ (SI)(CX*4), SI
 	LEAQ (DX)(CX*4), DX
 	DECQ AX
-	JNZ  rows199
+	JNZ  rows273
 	VZEROUPPER
 	RET
 
@@ -4822,7 +6210,7 @@ TEXT ·rmsNormAVX2(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, R8
 	SUBQ         R8, R10
 
-rows241:
+rows353:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
@@ -4835,9 +6223,9 @@ rows241:
 	SUBQ   R9, R11
 	XORL   R8, R8
 	CMPQ   R8, R11
-	JGE    last243
+	JGE    last355
 
-block242:
+block354:
 	VMOVUPS     (SI)(R8*4), Y10
 	VFMADD231PS Y10, Y10, Y2
 	VMOVUPS     32(SI)(R8*4), Y10
@@ -4856,51 +6244,103 @@ block242:
 	VFMADD231PS Y10, Y10, Y9
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block242
+	JL          block354
 
-last243:
+last355:
+	CMPQ        R9, $0x08
+	JL          part357
+	VMOVUPS     (SI)(R8*4), Y10
+	VFMADD231PS Y10, Y10, Y2
+	CMPQ        R9, $0x10
+	JL          part358
+	VMOVUPS     32(SI)(R8*4), Y10
+	VFMADD231PS Y10, Y10, Y3
+	CMPQ        R9, $0x18
+	JL          part359
+	VMOVUPS     64(SI)(R8*4), Y10
+	VFMADD231PS Y10, Y10, Y4
+	CMPQ        R9, $0x20
+	JL          part360
+	VMOVUPS     96(SI)(R8*4), Y10
+	VFMADD231PS Y10, Y10, Y5
+	CMPQ        R9, $0x28
+	JL          part361
+	VMOVUPS     128(SI)(R8*4), Y10
+	VFMADD231PS Y10, Y10, Y6
+	CMPQ        R9, $0x30
+	JL          part362
+	VMOVUPS     160(SI)(R8*4), Y10
+	VFMADD231PS Y10, Y10, Y7
+	CMPQ        R9, $0x38
+	JL          part363
+	VMOVUPS     192(SI)(R8*4), Y10
+	VFMADD231PS Y10, Y10, Y8
+	JMP         part364
+
+part357:
 	CMPQ        R9, $0x00
-	JLE         rowdone244
+	JE          rowdone356
 	VMOVUPS     (R10), Y10
 	VMASKMOVPS  (SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y2
+	JMP         rowdone356
+
+part358:
 	CMPQ        R9, $0x08
-	JLE         rowdone244
+	JE          rowdone356
 	VMOVUPS     32(R10), Y10
 	VMASKMOVPS  32(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y3
+	JMP         rowdone356
+
+part359:
 	CMPQ        R9, $0x10
-	JLE         rowdone244
+	JE          rowdone356
 	VMOVUPS     64(R10), Y10
 	VMASKMOVPS  64(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y4
+	JMP         rowdone356
+
+part360:
 	CMPQ        R9, $0x18
-	JLE         rowdone244
+	JE          rowdone356
 	VMOVUPS     96(R10), Y10
 	VMASKMOVPS  96(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y5
+	JMP         rowdone356
+
+part361:
 	CMPQ        R9, $0x20
-	JLE         rowdone244
+	JE          rowdone356
 	VMOVUPS     128(R10), Y10
 	VMASKMOVPS  128(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y6
+	JMP         rowdone356
+
+part362:
 	CMPQ        R9, $0x28
-	JLE         rowdone244
+	JE          rowdone356
 	VMOVUPS     160(R10), Y10
 	VMASKMOVPS  160(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y7
+	JMP         rowdone356
+
+part363:
 	CMPQ        R9, $0x30
-	JLE         rowdone244
+	JE          rowdone356
 	VMOVUPS     192(R10), Y10
 	VMASKMOVPS  192(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y8
+	JMP         rowdone356
+
+part364:
 	CMPQ        R9, $0x38
-	JLE         rowdone244
+	JE          rowdone356
 	VMOVUPS     224(R10), Y10
 	VMASKMOVPS  224(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y9
 
-rowdone244:
+rowdone356:
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
 	VADDPS       Y8, Y4, Y4
@@ -4926,204 +6366,312 @@ rowdone244:
 	SUBQ         R9, R11
 	XORL         R8, R8
 	CMPQ         R8, R11
-	JGE          last246
+	JGE          last366
 
-block245:
+block365:
 	VMOVUPS (SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip248
+	JZ      skip368
 	VMOVUPS (DI)(R8*4), Y4
 
-skip248:
+skip368:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, (DX)(R8*4)
 	VMOVUPS 32(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip249
+	JZ      skip369
 	VMOVUPS 32(DI)(R8*4), Y4
 
-skip249:
+skip369:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 32(DX)(R8*4)
 	VMOVUPS 64(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip250
+	JZ      skip370
 	VMOVUPS 64(DI)(R8*4), Y4
 
-skip250:
+skip370:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 64(DX)(R8*4)
 	VMOVUPS 96(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip251
+	JZ      skip371
 	VMOVUPS 96(DI)(R8*4), Y4
 
-skip251:
+skip371:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 96(DX)(R8*4)
 	VMOVUPS 128(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip252
+	JZ      skip372
 	VMOVUPS 128(DI)(R8*4), Y4
 
-skip252:
+skip372:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 128(DX)(R8*4)
 	VMOVUPS 160(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip253
+	JZ      skip373
 	VMOVUPS 160(DI)(R8*4), Y4
 
-skip253:
+skip373:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 160(DX)(R8*4)
 	VMOVUPS 192(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip254
+	JZ      skip374
 	VMOVUPS 192(DI)(R8*4), Y4
 
-skip254:
+skip374:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 192(DX)(R8*4)
 	VMOVUPS 224(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip255
+	JZ      skip375
 	VMOVUPS 224(DI)(R8*4), Y4
 
-skip255:
+skip375:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 224(DX)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R11
-	JL      block245
+	JL      block365
 
-last246:
+last366:
+	CMPQ    R9, $0x08
+	JL      part376
+	VMOVUPS (SI)(R8*4), Y3
+	VMULPS  Y2, Y3, Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   DI, DI
+	JZ      skip384
+	VMOVUPS (DI)(R8*4), Y4
+
+skip384:
+	VMULPS  Y4, Y3, Y3
+	VMOVUPS Y3, (DX)(R8*4)
+	CMPQ    R9, $0x10
+	JL      part377
+	VMOVUPS 32(SI)(R8*4), Y3
+	VMULPS  Y2, Y3, Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   DI, DI
+	JZ      skip385
+	VMOVUPS 32(DI)(R8*4), Y4
+
+skip385:
+	VMULPS  Y4, Y3, Y3
+	VMOVUPS Y3, 32(DX)(R8*4)
+	CMPQ    R9, $0x18
+	JL      part378
+	VMOVUPS 64(SI)(R8*4), Y3
+	VMULPS  Y2, Y3, Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   DI, DI
+	JZ      skip386
+	VMOVUPS 64(DI)(R8*4), Y4
+
+skip386:
+	VMULPS  Y4, Y3, Y3
+	VMOVUPS Y3, 64(DX)(R8*4)
+	CMPQ    R9, $0x20
+	JL      part379
+	VMOVUPS 96(SI)(R8*4), Y3
+	VMULPS  Y2, Y3, Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   DI, DI
+	JZ      skip387
+	VMOVUPS 96(DI)(R8*4), Y4
+
+skip387:
+	VMULPS  Y4, Y3, Y3
+	VMOVUPS Y3, 96(DX)(R8*4)
+	CMPQ    R9, $0x28
+	JL      part380
+	VMOVUPS 128(SI)(R8*4), Y3
+	VMULPS  Y2, Y3, Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   DI, DI
+	JZ      skip388
+	VMOVUPS 128(DI)(R8*4), Y4
+
+skip388:
+	VMULPS  Y4, Y3, Y3
+	VMOVUPS Y3, 128(DX)(R8*4)
+	CMPQ    R9, $0x30
+	JL      part381
+	VMOVUPS 160(SI)(R8*4), Y3
+	VMULPS  Y2, Y3, Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   DI, DI
+	JZ      skip389
+	VMOVUPS 160(DI)(R8*4), Y4
+
+skip389:
+	VMULPS  Y4, Y3, Y3
+	VMOVUPS Y3, 160(DX)(R8*4)
+	CMPQ    R9, $0x38
+	JL      part382
+	VMOVUPS 192(SI)(R8*4), Y3
+	VMULPS  Y2, Y3, Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   DI, DI
+	JZ      skip390
+	VMOVUPS 192(DI)(R8*4), Y4
+
+skip390:
+	VMULPS  Y4, Y3, Y3
+	VMOVUPS Y3, 192(DX)(R8*4)
+	JMP     part383
+
+part376:
 	CMPQ       R9, $0x00
-	JLE        rowdone247
+	JE         rowdone367
 	VMOVUPS    (R10), Y3
 	VMASKMOVPS (SI)(R8*4), Y3, Y4
-	VMULPS     Y2, Y4, Y4
-	VMOVUPS    numbersAVX2<>+352(SB), Y5
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip256
-	VMASKMOVPS (DI)(R8*4), Y3, Y5
+	JZ         skip391
+	VMASKMOVPS (DI)(R8*4), Y3, Y4
 
-skip256:
-	VMULPS     Y5, Y4, Y4
-	VMASKMOVPS Y4, Y3, (DX)(R8*4)
+skip391:
+	VMULPS     Y4, Y2, Y2
+	VMASKMOVPS Y2, Y3, (DX)(R8*4)
+	JMP        rowdone367
+
+part377:
 	CMPQ       R9, $0x08
-	JLE        rowdone247
+	JE         rowdone367
 	VMOVUPS    32(R10), Y3
 	VMASKMOVPS 32(SI)(R8*4), Y3, Y4
-	VMULPS     Y2, Y4, Y4
-	VMOVUPS    numbersAVX2<>+352(SB), Y5
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip257
-	VMASKMOVPS 32(DI)(R8*4), Y3, Y5
+	JZ         skip392
+	VMASKMOVPS 32(DI)(R8*4), Y3, Y4
 
-skip257:
-	VMULPS     Y5, Y4, Y4
-	VMASKMOVPS Y4, Y3, 32(DX)(R8*4)
+skip392:
+	VMULPS     Y4, Y2, Y2
+	VMASKMOVPS Y2, Y3, 32(DX)(R8*4)
+	JMP        rowdone367
+
+part378:
 	CMPQ       R9, $0x10
-	JLE        rowdone247
+	JE         rowdone367
 	VMOVUPS    64(R10), Y3
 	VMASKMOVPS 64(SI)(R8*4), Y3, Y4
-	VMULPS     Y2, Y4, Y4
-	VMOVUPS    numbersAVX2<>+352(SB), Y5
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip258
-	VMASKMOVPS 64(DI)(R8*4), Y3, Y5
+	JZ         skip393
+	VMASKMOVPS 64(DI)(R8*4), Y3, Y4
 
-skip258:
-	VMULPS     Y5, Y4, Y4
-	VMASKMOVPS Y4, Y3, 64(DX)(R8*4)
+skip393:
+	VMULPS     Y4, Y2, Y2
+	VMASKMOVPS Y2, Y3, 64(DX)(R8*4)
+	JMP        rowdone367
+
+part379:
 	CMPQ       R9, $0x18
-	JLE        rowdone247
+	JE         rowdone367
 	VMOVUPS    96(R10), Y3
 	VMASKMOVPS 96(SI)(R8*4), Y3, Y4
-	VMULPS     Y2, Y4, Y4
-	VMOVUPS    numbersAVX2<>+352(SB), Y5
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip259
-	VMASKMOVPS 96(DI)(R8*4), Y3, Y5
+	JZ         skip394
+	VMASKMOVPS 96(DI)(R8*4), Y3, Y4
 
-skip259:
-	VMULPS     Y5, Y4, Y4
-	VMASKMOVPS Y4, Y3, 96(DX)(R8*4)
+skip394:
+	VMULPS     Y4, Y2, Y2
+	VMASKMOVPS Y2, Y3, 96(DX)(R8*4)
+	JMP        rowdone367
+
+part380:
 	CMPQ       R9, $0x20
-	JLE        rowdone247
+	JE         rowdone367
 	VMOVUPS    128(R10), Y3
 	VMASKMOVPS 128(SI)(R8*4), Y3, Y4
-	VMULPS     Y2, Y4, Y4
-	VMOVUPS    numbersAVX2<>+352(SB), Y5
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip260
-	VMASKMOVPS 128(DI)(R8*4), Y3, Y5
+	JZ         skip395
+	VMASKMOVPS 128(DI)(R8*4), Y3, Y4
 
-skip260:
-	VMULPS     Y5, Y4, Y4
-	VMASKMOVPS Y4, Y3, 128(DX)(R8*4)
+skip395:
+	VMULPS     Y4, Y2, Y2
+	VMASKMOVPS Y2, Y3, 128(DX)(R8*4)
+	JMP        rowdone367
+
+part381:
 	CMPQ       R9, $0x28
-	JLE        rowdone247
+	JE         rowdone367
 	VMOVUPS    160(R10), Y3
 	VMASKMOVPS 160(SI)(R8*4), Y3, Y4
-	VMULPS     Y2, Y4, Y4
-	VMOVUPS    numbersAVX2<>+352(SB), Y5
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip261
-	VMASKMOVPS 160(DI)(R8*4), Y3, Y5
+	JZ         skip396
+	VMASKMOVPS 160(DI)(R8*4), Y3, Y4
 
-skip261:
-	VMULPS     Y5, Y4, Y4
-	VMASKMOVPS Y4, Y3, 160(DX)(R8*4)
+skip396:
+	VMULPS     Y4, Y2, Y2
+	VMASKMOVPS Y2, Y3, 160(DX)(R8*4)
+	JMP        rowdone367
+
+part382:
 	CMPQ       R9, $0x30
-	JLE        rowdone247
+	JE         rowdone367
 	VMOVUPS    192(R10), Y3
 	VMASKMOVPS 192(SI)(R8*4), Y3, Y4
-	VMULPS     Y2, Y4, Y4
-	VMOVUPS    numbersAVX2<>+352(SB), Y5
+	VMULPS     Y2, Y4, Y2
+	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip262
-	VMASKMOVPS 192(DI)(R8*4), Y3, Y5
+	JZ         skip397
+	VMASKMOVPS 192(DI)(R8*4), Y3, Y4
 
-skip262:
-	VMULPS     Y5, Y4, Y4
-	VMASKMOVPS Y4, Y3, 192(DX)(R8*4)
+skip397:
+	VMULPS     Y4, Y2, Y2
+	VMASKMOVPS Y2, Y3, 192(DX)(R8*4)
+	JMP        rowdone367
+
+part383:
 	CMPQ       R9, $0x38
-	JLE        rowdone247
+	JE         rowdone367
 	VMOVUPS    224(R10), Y3
 	VMASKMOVPS 224(SI)(R8*4), Y3, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip263
+	JZ         skip398
 	VMASKMOVPS 224(DI)(R8*4), Y3, Y4
 
-skip263:
+skip398:
 	VMULPS     Y4, Y2, Y2
 	VMASKMOVPS Y2, Y3, 224(DX)(R8*4)
 
-rowdone247:
+rowdone367:
 	LEAQ (SI)(CX*4), SI
 	LEAQ (DX)(CX*4), DX
 	DECQ AX
-	JNZ  rows241
+	JNZ  rows353
 	VZEROUPPER
 	RET
 
@@ -5154,7 +6702,7 @@ TEXT ·layerNormBackwardAVX2(SB), NOSPLIT, $40-96
 	SHLQ         $0x02, R8
 	SUBQ         R8, R10
 
-rows264:
+rows399:
 	MOVQ         24(SP), R8
 	VBROADCASTSS (R8), Y1
 	ADDQ         $0x04, R8
@@ -5164,14 +6712,14 @@ rows264:
 	ADDQ         $0x04, R8
 	MOVQ         R8, 8(SP)
 	TESTQ        DI, DI
-	JZ           nogain266
+	JZ           nogain401
 	MOVQ         AX, R11
 	SUBQ         R9, R11
 	XORL         R8, R8
 	CMPQ         R8, R11
-	JGE          last268
+	JGE          last403
 
-block267:
+block402:
 	VMOVUPS     (DI)(R8*4), Y3
 	VMOVUPS     (CX)(R8*4), Y4
 	VMOVUPS     (DX)(R8*4), Y5
@@ -5230,11 +6778,77 @@ block267:
 	VMOVUPS     Y3, 224(DI)(R8*4)
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block267
+	JL          block402
 
-last268:
+last403:
+	CMPQ        R9, $0x08
+	JL          part405
+	VMOVUPS     (DI)(R8*4), Y3
+	VMOVUPS     (CX)(R8*4), Y4
+	VMOVUPS     (DX)(R8*4), Y5
+	VSUBPS      Y1, Y5, Y5
+	VMULPS      Y2, Y5, Y5
+	VFMADD231PS Y4, Y5, Y3
+	VMOVUPS     Y3, (DI)(R8*4)
+	CMPQ        R9, $0x10
+	JL          part406
+	VMOVUPS     32(DI)(R8*4), Y3
+	VMOVUPS     32(CX)(R8*4), Y4
+	VMOVUPS     32(DX)(R8*4), Y5
+	VSUBPS      Y1, Y5, Y5
+	VMULPS      Y2, Y5, Y5
+	VFMADD231PS Y4, Y5, Y3
+	VMOVUPS     Y3, 32(DI)(R8*4)
+	CMPQ        R9, $0x18
+	JL          part407
+	VMOVUPS     64(DI)(R8*4), Y3
+	VMOVUPS     64(CX)(R8*4), Y4
+	VMOVUPS     64(DX)(R8*4), Y5
+	VSUBPS      Y1, Y5, Y5
+	VMULPS      Y2, Y5, Y5
+	VFMADD231PS Y4, Y5, Y3
+	VMOVUPS     Y3, 64(DI)(R8*4)
+	CMPQ        R9, $0x20
+	JL          part408
+	VMOVUPS     96(DI)(R8*4), Y3
+	VMOVUPS     96(CX)(R8*4), Y4
+	VMOVUPS     96(DX)(R8*4), Y5
+	VSUBPS      Y1, Y5, Y5
+	VMULPS      Y2, Y5, Y5
+	VFMADD231PS Y4, Y5, Y3
+	VMOVUPS     Y3, 96(DI)(R8*4)
+	CMPQ        R9, $0x28
+	JL          part409
+	VMOVUPS     128(DI)(R8*4), Y3
+	VMOVUPS     128(CX)(R8*4), Y4
+	VMOVUPS     128(DX)(R8*4), Y5
+	VSUBPS      Y1, Y5, Y5
+	VMULPS      Y2, Y5, Y5
+	VFMADD231PS Y4, Y5, Y3
+	VMOVUPS     Y3, 128(DI)(R8*4)
+	CMPQ        R9, $0x30
+	JL          part410
+	VMOVUPS     160(DI)(R8*4), Y3
+	VMOVUPS     160(CX)(R8*4), Y4
+	VMOVUPS     160(DX)(R8*4), Y5
+	VSUBPS      Y1, Y5, Y5
+	VMULPS      Y2, Y5, Y5
+	VFMADD231PS Y4, Y5, Y3
+	VMOVUPS     Y3, 160(DI)(R8*4)
+	CMPQ        R9, $0x38
+	JL          part411
+	VMOVUPS     192(DI)(R8*4), Y3
+	VMOVUPS     192(CX)(R8*4), Y4
+	VMOVUPS     192(DX)(R8*4), Y5
+	VSUBPS      Y1, Y5, Y5
+	VMULPS      Y2, Y5, Y5
+	VFMADD231PS Y4, Y5, Y3
+	VMOVUPS     Y3, 192(DI)(R8*4)
+	JMP         part412
+
+part405:
 	CMPQ        R9, $0x00
-	JLE         rowdone269
+	JE          rowdone404
 	VMOVUPS     (R10), Y3
 	VMASKMOVPS  (DI)(R8*4), Y3, Y4
 	VMASKMOVPS  (CX)(R8*4), Y3, Y5
@@ -5244,8 +6858,11 @@ last268:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, (DI)(R8*4)
+	JMP         rowdone404
+
+part406:
 	CMPQ        R9, $0x08
-	JLE         rowdone269
+	JE          rowdone404
 	VMOVUPS     32(R10), Y3
 	VMASKMOVPS  32(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  32(CX)(R8*4), Y3, Y5
@@ -5255,8 +6872,11 @@ last268:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 32(DI)(R8*4)
+	JMP         rowdone404
+
+part407:
 	CMPQ        R9, $0x10
-	JLE         rowdone269
+	JE          rowdone404
 	VMOVUPS     64(R10), Y3
 	VMASKMOVPS  64(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  64(CX)(R8*4), Y3, Y5
@@ -5266,8 +6886,11 @@ last268:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 64(DI)(R8*4)
+	JMP         rowdone404
+
+part408:
 	CMPQ        R9, $0x18
-	JLE         rowdone269
+	JE          rowdone404
 	VMOVUPS     96(R10), Y3
 	VMASKMOVPS  96(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  96(CX)(R8*4), Y3, Y5
@@ -5277,8 +6900,11 @@ last268:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 96(DI)(R8*4)
+	JMP         rowdone404
+
+part409:
 	CMPQ        R9, $0x20
-	JLE         rowdone269
+	JE          rowdone404
 	VMOVUPS     128(R10), Y3
 	VMASKMOVPS  128(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  128(CX)(R8*4), Y3, Y5
@@ -5288,8 +6914,11 @@ last268:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 128(DI)(R8*4)
+	JMP         rowdone404
+
+part410:
 	CMPQ        R9, $0x28
-	JLE         rowdone269
+	JE          rowdone404
 	VMOVUPS     160(R10), Y3
 	VMASKMOVPS  160(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  160(CX)(R8*4), Y3, Y5
@@ -5299,8 +6928,11 @@ last268:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 160(DI)(R8*4)
+	JMP         rowdone404
+
+part411:
 	CMPQ        R9, $0x30
-	JLE         rowdone269
+	JE          rowdone404
 	VMOVUPS     192(R10), Y3
 	VMASKMOVPS  192(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  192(CX)(R8*4), Y3, Y5
@@ -5310,8 +6942,11 @@ last268:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 192(DI)(R8*4)
+	JMP         rowdone404
+
+part412:
 	CMPQ        R9, $0x38
-	JLE         rowdone269
+	JE          rowdone404
 	VMOVUPS     224(R10), Y3
 	VMASKMOVPS  224(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  224(CX)(R8*4), Y3, Y5
@@ -5322,18 +6957,18 @@ last268:
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 224(DI)(R8*4)
 
-rowdone269:
-nogain266:
+rowdone404:
+nogain401:
 	MOVQ  32(SP), R11
 	TESTQ R11, R11
-	JZ    nobias270
+	JZ    nobias413
 	MOVQ  AX, R12
 	SUBQ  R9, R12
 	XORL  R8, R8
 	CMPQ  R8, R12
-	JGE   last272
+	JGE   last415
 
-block271:
+block414:
 	VMOVUPS (CX)(R8*4), Y3
 	VMOVUPS (R11)(R8*4), Y4
 	VADDPS  Y4, Y3, Y3
@@ -5368,70 +7003,136 @@ block271:
 	VMOVUPS Y3, 224(R11)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R12
-	JL      block271
+	JL      block414
 
-last272:
+last415:
+	CMPQ    R9, $0x08
+	JL      part417
+	VMOVUPS (CX)(R8*4), Y3
+	VMOVUPS (R11)(R8*4), Y4
+	VADDPS  Y4, Y3, Y3
+	VMOVUPS Y3, (R11)(R8*4)
+	CMPQ    R9, $0x10
+	JL      part418
+	VMOVUPS 32(CX)(R8*4), Y3
+	VMOVUPS 32(R11)(R8*4), Y4
+	VADDPS  Y4, Y3, Y3
+	VMOVUPS Y3, 32(R11)(R8*4)
+	CMPQ    R9, $0x18
+	JL      part419
+	VMOVUPS 64(CX)(R8*4), Y3
+	VMOVUPS 64(R11)(R8*4), Y4
+	VADDPS  Y4, Y3, Y3
+	VMOVUPS Y3, 64(R11)(R8*4)
+	CMPQ    R9, $0x20
+	JL      part420
+	VMOVUPS 96(CX)(R8*4), Y3
+	VMOVUPS 96(R11)(R8*4), Y4
+	VADDPS  Y4, Y3, Y3
+	VMOVUPS Y3, 96(R11)(R8*4)
+	CMPQ    R9, $0x28
+	JL      part421
+	VMOVUPS 128(CX)(R8*4), Y3
+	VMOVUPS 128(R11)(R8*4), Y4
+	VADDPS  Y4, Y3, Y3
+	VMOVUPS Y3, 128(R11)(R8*4)
+	CMPQ    R9, $0x30
+	JL      part422
+	VMOVUPS 160(CX)(R8*4), Y3
+	VMOVUPS 160(R11)(R8*4), Y4
+	VADDPS  Y4, Y3, Y3
+	VMOVUPS Y3, 160(R11)(R8*4)
+	CMPQ    R9, $0x38
+	JL      part423
+	VMOVUPS 192(CX)(R8*4), Y3
+	VMOVUPS 192(R11)(R8*4), Y4
+	VADDPS  Y4, Y3, Y3
+	VMOVUPS Y3, 192(R11)(R8*4)
+	JMP     part424
+
+part417:
 	CMPQ       R9, $0x00
-	JLE        rowdone273
+	JE         rowdone416
 	VMOVUPS    (R10), Y3
 	VMASKMOVPS (CX)(R8*4), Y3, Y4
 	VMASKMOVPS (R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, (R11)(R8*4)
+	JMP        rowdone416
+
+part418:
 	CMPQ       R9, $0x08
-	JLE        rowdone273
+	JE         rowdone416
 	VMOVUPS    32(R10), Y3
 	VMASKMOVPS 32(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 32(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 32(R11)(R8*4)
+	JMP        rowdone416
+
+part419:
 	CMPQ       R9, $0x10
-	JLE        rowdone273
+	JE         rowdone416
 	VMOVUPS    64(R10), Y3
 	VMASKMOVPS 64(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 64(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 64(R11)(R8*4)
+	JMP        rowdone416
+
+part420:
 	CMPQ       R9, $0x18
-	JLE        rowdone273
+	JE         rowdone416
 	VMOVUPS    96(R10), Y3
 	VMASKMOVPS 96(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 96(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 96(R11)(R8*4)
+	JMP        rowdone416
+
+part421:
 	CMPQ       R9, $0x20
-	JLE        rowdone273
+	JE         rowdone416
 	VMOVUPS    128(R10), Y3
 	VMASKMOVPS 128(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 128(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 128(R11)(R8*4)
+	JMP        rowdone416
+
+part422:
 	CMPQ       R9, $0x28
-	JLE        rowdone273
+	JE         rowdone416
 	VMOVUPS    160(R10), Y3
 	VMASKMOVPS 160(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 160(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 160(R11)(R8*4)
+	JMP        rowdone416
+
+part423:
 	CMPQ       R9, $0x30
-	JLE        rowdone273
+	JE         rowdone416
 	VMOVUPS    192(R10), Y3
 	VMASKMOVPS 192(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 192(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 192(R11)(R8*4)
+	JMP        rowdone416
+
+part424:
 	CMPQ       R9, $0x38
-	JLE        rowdone273
+	JE         rowdone416
 	VMOVUPS    224(R10), Y3
 	VMASKMOVPS 224(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 224(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 224(R11)(R8*4)
 
-rowdone273:
-nobias270:
+rowdone416:
+nobias413:
 	TESTQ  SI, SI
-	JZ     rest265
+	JZ     rest400
 	VXORPS Y3, Y3, Y3
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
@@ -5444,19 +7145,19 @@ nobias270:
 	SUBQ   R9, R11
 	XORL   R8, R8
 	CMPQ   R8, R11
-	JGE    last275
+	JGE    last426
 
-block274:
+block425:
 	VMOVUPS (DX)(R8*4), Y4
 	VSUBPS  Y1, Y4, Y4
 	VMULPS  Y2, Y4, Y4
 	VMOVUPS (CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip277
+	JZ      skip428
 	VMOVUPS (BX)(R8*4), Y13
 
-skip277:
+skip428:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y3
 	VMOVUPS     32(DX)(R8*4), Y4
@@ -5465,10 +7166,10 @@ skip277:
 	VMOVUPS     32(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip278
+	JZ          skip429
 	VMOVUPS     32(BX)(R8*4), Y13
 
-skip278:
+skip429:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y5
 	VMOVUPS     64(DX)(R8*4), Y4
@@ -5477,10 +7178,10 @@ skip278:
 	VMOVUPS     64(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip279
+	JZ          skip430
 	VMOVUPS     64(BX)(R8*4), Y13
 
-skip279:
+skip430:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y6
 	VMOVUPS     96(DX)(R8*4), Y4
@@ -5489,10 +7190,10 @@ skip279:
 	VMOVUPS     96(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip280
+	JZ          skip431
 	VMOVUPS     96(BX)(R8*4), Y13
 
-skip280:
+skip431:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y7
 	VMOVUPS     128(DX)(R8*4), Y4
@@ -5501,10 +7202,10 @@ skip280:
 	VMOVUPS     128(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip281
+	JZ          skip432
 	VMOVUPS     128(BX)(R8*4), Y13
 
-skip281:
+skip432:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y8
 	VMOVUPS     160(DX)(R8*4), Y4
@@ -5513,10 +7214,10 @@ skip281:
 	VMOVUPS     160(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip282
+	JZ          skip433
 	VMOVUPS     160(BX)(R8*4), Y13
 
-skip282:
+skip433:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y9
 	VMOVUPS     192(DX)(R8*4), Y4
@@ -5525,10 +7226,10 @@ skip282:
 	VMOVUPS     192(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip283
+	JZ          skip434
 	VMOVUPS     192(BX)(R8*4), Y13
 
-skip283:
+skip434:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y10
 	VMOVUPS     224(DX)(R8*4), Y4
@@ -5537,19 +7238,120 @@ skip283:
 	VMOVUPS     224(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip284
+	JZ          skip435
 	VMOVUPS     224(BX)(R8*4), Y13
 
-skip284:
+skip435:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y11
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block274
+	JL          block425
 
-last275:
+last426:
+	CMPQ    R9, $0x08
+	JL      part436
+	VMOVUPS (DX)(R8*4), Y4
+	VSUBPS  Y1, Y4, Y4
+	VMULPS  Y2, Y4, Y4
+	VMOVUPS (CX)(R8*4), Y12
+	VMOVUPS numbersAVX2<>+352(SB), Y13
+	TESTQ   BX, BX
+	JZ      skip444
+	VMOVUPS (BX)(R8*4), Y13
+
+skip444:
+	VMULPS      Y13, Y12, Y12
+	VFMADD231PS Y4, Y12, Y3
+	CMPQ        R9, $0x10
+	JL          part437
+	VMOVUPS     32(DX)(R8*4), Y4
+	VSUBPS      Y1, Y4, Y4
+	VMULPS      Y2, Y4, Y4
+	VMOVUPS     32(CX)(R8*4), Y12
+	VMOVUPS     numbersAVX2<>+352(SB), Y13
+	TESTQ       BX, BX
+	JZ          skip445
+	VMOVUPS     32(BX)(R8*4), Y13
+
+skip445:
+	VMULPS      Y13, Y12, Y12
+	VFMADD231PS Y4, Y12, Y5
+	CMPQ        R9, $0x18
+	JL          part438
+	VMOVUPS     64(DX)(R8*4), Y4
+	VSUBPS      Y1, Y4, Y4
+	VMULPS      Y2, Y4, Y4
+	VMOVUPS     64(CX)(R8*4), Y12
+	VMOVUPS     numbersAVX2<>+352(SB), Y13
+	TESTQ       BX, BX
+	JZ          skip446
+	VMOVUPS     64(BX)(R8*4), Y13
+
+skip446:
+	VMULPS      Y13, Y12, Y12
+	VFMADD231PS Y4, Y12, Y6
+	CMPQ        R9, $0x20
+	JL          part439
+	VMOVUPS     96(DX)(R8*4), Y4
+	VSUBPS      Y1, Y4, Y4
+	VMULPS      Y2, Y4, Y4
+	VMOVUPS     96(CX)(R8*4), Y12
+	VMOVUPS     numbersAVX2<>+352(SB), Y13
+	TESTQ       BX, BX
+	JZ          skip447
+	VMOVUPS     96(BX)(R8*4), Y13
+
+skip447:
+	VMULPS      Y13, Y12, Y12
+	VFMADD231PS Y4, Y12, Y7
+	CMPQ        R9, $0x28
+	JL          part440
+	VMOVUPS     128(DX)(R8*4), Y4
+	VSUBPS      Y1, Y4, Y4
+	VMULPS      Y2, Y4, Y4
+	VMOVUPS     128(CX)(R8*4), Y12
+	VMOVUPS     numbersAVX2<>+352(SB), Y13
+	TESTQ       BX, BX
+	JZ          skip448
+	VMOVUPS     128(BX)(R8*4), Y13
+
+skip448:
+	VMULPS      Y13, Y12, Y12
+	VFMADD231PS Y4, Y12, Y8
+	CMPQ        R9, $0x30
+	JL          part441
+	VMOVUPS     160(DX)(R8*4), Y4
+	VSUBPS      Y1, Y4, Y4
+	VMULPS      Y2, Y4, Y4
+	VMOVUPS     160(CX)(R8*4), Y12
+	VMOVUPS     numbersAVX2<>+352(SB), Y13
+	TESTQ       BX, BX
+	JZ          skip449
+	VMOVUPS     160(BX)(R8*4), Y13
+
+skip449:
+	VMULPS      Y13, Y12, Y12
+	VFMADD231PS Y4, Y12, Y9
+	CMPQ        R9, $0x38
+	JL          part442
+	VMOVUPS     192(DX)(R8*4), Y4
+	VSUBPS      Y1, Y4, Y4
+	VMULPS      Y2, Y4, Y4
+	VMOVUPS     192(CX)(R8*4), Y12
+	VMOVUPS     numbersAVX2<>+352(SB), Y13
+	TESTQ       BX, BX
+	JZ          skip450
+	VMOVUPS     192(BX)(R8*4), Y13
+
+skip450:
+	VMULPS      Y13, Y12, Y12
+	VFMADD231PS Y4, Y12, Y10
+	JMP         part443
+
+part436:
 	CMPQ       R9, $0x00
-	JLE        rowdone276
+	JE         rowdone427
 	VMOVUPS    (R10), Y4
 	VMASKMOVPS (DX)(R8*4), Y4, Y12
 	VSUBPS     Y1, Y12, Y12
@@ -5558,126 +7360,147 @@ last275:
 	VMASKMOVPS (CX)(R8*4), Y4, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip285
+	JZ         skip451
 	VMASKMOVPS (BX)(R8*4), Y4, Y14
 
-skip285:
+skip451:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y3
-	CMPQ        R9, $0x08
-	JLE         rowdone276
-	VMOVUPS     32(R10), Y4
-	VMASKMOVPS  32(DX)(R8*4), Y4, Y12
-	VSUBPS      Y1, Y12, Y12
-	VMULPS      Y2, Y12, Y12
-	VANDPS      Y12, Y4, Y12
-	VMASKMOVPS  32(CX)(R8*4), Y4, Y13
-	VMOVUPS     numbersAVX2<>+352(SB), Y14
-	TESTQ       BX, BX
-	JZ          skip286
-	VMASKMOVPS  32(BX)(R8*4), Y4, Y14
+	JMP         rowdone427
 
-skip286:
+part437:
+	CMPQ       R9, $0x08
+	JE         rowdone427
+	VMOVUPS    32(R10), Y4
+	VMASKMOVPS 32(DX)(R8*4), Y4, Y12
+	VSUBPS     Y1, Y12, Y12
+	VMULPS     Y2, Y12, Y12
+	VANDPS     Y12, Y4, Y12
+	VMASKMOVPS 32(CX)(R8*4), Y4, Y13
+	VMOVUPS    numbersAVX2<>+352(SB), Y14
+	TESTQ      BX, BX
+	JZ         skip452
+	VMASKMOVPS 32(BX)(R8*4), Y4, Y14
+
+skip452:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y5
-	CMPQ        R9, $0x10
-	JLE         rowdone276
-	VMOVUPS     64(R10), Y4
-	VMASKMOVPS  64(DX)(R8*4), Y4, Y12
-	VSUBPS      Y1, Y12, Y12
-	VMULPS      Y2, Y12, Y12
-	VANDPS      Y12, Y4, Y12
-	VMASKMOVPS  64(CX)(R8*4), Y4, Y13
-	VMOVUPS     numbersAVX2<>+352(SB), Y14
-	TESTQ       BX, BX
-	JZ          skip287
-	VMASKMOVPS  64(BX)(R8*4), Y4, Y14
+	JMP         rowdone427
 
-skip287:
+part438:
+	CMPQ       R9, $0x10
+	JE         rowdone427
+	VMOVUPS    64(R10), Y4
+	VMASKMOVPS 64(DX)(R8*4), Y4, Y12
+	VSUBPS     Y1, Y12, Y12
+	VMULPS     Y2, Y12, Y12
+	VANDPS     Y12, Y4, Y12
+	VMASKMOVPS 64(CX)(R8*4), Y4, Y13
+	VMOVUPS    numbersAVX2<>+352(SB), Y14
+	TESTQ      BX, BX
+	JZ         skip453
+	VMASKMOVPS 64(BX)(R8*4), Y4, Y14
+
+skip453:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y6
-	CMPQ        R9, $0x18
-	JLE         rowdone276
-	VMOVUPS     96(R10), Y4
-	VMASKMOVPS  96(DX)(R8*4), Y4, Y12
-	VSUBPS      Y1, Y12, Y12
-	VMULPS      Y2, Y12, Y12
-	VANDPS      Y12, Y4, Y12
-	VMASKMOVPS  96(CX)(R8*4), Y4, Y13
-	VMOVUPS     numbersAVX2<>+352(SB), Y14
-	TESTQ       BX, BX
-	JZ          skip288
-	VMASKMOVPS  96(BX)(R8*4), Y4, Y14
+	JMP         rowdone427
 
-skip288:
+part439:
+	CMPQ       R9, $0x18
+	JE         rowdone427
+	VMOVUPS    96(R10), Y4
+	VMASKMOVPS 96(DX)(R8*4), Y4, Y12
+	VSUBPS     Y1, Y12, Y12
+	VMULPS     Y2, Y12, Y12
+	VANDPS     Y12, Y4, Y12
+	VMASKMOVPS 96(CX)(R8*4), Y4, Y13
+	VMOVUPS    numbersAVX2<>+352(SB), Y14
+	TESTQ      BX, BX
+	JZ         skip454
+	VMASKMOVPS 96(BX)(R8*4), Y4, Y14
+
+skip454:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y7
-	CMPQ        R9, $0x20
-	JLE         rowdone276
-	VMOVUPS     128(R10), Y4
-	VMASKMOVPS  128(DX)(R8*4), Y4, Y12
-	VSUBPS      Y1, Y12, Y12
-	VMULPS      Y2, Y12, Y12
-	VANDPS      Y12, Y4, Y12
-	VMASKMOVPS  128(CX)(R8*4), Y4, Y13
-	VMOVUPS     numbersAVX2<>+352(SB), Y14
-	TESTQ       BX, BX
-	JZ          skip289
-	VMASKMOVPS  128(BX)(R8*4), Y4, Y14
+	JMP         rowdone427
 
-skip289:
+part440:
+	CMPQ       R9, $0x20
+	JE         rowdone427
+	VMOVUPS    128(R10), Y4
+	VMASKMOVPS 128(DX)(R8*4), Y4, Y12
+	VSUBPS     Y1, Y12, Y12
+	VMULPS     Y2, Y12, Y12
+	VANDPS     Y12, Y4, Y12
+	VMASKMOVPS 128(CX)(R8*4), Y4, Y13
+	VMOVUPS    numbersAVX2<>+352(SB), Y14
+	TESTQ      BX, BX
+	JZ         skip455
+	VMASKMOVPS 128(BX)(R8*4), Y4, Y14
+
+skip455:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y8
-	CMPQ        R9, $0x28
-	JLE         rowdone276
-	VMOVUPS     160(R10), Y4
-	VMASKMOVPS  160(DX)(R8*4), Y4, Y12
-	VSUBPS      Y1, Y12, Y12
-	VMULPS      Y2, Y12, Y12
-	VANDPS      Y12, Y4, Y12
-	VMASKMOVPS  160(CX)(R8*4), Y4, Y13
-	VMOVUPS     numbersAVX2<>+352(SB), Y14
-	TESTQ       BX, BX
-	JZ          skip290
-	VMASKMOVPS  160(BX)(R8*4), Y4, Y14
+	JMP         rowdone427
 
-skip290:
+part441:
+	CMPQ       R9, $0x28
+	JE         rowdone427
+	VMOVUPS    160(R10), Y4
+	VMASKMOVPS 160(DX)(R8*4), Y4, Y12
+	VSUBPS     Y1, Y12, Y12
+	VMULPS     Y2, Y12, Y12
+	VANDPS     Y12, Y4, Y12
+	VMASKMOVPS 160(CX)(R8*4), Y4, Y13
+	VMOVUPS    numbersAVX2<>+352(SB), Y14
+	TESTQ      BX, BX
+	JZ         skip456
+	VMASKMOVPS 160(BX)(R8*4), Y4, Y14
+
+skip456:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y9
-	CMPQ        R9, $0x30
-	JLE         rowdone276
-	VMOVUPS     192(R10), Y4
-	VMASKMOVPS  192(DX)(R8*4), Y4, Y12
-	VSUBPS      Y1, Y12, Y12
-	VMULPS      Y2, Y12, Y12
-	VANDPS      Y12, Y4, Y12
-	VMASKMOVPS  192(CX)(R8*4), Y4, Y13
-	VMOVUPS     numbersAVX2<>+352(SB), Y14
-	TESTQ       BX, BX
-	JZ          skip291
-	VMASKMOVPS  192(BX)(R8*4), Y4, Y14
+	JMP         rowdone427
 
-skip291:
+part442:
+	CMPQ       R9, $0x30
+	JE         rowdone427
+	VMOVUPS    192(R10), Y4
+	VMASKMOVPS 192(DX)(R8*4), Y4, Y12
+	VSUBPS     Y1, Y12, Y12
+	VMULPS     Y2, Y12, Y12
+	VANDPS     Y12, Y4, Y12
+	VMASKMOVPS 192(CX)(R8*4), Y4, Y13
+	VMOVUPS    numbersAVX2<>+352(SB), Y14
+	TESTQ      BX, BX
+	JZ         skip457
+	VMASKMOVPS 192(BX)(R8*4), Y4, Y14
+
+skip457:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y10
-	CMPQ        R9, $0x38
-	JLE         rowdone276
-	VMOVUPS     224(R10), Y4
-	VMASKMOVPS  224(DX)(R8*4), Y4, Y12
-	VSUBPS      Y1, Y12, Y12
-	VMULPS      Y2, Y12, Y12
-	VANDPS      Y12, Y4, Y12
-	VMASKMOVPS  224(CX)(R8*4), Y4, Y13
-	VMOVUPS     numbersAVX2<>+352(SB), Y14
-	TESTQ       BX, BX
-	JZ          skip292
-	VMASKMOVPS  224(BX)(R8*4), Y4, Y14
+	JMP         rowdone427
 
-skip292:
+part443:
+	CMPQ       R9, $0x38
+	JE         rowdone427
+	VMOVUPS    224(R10), Y4
+	VMASKMOVPS 224(DX)(R8*4), Y4, Y12
+	VSUBPS     Y1, Y12, Y12
+	VMULPS     Y2, Y12, Y12
+	VANDPS     Y12, Y4, Y12
+	VMASKMOVPS 224(CX)(R8*4), Y4, Y13
+	VMOVUPS    numbersAVX2<>+352(SB), Y14
+	TESTQ      BX, BX
+	JZ         skip458
+	VMASKMOVPS 224(BX)(R8*4), Y4, Y14
+
+skip458:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y11
 
-rowdone276:
+rowdone427:
 	VADDPS     Y8, Y3, Y3
 	VADDPS     Y9, Y5, Y5
 	VADDPS     Y10, Y6, Y6
@@ -5704,184 +7527,285 @@ rowdone276:
 	SUBQ       R9, R11
 	XORL       R8, R8
 	CMPQ       R8, R11
-	JGE        last294
+	JGE        last460
 
-block293:
+block459:
 	VMOVUPS (CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip296
+	JZ      skip462
 	VMOVUPS (BX)(R8*4), Y13
 
-skip296:
+skip462:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y3, Y3
 	VMOVUPS 32(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip297
+	JZ      skip463
 	VMOVUPS 32(BX)(R8*4), Y13
 
-skip297:
+skip463:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y5, Y5
 	VMOVUPS 64(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip298
+	JZ      skip464
 	VMOVUPS 64(BX)(R8*4), Y13
 
-skip298:
+skip464:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y6, Y6
 	VMOVUPS 96(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip299
+	JZ      skip465
 	VMOVUPS 96(BX)(R8*4), Y13
 
-skip299:
+skip465:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y7, Y7
 	VMOVUPS 128(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip300
+	JZ      skip466
 	VMOVUPS 128(BX)(R8*4), Y13
 
-skip300:
+skip466:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y8, Y8
 	VMOVUPS 160(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip301
+	JZ      skip467
 	VMOVUPS 160(BX)(R8*4), Y13
 
-skip301:
+skip467:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y9, Y9
 	VMOVUPS 192(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip302
+	JZ      skip468
 	VMOVUPS 192(BX)(R8*4), Y13
 
-skip302:
+skip468:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y10, Y10
 	VMOVUPS 224(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip303
+	JZ      skip469
 	VMOVUPS 224(BX)(R8*4), Y13
 
-skip303:
+skip469:
 	VMULPS Y13, Y12, Y12
 	VADDPS Y12, Y11, Y11
 	ADDQ   $0x40, R8
 	CMPQ   R8, R11
-	JL     block293
+	JL     block459
 
-last294:
+last460:
+	CMPQ    R9, $0x08
+	JL      part470
+	VMOVUPS (CX)(R8*4), Y12
+	VMOVUPS numbersAVX2<>+352(SB), Y13
+	TESTQ   BX, BX
+	JZ      skip478
+	VMOVUPS (BX)(R8*4), Y13
+
+skip478:
+	VMULPS  Y13, Y12, Y12
+	VADDPS  Y12, Y3, Y3
+	CMPQ    R9, $0x10
+	JL      part471
+	VMOVUPS 32(CX)(R8*4), Y12
+	VMOVUPS numbersAVX2<>+352(SB), Y13
+	TESTQ   BX, BX
+	JZ      skip479
+	VMOVUPS 32(BX)(R8*4), Y13
+
+skip479:
+	VMULPS  Y13, Y12, Y12
+	VADDPS  Y12, Y5, Y5
+	CMPQ    R9, $0x18
+	JL      part472
+	VMOVUPS 64(CX)(R8*4), Y12
+	VMOVUPS numbersAVX2<>+352(SB), Y13
+	TESTQ   BX, BX
+	JZ      skip480
+	VMOVUPS 64(BX)(R8*4), Y13
+
+skip480:
+	VMULPS  Y13, Y12, Y12
+	VADDPS  Y12, Y6, Y6
+	CMPQ    R9, $0x20
+	JL      part473
+	VMOVUPS 96(CX)(R8*4), Y12
+	VMOVUPS numbersAVX2<>+352(SB), Y13
+	TESTQ   BX, BX
+	JZ      skip481
+	VMOVUPS 96(BX)(R8*4), Y13
+
+skip481:
+	VMULPS  Y13, Y12, Y12
+	VADDPS  Y12, Y7, Y7
+	CMPQ    R9, $0x28
+	JL      part474
+	VMOVUPS 128(CX)(R8*4), Y12
+	VMOVUPS numbersAVX2<>+352(SB), Y13
+	TESTQ   BX, BX
+	JZ      skip482
+	VMOVUPS 128(BX)(R8*4), Y13
+
+skip482:
+	VMULPS  Y13, Y12, Y12
+	VADDPS  Y12, Y8, Y8
+	CMPQ    R9, $0x30
+	JL      part475
+	VMOVUPS 160(CX)(R8*4), Y12
+	VMOVUPS numbersAVX2<>+352(SB), Y13
+	TESTQ   BX, BX
+	JZ      skip483
+	VMOVUPS 160(BX)(R8*4), Y13
+
+skip483:
+	VMULPS  Y13, Y12, Y12
+	VADDPS  Y12, Y9, Y9
+	CMPQ    R9, $0x38
+	JL      part476
+	VMOVUPS 192(CX)(R8*4), Y12
+	VMOVUPS numbersAVX2<>+352(SB), Y13
+	TESTQ   BX, BX
+	JZ      skip484
+	VMOVUPS 192(BX)(R8*4), Y13
+
+skip484:
+	VMULPS Y13, Y12, Y12
+	VADDPS Y12, Y10, Y10
+	JMP    part477
+
+part470:
 	CMPQ       R9, $0x00
-	JLE        rowdone295
+	JE         rowdone461
 	VMOVUPS    (R10), Y12
 	VMASKMOVPS (CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip304
+	JZ         skip485
 	VMASKMOVPS (BX)(R8*4), Y12, Y14
 
-skip304:
-	VMULPS     Y14, Y13, Y12
-	VADDPS     Y12, Y3, Y3
+skip485:
+	VMULPS Y14, Y13, Y12
+	VADDPS Y12, Y3, Y3
+	JMP    rowdone461
+
+part471:
 	CMPQ       R9, $0x08
-	JLE        rowdone295
+	JE         rowdone461
 	VMOVUPS    32(R10), Y12
 	VMASKMOVPS 32(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip305
+	JZ         skip486
 	VMASKMOVPS 32(BX)(R8*4), Y12, Y14
 
-skip305:
-	VMULPS     Y14, Y13, Y12
-	VADDPS     Y12, Y5, Y5
+skip486:
+	VMULPS Y14, Y13, Y12
+	VADDPS Y12, Y5, Y5
+	JMP    rowdone461
+
+part472:
 	CMPQ       R9, $0x10
-	JLE        rowdone295
+	JE         rowdone461
 	VMOVUPS    64(R10), Y12
 	VMASKMOVPS 64(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip306
+	JZ         skip487
 	VMASKMOVPS 64(BX)(R8*4), Y12, Y14
 
-skip306:
-	VMULPS     Y14, Y13, Y12
-	VADDPS     Y12, Y6, Y6
+skip487:
+	VMULPS Y14, Y13, Y12
+	VADDPS Y12, Y6, Y6
+	JMP    rowdone461
+
+part473:
 	CMPQ       R9, $0x18
-	JLE        rowdone295
+	JE         rowdone461
 	VMOVUPS    96(R10), Y12
 	VMASKMOVPS 96(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip307
+	JZ         skip488
 	VMASKMOVPS 96(BX)(R8*4), Y12, Y14
 
-skip307:
-	VMULPS     Y14, Y13, Y12
-	VADDPS     Y12, Y7, Y7
+skip488:
+	VMULPS Y14, Y13, Y12
+	VADDPS Y12, Y7, Y7
+	JMP    rowdone461
+
+part474:
 	CMPQ       R9, $0x20
-	JLE        rowdone295
+	JE         rowdone461
 	VMOVUPS    128(R10), Y12
 	VMASKMOVPS 128(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip308
+	JZ         skip489
 	VMASKMOVPS 128(BX)(R8*4), Y12, Y14
 
-skip308:
-	VMULPS     Y14, Y13, Y12
-	VADDPS     Y12, Y8, Y8
+skip489:
+	VMULPS Y14, Y13, Y12
+	VADDPS Y12, Y8, Y8
+	JMP    rowdone461
+
+part475:
 	CMPQ       R9, $0x28
-	JLE        rowdone295
+	JE         rowdone461
 	VMOVUPS    160(R10), Y12
 	VMASKMOVPS 160(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip309
+	JZ         skip490
 	VMASKMOVPS 160(BX)(R8*4), Y12, Y14
 
-skip309:
-	VMULPS     Y14, Y13, Y12
-	VADDPS     Y12, Y9, Y9
+skip490:
+	VMULPS Y14, Y13, Y12
+	VADDPS Y12, Y9, Y9
+	JMP    rowdone461
+
+part476:
 	CMPQ       R9, $0x30
-	JLE        rowdone295
+	JE         rowdone461
 	VMOVUPS    192(R10), Y12
 	VMASKMOVPS 192(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip310
+	JZ         skip491
 	VMASKMOVPS 192(BX)(R8*4), Y12, Y14
 
-skip310:
-	VMULPS     Y14, Y13, Y12
-	VADDPS     Y12, Y10, Y10
+skip491:
+	VMULPS Y14, Y13, Y12
+	VADDPS Y12, Y10, Y10
+	JMP    rowdone461
+
+part477:
 	CMPQ       R9, $0x38
-	JLE        rowdone295
+	JE         rowdone461
 	VMOVUPS    224(R10), Y12
 	VMASKMOVPS 224(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip311
+	JZ         skip492
 	VMASKMOVPS 224(BX)(R8*4), Y12, Y14
 
-skip311:
+skip492:
 	VMULPS Y14, Y13, Y12
 	VADDPS Y12, Y11, Y11
 
-rowdone295:
+rowdone461:
 	VADDPS     Y8, Y3, Y3
 	VADDPS     Y9, Y5, Y5
 	VADDPS     Y10, Y6, Y6
@@ -5901,16 +7825,16 @@ rowdone295:
 	SUBQ       R9, R12
 	XORL       R8, R8
 	CMPQ       R8, R12
-	JGE        last313
+	JGE        last494
 
-block312:
+block493:
 	VMOVUPS (CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip315
+	JZ      skip496
 	VMOVUPS (BX)(R8*4), Y6
 
-skip315:
+skip496:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      (DX)(R8*4), Y6
@@ -5919,19 +7843,19 @@ skip315:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set316
+	JZ           set497
 	VMOVUPS      (SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set316:
+set497:
 	VMOVUPS Y5, (SI)(R8*4)
 	VMOVUPS 32(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip317
+	JZ      skip498
 	VMOVUPS 32(BX)(R8*4), Y6
 
-skip317:
+skip498:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      32(DX)(R8*4), Y6
@@ -5940,19 +7864,19 @@ skip317:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set318
+	JZ           set499
 	VMOVUPS      32(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set318:
+set499:
 	VMOVUPS Y5, 32(SI)(R8*4)
 	VMOVUPS 64(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip319
+	JZ      skip500
 	VMOVUPS 64(BX)(R8*4), Y6
 
-skip319:
+skip500:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      64(DX)(R8*4), Y6
@@ -5961,19 +7885,19 @@ skip319:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set320
+	JZ           set501
 	VMOVUPS      64(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set320:
+set501:
 	VMOVUPS Y5, 64(SI)(R8*4)
 	VMOVUPS 96(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip321
+	JZ      skip502
 	VMOVUPS 96(BX)(R8*4), Y6
 
-skip321:
+skip502:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      96(DX)(R8*4), Y6
@@ -5982,19 +7906,19 @@ skip321:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set322
+	JZ           set503
 	VMOVUPS      96(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set322:
+set503:
 	VMOVUPS Y5, 96(SI)(R8*4)
 	VMOVUPS 128(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip323
+	JZ      skip504
 	VMOVUPS 128(BX)(R8*4), Y6
 
-skip323:
+skip504:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      128(DX)(R8*4), Y6
@@ -6003,19 +7927,19 @@ skip323:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set324
+	JZ           set505
 	VMOVUPS      128(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set324:
+set505:
 	VMOVUPS Y5, 128(SI)(R8*4)
 	VMOVUPS 160(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip325
+	JZ      skip506
 	VMOVUPS 160(BX)(R8*4), Y6
 
-skip325:
+skip506:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      160(DX)(R8*4), Y6
@@ -6024,19 +7948,19 @@ skip325:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set326
+	JZ           set507
 	VMOVUPS      160(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set326:
+set507:
 	VMOVUPS Y5, 160(SI)(R8*4)
 	VMOVUPS 192(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip327
+	JZ      skip508
 	VMOVUPS 192(BX)(R8*4), Y6
 
-skip327:
+skip508:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      192(DX)(R8*4), Y6
@@ -6045,19 +7969,19 @@ skip327:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set328
+	JZ           set509
 	VMOVUPS      192(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set328:
+set509:
 	VMOVUPS Y5, 192(SI)(R8*4)
 	VMOVUPS 224(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip329
+	JZ      skip510
 	VMOVUPS 224(BX)(R8*4), Y6
 
-skip329:
+skip510:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      224(DX)(R8*4), Y6
@@ -6066,202 +7990,387 @@ skip329:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set330
+	JZ           set511
 	VMOVUPS      224(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set330:
+set511:
 	VMOVUPS Y5, 224(SI)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R12
-	JL      block312
+	JL      block493
 
-last313:
+last494:
+	CMPQ    R9, $0x08
+	JL      part512
+	VMOVUPS (CX)(R8*4), Y5
+	VMOVUPS numbersAVX2<>+352(SB), Y6
+	TESTQ   BX, BX
+	JZ      skip520
+	VMOVUPS (BX)(R8*4), Y6
+
+skip520:
+	VMULPS       Y6, Y5, Y5
+	VSUBPS       Y3, Y5, Y5
+	VMOVUPS      (DX)(R8*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y2, Y6, Y6
+	VFNMADD231PS Y6, Y4, Y5
+	VMULPS       Y2, Y5, Y5
+	TESTQ        R11, R11
+	JZ           set521
+	VMOVUPS      (SI)(R8*4), Y6
+	VADDPS       Y5, Y6, Y5
+
+set521:
+	VMOVUPS Y5, (SI)(R8*4)
+	CMPQ    R9, $0x10
+	JL      part513
+	VMOVUPS 32(CX)(R8*4), Y5
+	VMOVUPS numbersAVX2<>+352(SB), Y6
+	TESTQ   BX, BX
+	JZ      skip522
+	VMOVUPS 32(BX)(R8*4), Y6
+
+skip522:
+	VMULPS       Y6, Y5, Y5
+	VSUBPS       Y3, Y5, Y5
+	VMOVUPS      32(DX)(R8*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y2, Y6, Y6
+	VFNMADD231PS Y6, Y4, Y5
+	VMULPS       Y2, Y5, Y5
+	TESTQ        R11, R11
+	JZ           set523
+	VMOVUPS      32(SI)(R8*4), Y6
+	VADDPS       Y5, Y6, Y5
+
+set523:
+	VMOVUPS Y5, 32(SI)(R8*4)
+	CMPQ    R9, $0x18
+	JL      part514
+	VMOVUPS 64(CX)(R8*4), Y5
+	VMOVUPS numbersAVX2<>+352(SB), Y6
+	TESTQ   BX, BX
+	JZ      skip524
+	VMOVUPS 64(BX)(R8*4), Y6
+
+skip524:
+	VMULPS       Y6, Y5, Y5
+	VSUBPS       Y3, Y5, Y5
+	VMOVUPS      64(DX)(R8*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y2, Y6, Y6
+	VFNMADD231PS Y6, Y4, Y5
+	VMULPS       Y2, Y5, Y5
+	TESTQ        R11, R11
+	JZ           set525
+	VMOVUPS      64(SI)(R8*4), Y6
+	VADDPS       Y5, Y6, Y5
+
+set525:
+	VMOVUPS Y5, 64(SI)(R8*4)
+	CMPQ    R9, $0x20
+	JL      part515
+	VMOVUPS 96(CX)(R8*4), Y5
+	VMOVUPS numbersAVX2<>+352(SB), Y6
+	TESTQ   BX, BX
+	JZ      skip526
+	VMOVUPS 96(BX)(R8*4), Y6
+
+skip526:
+	VMULPS       Y6, Y5, Y5
+	VSUBPS       Y3, Y5, Y5
+	VMOVUPS      96(DX)(R8*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y2, Y6, Y6
+	VFNMADD231PS Y6, Y4, Y5
+	VMULPS       Y2, Y5, Y5
+	TESTQ        R11, R11
+	JZ           set527
+	VMOVUPS      96(SI)(R8*4), Y6
+	VADDPS       Y5, Y6, Y5
+
+set527:
+	VMOVUPS Y5, 96(SI)(R8*4)
+	CMPQ    R9, $0x28
+	JL      part516
+	VMOVUPS 128(CX)(R8*4), Y5
+	VMOVUPS numbersAVX2<>+352(SB), Y6
+	TESTQ   BX, BX
+	JZ      skip528
+	VMOVUPS 128(BX)(R8*4), Y6
+
+skip528:
+	VMULPS       Y6, Y5, Y5
+	VSUBPS       Y3, Y5, Y5
+	VMOVUPS      128(DX)(R8*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y2, Y6, Y6
+	VFNMADD231PS Y6, Y4, Y5
+	VMULPS       Y2, Y5, Y5
+	TESTQ        R11, R11
+	JZ           set529
+	VMOVUPS      128(SI)(R8*4), Y6
+	VADDPS       Y5, Y6, Y5
+
+set529:
+	VMOVUPS Y5, 128(SI)(R8*4)
+	CMPQ    R9, $0x30
+	JL      part517
+	VMOVUPS 160(CX)(R8*4), Y5
+	VMOVUPS numbersAVX2<>+352(SB), Y6
+	TESTQ   BX, BX
+	JZ      skip530
+	VMOVUPS 160(BX)(R8*4), Y6
+
+skip530:
+	VMULPS       Y6, Y5, Y5
+	VSUBPS       Y3, Y5, Y5
+	VMOVUPS      160(DX)(R8*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y2, Y6, Y6
+	VFNMADD231PS Y6, Y4, Y5
+	VMULPS       Y2, Y5, Y5
+	TESTQ        R11, R11
+	JZ           set531
+	VMOVUPS      160(SI)(R8*4), Y6
+	VADDPS       Y5, Y6, Y5
+
+set531:
+	VMOVUPS Y5, 160(SI)(R8*4)
+	CMPQ    R9, $0x38
+	JL      part518
+	VMOVUPS 192(CX)(R8*4), Y5
+	VMOVUPS numbersAVX2<>+352(SB), Y6
+	TESTQ   BX, BX
+	JZ      skip532
+	VMOVUPS 192(BX)(R8*4), Y6
+
+skip532:
+	VMULPS       Y6, Y5, Y5
+	VSUBPS       Y3, Y5, Y5
+	VMOVUPS      192(DX)(R8*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y2, Y6, Y6
+	VFNMADD231PS Y6, Y4, Y5
+	VMULPS       Y2, Y5, Y5
+	TESTQ        R11, R11
+	JZ           set533
+	VMOVUPS      192(SI)(R8*4), Y6
+	VADDPS       Y5, Y6, Y5
+
+set533:
+	VMOVUPS Y5, 192(SI)(R8*4)
+	JMP     part519
+
+part512:
 	CMPQ       R9, $0x00
-	JLE        rowdone314
+	JE         rowdone495
 	VMOVUPS    (R10), Y5
 	VMASKMOVPS (CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip331
+	JZ         skip534
 	VMASKMOVPS (BX)(R8*4), Y5, Y7
 
-skip331:
+skip534:
 	VMULPS       Y7, Y6, Y6
-	VSUBPS       Y3, Y6, Y6
-	VMASKMOVPS   (DX)(R8*4), Y5, Y7
-	VSUBPS       Y1, Y7, Y7
-	VMULPS       Y2, Y7, Y7
-	VANDPS       Y7, Y5, Y7
-	VFNMADD231PS Y7, Y4, Y6
-	VMULPS       Y2, Y6, Y6
+	VSUBPS       Y3, Y6, Y3
+	VMASKMOVPS   (DX)(R8*4), Y5, Y6
+	VSUBPS       Y1, Y6, Y1
+	VMULPS       Y2, Y1, Y1
+	VANDPS       Y1, Y5, Y1
+	VFNMADD231PS Y1, Y4, Y3
+	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set332
-	VMASKMOVPS   (SI)(R8*4), Y5, Y7
-	VADDPS       Y6, Y7, Y6
+	JZ           set535
+	VMASKMOVPS   (SI)(R8*4), Y5, Y2
+	VADDPS       Y1, Y2, Y1
 
-set332:
-	VMASKMOVPS Y6, Y5, (SI)(R8*4)
+set535:
+	VMASKMOVPS Y1, Y5, (SI)(R8*4)
+	JMP        rowdone495
+
+part513:
 	CMPQ       R9, $0x08
-	JLE        rowdone314
+	JE         rowdone495
 	VMOVUPS    32(R10), Y5
 	VMASKMOVPS 32(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip333
+	JZ         skip536
 	VMASKMOVPS 32(BX)(R8*4), Y5, Y7
 
-skip333:
+skip536:
 	VMULPS       Y7, Y6, Y6
-	VSUBPS       Y3, Y6, Y6
-	VMASKMOVPS   32(DX)(R8*4), Y5, Y7
-	VSUBPS       Y1, Y7, Y7
-	VMULPS       Y2, Y7, Y7
-	VANDPS       Y7, Y5, Y7
-	VFNMADD231PS Y7, Y4, Y6
-	VMULPS       Y2, Y6, Y6
+	VSUBPS       Y3, Y6, Y3
+	VMASKMOVPS   32(DX)(R8*4), Y5, Y6
+	VSUBPS       Y1, Y6, Y1
+	VMULPS       Y2, Y1, Y1
+	VANDPS       Y1, Y5, Y1
+	VFNMADD231PS Y1, Y4, Y3
+	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set334
-	VMASKMOVPS   32(SI)(R8*4), Y5, Y7
-	VADDPS       Y6, Y7, Y6
+	JZ           set537
+	VMASKMOVPS   32(SI)(R8*4), Y5, Y2
+	VADDPS       Y1, Y2, Y1
 
-set334:
-	VMASKMOVPS Y6, Y5, 32(SI)(R8*4)
+set537:
+	VMASKMOVPS Y1, Y5, 32(SI)(R8*4)
+	JMP        rowdone495
+
+part514:
 	CMPQ       R9, $0x10
-	JLE        rowdone314
+	JE         rowdone495
 	VMOVUPS    64(R10), Y5
 	VMASKMOVPS 64(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip335
+	JZ         skip538
 	VMASKMOVPS 64(BX)(R8*4), Y5, Y7
 
-skip335:
+skip538:
 	VMULPS       Y7, Y6, Y6
-	VSUBPS       Y3, Y6, Y6
-	VMASKMOVPS   64(DX)(R8*4), Y5, Y7
-	VSUBPS       Y1, Y7, Y7
-	VMULPS       Y2, Y7, Y7
-	VANDPS       Y7, Y5, Y7
-	VFNMADD231PS Y7, Y4, Y6
-	VMULPS       Y2, Y6, Y6
+	VSUBPS       Y3, Y6, Y3
+	VMASKMOVPS   64(DX)(R8*4), Y5, Y6
+	VSUBPS       Y1, Y6, Y1
+	VMULPS       Y2, Y1, Y1
+	VANDPS       Y1, Y5, Y1
+	VFNMADD231PS Y1, Y4, Y3
+	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set336
-	VMASKMOVPS   64(SI)(R8*4), Y5, Y7
-	VADDPS       Y6, Y7, Y6
+	JZ           set539
+	VMASKMOVPS   64(SI)(R8*4), Y5, Y2
+	VADDPS       Y1, Y2, Y1
 
-set336:
-	VMASKMOVPS Y6, Y5, 64(SI)(R8*4)
+set539:
+	VMASKMOVPS Y1, Y5, 64(SI)(R8*4)
+	JMP        rowdone495
+
+part515:
 	CMPQ       R9, $0x18
-	JLE        rowdone314
+	JE         rowdone495
 	VMOVUPS    96(R10), Y5
 	VMASKMOVPS 96(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip337
+	JZ         skip540
 	VMASKMOVPS 96(BX)(R8*4), Y5, Y7
 
-skip337:
+skip540:
 	VMULPS       Y7, Y6, Y6
-	VSUBPS       Y3, Y6, Y6
-	VMASKMOVPS   96(DX)(R8*4), Y5, Y7
-	VSUBPS       Y1, Y7, Y7
-	VMULPS       Y2, Y7, Y7
-	VANDPS       Y7, Y5, Y7
-	VFNMADD231PS Y7, Y4, Y6
-	VMULPS       Y2, Y6, Y6
+	VSUBPS       Y3, Y6, Y3
+	VMASKMOVPS   96(DX)(R8*4), Y5, Y6
+	VSUBPS       Y1, Y6, Y1
+	VMULPS       Y2, Y1, Y1
+	VANDPS       Y1, Y5, Y1
+	VFNMADD231PS Y1, Y4, Y3
+	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set338
-	VMASKMOVPS   96(SI)(R8*4), Y5, Y7
-	VADDPS       Y6, Y7, Y6
+	JZ           set541
+	VMASKMOVPS   96(SI)(R8*4), Y5, Y2
+	VADDPS       Y1, Y2, Y1
 
-set338:
-	VMASKMOVPS Y6, Y5, 96(SI)(R8*4)
+set541:
+	VMASKMOVPS Y1, Y5, 96(SI)(R8*4)
+	JMP        rowdone495
+
+part516:
 	CMPQ       R9, $0x20
-	JLE        rowdone314
+	JE         rowdone495
 	VMOVUPS    128(R10), Y5
 	VMASKMOVPS 128(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip339
+	JZ         skip542
 	VMASKMOVPS 128(BX)(R8*4), Y5, Y7
 
-skip339:
+skip542:
 	VMULPS       Y7, Y6, Y6
-	VSUBPS       Y3, Y6, Y6
-	VMASKMOVPS   128(DX)(R8*4), Y5, Y7
-	VSUBPS       Y1, Y7, Y7
-	VMULPS       Y2, Y7, Y7
-	VANDPS       Y7, Y5, Y7
-	VFNMADD231PS Y7, Y4, Y6
-	VMULPS       Y2, Y6, Y6
+	VSUBPS       Y3, Y6, Y3
+	VMASKMOVPS   128(DX)(R8*4), Y5, Y6
+	VSUBPS       Y1, Y6, Y1
+	VMULPS       Y2, Y1, Y1
+	VANDPS       Y1, Y5, Y1
+	VFNMADD231PS Y1, Y4, Y3
+	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set340
-	VMASKMOVPS   128(SI)(R8*4), Y5, Y7
-	VADDPS       Y6, Y7, Y6
+	JZ           set543
+	VMASKMOVPS   128(SI)(R8*4), Y5, Y2
+	VADDPS       Y1, Y2, Y1
 
-set340:
-	VMASKMOVPS Y6, Y5, 128(SI)(R8*4)
+set543:
+	VMASKMOVPS Y1, Y5, 128(SI)(R8*4)
+	JMP        rowdone495
+
+part517:
 	CMPQ       R9, $0x28
-	JLE        rowdone314
+	JE         rowdone495
 	VMOVUPS    160(R10), Y5
 	VMASKMOVPS 160(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip341
+	JZ         skip544
 	VMASKMOVPS 160(BX)(R8*4), Y5, Y7
 
-skip341:
+skip544:
 	VMULPS       Y7, Y6, Y6
-	VSUBPS       Y3, Y6, Y6
-	VMASKMOVPS   160(DX)(R8*4), Y5, Y7
-	VSUBPS       Y1, Y7, Y7
-	VMULPS       Y2, Y7, Y7
-	VANDPS       Y7, Y5, Y7
-	VFNMADD231PS Y7, Y4, Y6
-	VMULPS       Y2, Y6, Y6
+	VSUBPS       Y3, Y6, Y3
+	VMASKMOVPS   160(DX)(R8*4), Y5, Y6
+	VSUBPS       Y1, Y6, Y1
+	VMULPS       Y2, Y1, Y1
+	VANDPS       Y1, Y5, Y1
+	VFNMADD231PS Y1, Y4, Y3
+	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set342
-	VMASKMOVPS   160(SI)(R8*4), Y5, Y7
-	VADDPS       Y6, Y7, Y6
+	JZ           set545
+	VMASKMOVPS   160(SI)(R8*4), Y5, Y2
+	VADDPS       Y1, Y2, Y1
 
-set342:
-	VMASKMOVPS Y6, Y5, 160(SI)(R8*4)
+set545:
+	VMASKMOVPS Y1, Y5, 160(SI)(R8*4)
+	JMP        rowdone495
+
+part518:
 	CMPQ       R9, $0x30
-	JLE        rowdone314
+	JE         rowdone495
 	VMOVUPS    192(R10), Y5
 	VMASKMOVPS 192(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip343
+	JZ         skip546
 	VMASKMOVPS 192(BX)(R8*4), Y5, Y7
 
-skip343:
+skip546:
 	VMULPS       Y7, Y6, Y6
-	VSUBPS       Y3, Y6, Y6
-	VMASKMOVPS   192(DX)(R8*4), Y5, Y7
-	VSUBPS       Y1, Y7, Y7
-	VMULPS       Y2, Y7, Y7
-	VANDPS       Y7, Y5, Y7
-	VFNMADD231PS Y7, Y4, Y6
-	VMULPS       Y2, Y6, Y6
+	VSUBPS       Y3, Y6, Y3
+	VMASKMOVPS   192(DX)(R8*4), Y5, Y6
+	VSUBPS       Y1, Y6, Y1
+	VMULPS       Y2, Y1, Y1
+	VANDPS       Y1, Y5, Y1
+	VFNMADD231PS Y1, Y4, Y3
+	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set344
-	VMASKMOVPS   192(SI)(R8*4), Y5, Y7
-	VADDPS       Y6, Y7, Y6
+	JZ           set547
+	VMASKMOVPS   192(SI)(R8*4), Y5, Y2
+	VADDPS       Y1, Y2, Y1
 
-set344:
-	VMASKMOVPS Y6, Y5, 192(SI)(R8*4)
+set547:
+	VMASKMOVPS Y1, Y5, 192(SI)(R8*4)
+	JMP        rowdone495
+
+part519:
 	CMPQ       R9, $0x38
-	JLE        rowdone314
+	JE         rowdone495
 	VMOVUPS    224(R10), Y5
 	VMASKMOVPS 224(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip345
+	JZ         skip548
 	VMASKMOVPS 224(BX)(R8*4), Y5, Y7
 
-skip345:
+skip548:
 	VMULPS       Y7, Y6, Y6
 	VSUBPS       Y3, Y6, Y3
 	VMASKMOVPS   224(DX)(R8*4), Y5, Y6
@@ -6271,21 +8380,21 @@ skip345:
 	VFNMADD231PS Y1, Y4, Y3
 	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set346
+	JZ           set549
 	VMASKMOVPS   224(SI)(R8*4), Y5, Y2
 	VADDPS       Y1, Y2, Y1
 
-set346:
+set549:
 	VMASKMOVPS Y1, Y5, 224(SI)(R8*4)
 
-rowdone314:
+rowdone495:
 	LEAQ (SI)(AX*4), SI
 
-rest265:
+rest400:
 	LEAQ (DX)(AX*4), DX
 	LEAQ (CX)(AX*4), CX
 	DECQ (SP)
-	JNZ  rows264
+	JNZ  rows399
 	VZEROUPPER
 	RET
 
@@ -6312,20 +8421,20 @@ TEXT ·rmsNormBackwardAVX2(SB), NOSPLIT, $24-80
 	SHLQ         $0x02, R8
 	SUBQ         R8, R10
 
-rows347:
+rows550:
 	MOVQ         8(SP), R8
 	VBROADCASTSS (R8), Y1
 	ADDQ         $0x04, R8
 	MOVQ         R8, 8(SP)
 	TESTQ        DI, DI
-	JZ           nogain349
+	JZ           nogain552
 	MOVQ         AX, R11
 	SUBQ         R9, R11
 	XORL         R8, R8
 	CMPQ         R8, R11
-	JGE          last351
+	JGE          last554
 
-block350:
+block553:
 	VMOVUPS     (DI)(R8*4), Y2
 	VMOVUPS     (CX)(R8*4), Y3
 	VMOVUPS     (DX)(R8*4), Y4
@@ -6376,11 +8485,70 @@ block350:
 	VMOVUPS     Y2, 224(DI)(R8*4)
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block350
+	JL          block553
 
-last351:
+last554:
+	CMPQ        R9, $0x08
+	JL          part556
+	VMOVUPS     (DI)(R8*4), Y2
+	VMOVUPS     (CX)(R8*4), Y3
+	VMOVUPS     (DX)(R8*4), Y4
+	VMULPS      Y1, Y4, Y4
+	VFMADD231PS Y3, Y4, Y2
+	VMOVUPS     Y2, (DI)(R8*4)
+	CMPQ        R9, $0x10
+	JL          part557
+	VMOVUPS     32(DI)(R8*4), Y2
+	VMOVUPS     32(CX)(R8*4), Y3
+	VMOVUPS     32(DX)(R8*4), Y4
+	VMULPS      Y1, Y4, Y4
+	VFMADD231PS Y3, Y4, Y2
+	VMOVUPS     Y2, 32(DI)(R8*4)
+	CMPQ        R9, $0x18
+	JL          part558
+	VMOVUPS     64(DI)(R8*4), Y2
+	VMOVUPS     64(CX)(R8*4), Y3
+	VMOVUPS     64(DX)(R8*4), Y4
+	VMULPS      Y1, Y4, Y4
+	VFMADD231PS Y3, Y4, Y2
+	VMOVUPS     Y2, 64(DI)(R8*4)
+	CMPQ        R9, $0x20
+	JL          part559
+	VMOVUPS     96(DI)(R8*4), Y2
+	VMOVUPS     96(CX)(R8*4), Y3
+	VMOVUPS     96(DX)(R8*4), Y4
+	VMULPS      Y1, Y4, Y4
+	VFMADD231PS Y3, Y4, Y2
+	VMOVUPS     Y2, 96(DI)(R8*4)
+	CMPQ        R9, $0x28
+	JL          part560
+	VMOVUPS     128(DI)(R8*4), Y2
+	VMOVUPS     128(CX)(R8*4), Y3
+	VMOVUPS     128(DX)(R8*4), Y4
+	VMULPS      Y1, Y4, Y4
+	VFMADD231PS Y3, Y4, Y2
+	VMOVUPS     Y2, 128(DI)(R8*4)
+	CMPQ        R9, $0x30
+	JL          part561
+	VMOVUPS     160(DI)(R8*4), Y2
+	VMOVUPS     160(CX)(R8*4), Y3
+	VMOVUPS     160(DX)(R8*4), Y4
+	VMULPS      Y1, Y4, Y4
+	VFMADD231PS Y3, Y4, Y2
+	VMOVUPS     Y2, 160(DI)(R8*4)
+	CMPQ        R9, $0x38
+	JL          part562
+	VMOVUPS     192(DI)(R8*4), Y2
+	VMOVUPS     192(CX)(R8*4), Y3
+	VMOVUPS     192(DX)(R8*4), Y4
+	VMULPS      Y1, Y4, Y4
+	VFMADD231PS Y3, Y4, Y2
+	VMOVUPS     Y2, 192(DI)(R8*4)
+	JMP         part563
+
+part556:
 	CMPQ        R9, $0x00
-	JLE         rowdone352
+	JE          rowdone555
 	VMOVUPS     (R10), Y2
 	VMASKMOVPS  (DI)(R8*4), Y2, Y3
 	VMASKMOVPS  (CX)(R8*4), Y2, Y4
@@ -6389,8 +8557,11 @@ last351:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, (DI)(R8*4)
+	JMP         rowdone555
+
+part557:
 	CMPQ        R9, $0x08
-	JLE         rowdone352
+	JE          rowdone555
 	VMOVUPS     32(R10), Y2
 	VMASKMOVPS  32(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  32(CX)(R8*4), Y2, Y4
@@ -6399,8 +8570,11 @@ last351:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 32(DI)(R8*4)
+	JMP         rowdone555
+
+part558:
 	CMPQ        R9, $0x10
-	JLE         rowdone352
+	JE          rowdone555
 	VMOVUPS     64(R10), Y2
 	VMASKMOVPS  64(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  64(CX)(R8*4), Y2, Y4
@@ -6409,8 +8583,11 @@ last351:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 64(DI)(R8*4)
+	JMP         rowdone555
+
+part559:
 	CMPQ        R9, $0x18
-	JLE         rowdone352
+	JE          rowdone555
 	VMOVUPS     96(R10), Y2
 	VMASKMOVPS  96(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  96(CX)(R8*4), Y2, Y4
@@ -6419,8 +8596,11 @@ last351:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 96(DI)(R8*4)
+	JMP         rowdone555
+
+part560:
 	CMPQ        R9, $0x20
-	JLE         rowdone352
+	JE          rowdone555
 	VMOVUPS     128(R10), Y2
 	VMASKMOVPS  128(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  128(CX)(R8*4), Y2, Y4
@@ -6429,8 +8609,11 @@ last351:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 128(DI)(R8*4)
+	JMP         rowdone555
+
+part561:
 	CMPQ        R9, $0x28
-	JLE         rowdone352
+	JE          rowdone555
 	VMOVUPS     160(R10), Y2
 	VMASKMOVPS  160(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  160(CX)(R8*4), Y2, Y4
@@ -6439,8 +8622,11 @@ last351:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 160(DI)(R8*4)
+	JMP         rowdone555
+
+part562:
 	CMPQ        R9, $0x30
-	JLE         rowdone352
+	JE          rowdone555
 	VMOVUPS     192(R10), Y2
 	VMASKMOVPS  192(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  192(CX)(R8*4), Y2, Y4
@@ -6449,8 +8635,11 @@ last351:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 192(DI)(R8*4)
+	JMP         rowdone555
+
+part563:
 	CMPQ        R9, $0x38
-	JLE         rowdone352
+	JE          rowdone555
 	VMOVUPS     224(R10), Y2
 	VMASKMOVPS  224(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  224(CX)(R8*4), Y2, Y4
@@ -6460,10 +8649,10 @@ last351:
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 224(DI)(R8*4)
 
-rowdone352:
-nogain349:
+rowdone555:
+nogain552:
 	TESTQ  SI, SI
-	JZ     rest348
+	JZ     rest551
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
@@ -6476,18 +8665,18 @@ nogain349:
 	SUBQ   R9, R11
 	XORL   R8, R8
 	CMPQ   R8, R11
-	JGE    last354
+	JGE    last565
 
-block353:
+block564:
 	VMOVUPS (DX)(R8*4), Y10
 	VMULPS  Y1, Y10, Y10
 	VMOVUPS (CX)(R8*4), Y11
 	VMOVUPS numbersAVX2<>+352(SB), Y12
 	TESTQ   BX, BX
-	JZ      skip356
+	JZ      skip567
 	VMOVUPS (BX)(R8*4), Y12
 
-skip356:
+skip567:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y2
 	VMOVUPS     32(DX)(R8*4), Y10
@@ -6495,10 +8684,10 @@ skip356:
 	VMOVUPS     32(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip357
+	JZ          skip568
 	VMOVUPS     32(BX)(R8*4), Y12
 
-skip357:
+skip568:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y3
 	VMOVUPS     64(DX)(R8*4), Y10
@@ -6506,10 +8695,10 @@ skip357:
 	VMOVUPS     64(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip358
+	JZ          skip569
 	VMOVUPS     64(BX)(R8*4), Y12
 
-skip358:
+skip569:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y4
 	VMOVUPS     96(DX)(R8*4), Y10
@@ -6517,10 +8706,10 @@ skip358:
 	VMOVUPS     96(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip359
+	JZ          skip570
 	VMOVUPS     96(BX)(R8*4), Y12
 
-skip359:
+skip570:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y5
 	VMOVUPS     128(DX)(R8*4), Y10
@@ -6528,10 +8717,10 @@ skip359:
 	VMOVUPS     128(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip360
+	JZ          skip571
 	VMOVUPS     128(BX)(R8*4), Y12
 
-skip360:
+skip571:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y6
 	VMOVUPS     160(DX)(R8*4), Y10
@@ -6539,10 +8728,10 @@ skip360:
 	VMOVUPS     160(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip361
+	JZ          skip572
 	VMOVUPS     160(BX)(R8*4), Y12
 
-skip361:
+skip572:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y7
 	VMOVUPS     192(DX)(R8*4), Y10
@@ -6550,10 +8739,10 @@ skip361:
 	VMOVUPS     192(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip362
+	JZ          skip573
 	VMOVUPS     192(BX)(R8*4), Y12
 
-skip362:
+skip573:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y8
 	VMOVUPS     224(DX)(R8*4), Y10
@@ -6561,19 +8750,113 @@ skip362:
 	VMOVUPS     224(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip363
+	JZ          skip574
 	VMOVUPS     224(BX)(R8*4), Y12
 
-skip363:
+skip574:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y9
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block353
+	JL          block564
 
-last354:
+last565:
+	CMPQ    R9, $0x08
+	JL      part575
+	VMOVUPS (DX)(R8*4), Y10
+	VMULPS  Y1, Y10, Y10
+	VMOVUPS (CX)(R8*4), Y11
+	VMOVUPS numbersAVX2<>+352(SB), Y12
+	TESTQ   BX, BX
+	JZ      skip583
+	VMOVUPS (BX)(R8*4), Y12
+
+skip583:
+	VMULPS      Y12, Y11, Y11
+	VFMADD231PS Y10, Y11, Y2
+	CMPQ        R9, $0x10
+	JL          part576
+	VMOVUPS     32(DX)(R8*4), Y10
+	VMULPS      Y1, Y10, Y10
+	VMOVUPS     32(CX)(R8*4), Y11
+	VMOVUPS     numbersAVX2<>+352(SB), Y12
+	TESTQ       BX, BX
+	JZ          skip584
+	VMOVUPS     32(BX)(R8*4), Y12
+
+skip584:
+	VMULPS      Y12, Y11, Y11
+	VFMADD231PS Y10, Y11, Y3
+	CMPQ        R9, $0x18
+	JL          part577
+	VMOVUPS     64(DX)(R8*4), Y10
+	VMULPS      Y1, Y10, Y10
+	VMOVUPS     64(CX)(R8*4), Y11
+	VMOVUPS     numbersAVX2<>+352(SB), Y12
+	TESTQ       BX, BX
+	JZ          skip585
+	VMOVUPS     64(BX)(R8*4), Y12
+
+skip585:
+	VMULPS      Y12, Y11, Y11
+	VFMADD231PS Y10, Y11, Y4
+	CMPQ        R9, $0x20
+	JL          part578
+	VMOVUPS     96(DX)(R8*4), Y10
+	VMULPS      Y1, Y10, Y10
+	VMOVUPS     96(CX)(R8*4), Y11
+	VMOVUPS     numbersAVX2<>+352(SB), Y12
+	TESTQ       BX, BX
+	JZ          skip586
+	VMOVUPS     96(BX)(R8*4), Y12
+
+skip586:
+	VMULPS      Y12, Y11, Y11
+	VFMADD231PS Y10, Y11, Y5
+	CMPQ        R9, $0x28
+	JL          part579
+	VMOVUPS     128(DX)(R8*4), Y10
+	VMULPS      Y1, Y10, Y10
+	VMOVUPS     128(CX)(R8*4), Y11
+	VMOVUPS     numbersAVX2<>+352(SB), Y12
+	TESTQ       BX, BX
+	JZ          skip587
+	VMOVUPS     128(BX)(R8*4), Y12
+
+skip587:
+	VMULPS      Y12, Y11, Y11
+	VFMADD231PS Y10, Y11, Y6
+	CMPQ        R9, $0x30
+	JL          part580
+	VMOVUPS     160(DX)(R8*4), Y10
+	VMULPS      Y1, Y10, Y10
+	VMOVUPS     160(CX)(R8*4), Y11
+	VMOVUPS     numbersAVX2<>+352(SB), Y12
+	TESTQ       BX, BX
+	JZ          skip588
+	VMOVUPS     160(BX)(R8*4), Y12
+
+skip588:
+	VMULPS      Y12, Y11, Y11
+	VFMADD231PS Y10, Y11, Y7
+	CMPQ        R9, $0x38
+	JL          part581
+	VMOVUPS     192(DX)(R8*4), Y10
+	VMULPS      Y1, Y10, Y10
+	VMOVUPS     192(CX)(R8*4), Y11
+	VMOVUPS     numbersAVX2<>+352(SB), Y12
+	TESTQ       BX, BX
+	JZ          skip589
+	VMOVUPS     192(BX)(R8*4), Y12
+
+skip589:
+	VMULPS      Y12, Y11, Y11
+	VFMADD231PS Y10, Y11, Y8
+	JMP         part582
+
+part575:
 	CMPQ       R9, $0x00
-	JLE        rowdone355
+	JE         rowdone566
 	VMOVUPS    (R10), Y10
 	VMASKMOVPS (DX)(R8*4), Y10, Y11
 	VMULPS     Y1, Y11, Y11
@@ -6581,119 +8864,140 @@ last354:
 	VMASKMOVPS (CX)(R8*4), Y10, Y12
 	VMOVUPS    numbersAVX2<>+352(SB), Y13
 	TESTQ      BX, BX
-	JZ         skip364
+	JZ         skip590
 	VMASKMOVPS (BX)(R8*4), Y10, Y13
 
-skip364:
+skip590:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y2
-	CMPQ        R9, $0x08
-	JLE         rowdone355
-	VMOVUPS     32(R10), Y10
-	VMASKMOVPS  32(DX)(R8*4), Y10, Y11
-	VMULPS      Y1, Y11, Y11
-	VANDPS      Y11, Y10, Y11
-	VMASKMOVPS  32(CX)(R8*4), Y10, Y12
-	VMOVUPS     numbersAVX2<>+352(SB), Y13
-	TESTQ       BX, BX
-	JZ          skip365
-	VMASKMOVPS  32(BX)(R8*4), Y10, Y13
+	JMP         rowdone566
 
-skip365:
+part576:
+	CMPQ       R9, $0x08
+	JE         rowdone566
+	VMOVUPS    32(R10), Y10
+	VMASKMOVPS 32(DX)(R8*4), Y10, Y11
+	VMULPS     Y1, Y11, Y11
+	VANDPS     Y11, Y10, Y11
+	VMASKMOVPS 32(CX)(R8*4), Y10, Y12
+	VMOVUPS    numbersAVX2<>+352(SB), Y13
+	TESTQ      BX, BX
+	JZ         skip591
+	VMASKMOVPS 32(BX)(R8*4), Y10, Y13
+
+skip591:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y3
-	CMPQ        R9, $0x10
-	JLE         rowdone355
-	VMOVUPS     64(R10), Y10
-	VMASKMOVPS  64(DX)(R8*4), Y10, Y11
-	VMULPS      Y1, Y11, Y11
-	VANDPS      Y11, Y10, Y11
-	VMASKMOVPS  64(CX)(R8*4), Y10, Y12
-	VMOVUPS     numbersAVX2<>+352(SB), Y13
-	TESTQ       BX, BX
-	JZ          skip366
-	VMASKMOVPS  64(BX)(R8*4), Y10, Y13
+	JMP         rowdone566
 
-skip366:
+part577:
+	CMPQ       R9, $0x10
+	JE         rowdone566
+	VMOVUPS    64(R10), Y10
+	VMASKMOVPS 64(DX)(R8*4), Y10, Y11
+	VMULPS     Y1, Y11, Y11
+	VANDPS     Y11, Y10, Y11
+	VMASKMOVPS 64(CX)(R8*4), Y10, Y12
+	VMOVUPS    numbersAVX2<>+352(SB), Y13
+	TESTQ      BX, BX
+	JZ         skip592
+	VMASKMOVPS 64(BX)(R8*4), Y10, Y13
+
+skip592:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y4
-	CMPQ        R9, $0x18
-	JLE         rowdone355
-	VMOVUPS     96(R10), Y10
-	VMASKMOVPS  96(DX)(R8*4), Y10, Y11
-	VMULPS      Y1, Y11, Y11
-	VANDPS      Y11, Y10, Y11
-	VMASKMOVPS  96(CX)(R8*4), Y10, Y12
-	VMOVUPS     numbersAVX2<>+352(SB), Y13
-	TESTQ       BX, BX
-	JZ          skip367
-	VMASKMOVPS  96(BX)(R8*4), Y10, Y13
+	JMP         rowdone566
 
-skip367:
+part578:
+	CMPQ       R9, $0x18
+	JE         rowdone566
+	VMOVUPS    96(R10), Y10
+	VMASKMOVPS 96(DX)(R8*4), Y10, Y11
+	VMULPS     Y1, Y11, Y11
+	VANDPS     Y11, Y10, Y11
+	VMASKMOVPS 96(CX)(R8*4), Y10, Y12
+	VMOVUPS    numbersAVX2<>+352(SB), Y13
+	TESTQ      BX, BX
+	JZ         skip593
+	VMASKMOVPS 96(BX)(R8*4), Y10, Y13
+
+skip593:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y5
-	CMPQ        R9, $0x20
-	JLE         rowdone355
-	VMOVUPS     128(R10), Y10
-	VMASKMOVPS  128(DX)(R8*4), Y10, Y11
-	VMULPS      Y1, Y11, Y11
-	VANDPS      Y11, Y10, Y11
-	VMASKMOVPS  128(CX)(R8*4), Y10, Y12
-	VMOVUPS     numbersAVX2<>+352(SB), Y13
-	TESTQ       BX, BX
-	JZ          skip368
-	VMASKMOVPS  128(BX)(R8*4), Y10, Y13
+	JMP         rowdone566
 
-skip368:
+part579:
+	CMPQ       R9, $0x20
+	JE         rowdone566
+	VMOVUPS    128(R10), Y10
+	VMASKMOVPS 128(DX)(R8*4), Y10, Y11
+	VMULPS     Y1, Y11, Y11
+	VANDPS     Y11, Y10, Y11
+	VMASKMOVPS 128(CX)(R8*4), Y10, Y12
+	VMOVUPS    numbersAVX2<>+352(SB), Y13
+	TESTQ      BX, BX
+	JZ         skip594
+	VMASKMOVPS 128(BX)(R8*4), Y10, Y13
+
+skip594:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y6
-	CMPQ        R9, $0x28
-	JLE         rowdone355
-	VMOVUPS     160(R10), Y10
-	VMASKMOVPS  160(DX)(R8*4), Y10, Y11
-	VMULPS      Y1, Y11, Y11
-	VANDPS      Y11, Y10, Y11
-	VMASKMOVPS  160(CX)(R8*4), Y10, Y12
-	VMOVUPS     numbersAVX2<>+352(SB), Y13
-	TESTQ       BX, BX
-	JZ          skip369
-	VMASKMOVPS  160(BX)(R8*4), Y10, Y13
+	JMP         rowdone566
 
-skip369:
+part580:
+	CMPQ       R9, $0x28
+	JE         rowdone566
+	VMOVUPS    160(R10), Y10
+	VMASKMOVPS 160(DX)(R8*4), Y10, Y11
+	VMULPS     Y1, Y11, Y11
+	VANDPS     Y11, Y10, Y11
+	VMASKMOVPS 160(CX)(R8*4), Y10, Y12
+	VMOVUPS    numbersAVX2<>+352(SB), Y13
+	TESTQ      BX, BX
+	JZ         skip595
+	VMASKMOVPS 160(BX)(R8*4), Y10, Y13
+
+skip595:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y7
-	CMPQ        R9, $0x30
-	JLE         rowdone355
-	VMOVUPS     192(R10), Y10
-	VMASKMOVPS  192(DX)(R8*4), Y10, Y11
-	VMULPS      Y1, Y11, Y11
-	VANDPS      Y11, Y10, Y11
-	VMASKMOVPS  192(CX)(R8*4), Y10, Y12
-	VMOVUPS     numbersAVX2<>+352(SB), Y13
-	TESTQ       BX, BX
-	JZ          skip370
-	VMASKMOVPS  192(BX)(R8*4), Y10, Y13
+	JMP         rowdone566
 
-skip370:
+part581:
+	CMPQ       R9, $0x30
+	JE         rowdone566
+	VMOVUPS    192(R10), Y10
+	VMASKMOVPS 192(DX)(R8*4), Y10, Y11
+	VMULPS     Y1, Y11, Y11
+	VANDPS     Y11, Y10, Y11
+	VMASKMOVPS 192(CX)(R8*4), Y10, Y12
+	VMOVUPS    numbersAVX2<>+352(SB), Y13
+	TESTQ      BX, BX
+	JZ         skip596
+	VMASKMOVPS 192(BX)(R8*4), Y10, Y13
+
+skip596:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y8
-	CMPQ        R9, $0x38
-	JLE         rowdone355
-	VMOVUPS     224(R10), Y10
-	VMASKMOVPS  224(DX)(R8*4), Y10, Y11
-	VMULPS      Y1, Y11, Y11
-	VANDPS      Y11, Y10, Y11
-	VMASKMOVPS  224(CX)(R8*4), Y10, Y12
-	VMOVUPS     numbersAVX2<>+352(SB), Y13
-	TESTQ       BX, BX
-	JZ          skip371
-	VMASKMOVPS  224(BX)(R8*4), Y10, Y13
+	JMP         rowdone566
 
-skip371:
+part582:
+	CMPQ       R9, $0x38
+	JE         rowdone566
+	VMOVUPS    224(R10), Y10
+	VMASKMOVPS 224(DX)(R8*4), Y10, Y11
+	VMULPS     Y1, Y11, Y11
+	VANDPS     Y11, Y10, Y11
+	VMASKMOVPS 224(CX)(R8*4), Y10, Y12
+	VMOVUPS    numbersAVX2<>+352(SB), Y13
+	TESTQ      BX, BX
+	JZ         skip597
+	VMASKMOVPS 224(BX)(R8*4), Y10, Y13
+
+skip597:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y9
 
-rowdone355:
+rowdone566:
 	VADDPS     Y6, Y2, Y2
 	VADDPS     Y7, Y3, Y3
 	VADDPS     Y8, Y4, Y4
@@ -6713,337 +9017,508 @@ rowdone355:
 	SUBQ       R9, R12
 	XORL       R8, R8
 	CMPQ       R8, R12
-	JGE        last373
+	JGE        last599
 
-block372:
+block598:
 	VMOVUPS (CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip375
+	JZ      skip601
 	VMOVUPS (BX)(R8*4), Y4
 
-skip375:
+skip601:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      (DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set376
+	JZ           set602
 	VMOVUPS      (SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set376:
+set602:
 	VMOVUPS Y3, (SI)(R8*4)
 	VMOVUPS 32(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip377
+	JZ      skip603
 	VMOVUPS 32(BX)(R8*4), Y4
 
-skip377:
+skip603:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      32(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set378
+	JZ           set604
 	VMOVUPS      32(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set378:
+set604:
 	VMOVUPS Y3, 32(SI)(R8*4)
 	VMOVUPS 64(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip379
+	JZ      skip605
 	VMOVUPS 64(BX)(R8*4), Y4
 
-skip379:
+skip605:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      64(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set380
+	JZ           set606
 	VMOVUPS      64(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set380:
+set606:
 	VMOVUPS Y3, 64(SI)(R8*4)
 	VMOVUPS 96(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip381
+	JZ      skip607
 	VMOVUPS 96(BX)(R8*4), Y4
 
-skip381:
+skip607:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      96(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set382
+	JZ           set608
 	VMOVUPS      96(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set382:
+set608:
 	VMOVUPS Y3, 96(SI)(R8*4)
 	VMOVUPS 128(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip383
+	JZ      skip609
 	VMOVUPS 128(BX)(R8*4), Y4
 
-skip383:
+skip609:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      128(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set384
+	JZ           set610
 	VMOVUPS      128(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set384:
+set610:
 	VMOVUPS Y3, 128(SI)(R8*4)
 	VMOVUPS 160(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip385
+	JZ      skip611
 	VMOVUPS 160(BX)(R8*4), Y4
 
-skip385:
+skip611:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      160(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set386
+	JZ           set612
 	VMOVUPS      160(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set386:
+set612:
 	VMOVUPS Y3, 160(SI)(R8*4)
 	VMOVUPS 192(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip387
+	JZ      skip613
 	VMOVUPS 192(BX)(R8*4), Y4
 
-skip387:
+skip613:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      192(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set388
+	JZ           set614
 	VMOVUPS      192(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set388:
+set614:
 	VMOVUPS Y3, 192(SI)(R8*4)
 	VMOVUPS 224(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip389
+	JZ      skip615
 	VMOVUPS 224(BX)(R8*4), Y4
 
-skip389:
+skip615:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      224(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set390
+	JZ           set616
 	VMOVUPS      224(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set390:
+set616:
 	VMOVUPS Y3, 224(SI)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R12
-	JL      block372
+	JL      block598
 
-last373:
+last599:
+	CMPQ    R9, $0x08
+	JL      part617
+	VMOVUPS (CX)(R8*4), Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   BX, BX
+	JZ      skip625
+	VMOVUPS (BX)(R8*4), Y4
+
+skip625:
+	VMULPS       Y4, Y3, Y3
+	VMOVUPS      (DX)(R8*4), Y4
+	VMULPS       Y1, Y4, Y4
+	VFNMADD231PS Y4, Y2, Y3
+	VMULPS       Y1, Y3, Y3
+	TESTQ        R11, R11
+	JZ           set626
+	VMOVUPS      (SI)(R8*4), Y4
+	VADDPS       Y3, Y4, Y3
+
+set626:
+	VMOVUPS Y3, (SI)(R8*4)
+	CMPQ    R9, $0x10
+	JL      part618
+	VMOVUPS 32(CX)(R8*4), Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   BX, BX
+	JZ      skip627
+	VMOVUPS 32(BX)(R8*4), Y4
+
+skip627:
+	VMULPS       Y4, Y3, Y3
+	VMOVUPS      32(DX)(R8*4), Y4
+	VMULPS       Y1, Y4, Y4
+	VFNMADD231PS Y4, Y2, Y3
+	VMULPS       Y1, Y3, Y3
+	TESTQ        R11, R11
+	JZ           set628
+	VMOVUPS      32(SI)(R8*4), Y4
+	VADDPS       Y3, Y4, Y3
+
+set628:
+	VMOVUPS Y3, 32(SI)(R8*4)
+	CMPQ    R9, $0x18
+	JL      part619
+	VMOVUPS 64(CX)(R8*4), Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   BX, BX
+	JZ      skip629
+	VMOVUPS 64(BX)(R8*4), Y4
+
+skip629:
+	VMULPS       Y4, Y3, Y3
+	VMOVUPS      64(DX)(R8*4), Y4
+	VMULPS       Y1, Y4, Y4
+	VFNMADD231PS Y4, Y2, Y3
+	VMULPS       Y1, Y3, Y3
+	TESTQ        R11, R11
+	JZ           set630
+	VMOVUPS      64(SI)(R8*4), Y4
+	VADDPS       Y3, Y4, Y3
+
+set630:
+	VMOVUPS Y3, 64(SI)(R8*4)
+	CMPQ    R9, $0x20
+	JL      part620
+	VMOVUPS 96(CX)(R8*4), Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   BX, BX
+	JZ      skip631
+	VMOVUPS 96(BX)(R8*4), Y4
+
+skip631:
+	VMULPS       Y4, Y3, Y3
+	VMOVUPS      96(DX)(R8*4), Y4
+	VMULPS       Y1, Y4, Y4
+	VFNMADD231PS Y4, Y2, Y3
+	VMULPS       Y1, Y3, Y3
+	TESTQ        R11, R11
+	JZ           set632
+	VMOVUPS      96(SI)(R8*4), Y4
+	VADDPS       Y3, Y4, Y3
+
+set632:
+	VMOVUPS Y3, 96(SI)(R8*4)
+	CMPQ    R9, $0x28
+	JL      part621
+	VMOVUPS 128(CX)(R8*4), Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   BX, BX
+	JZ      skip633
+	VMOVUPS 128(BX)(R8*4), Y4
+
+skip633:
+	VMULPS       Y4, Y3, Y3
+	VMOVUPS      128(DX)(R8*4), Y4
+	VMULPS       Y1, Y4, Y4
+	VFNMADD231PS Y4, Y2, Y3
+	VMULPS       Y1, Y3, Y3
+	TESTQ        R11, R11
+	JZ           set634
+	VMOVUPS      128(SI)(R8*4), Y4
+	VADDPS       Y3, Y4, Y3
+
+set634:
+	VMOVUPS Y3, 128(SI)(R8*4)
+	CMPQ    R9, $0x30
+	JL      part622
+	VMOVUPS 160(CX)(R8*4), Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   BX, BX
+	JZ      skip635
+	VMOVUPS 160(BX)(R8*4), Y4
+
+skip635:
+	VMULPS       Y4, Y3, Y3
+	VMOVUPS      160(DX)(R8*4), Y4
+	VMULPS       Y1, Y4, Y4
+	VFNMADD231PS Y4, Y2, Y3
+	VMULPS       Y1, Y3, Y3
+	TESTQ        R11, R11
+	JZ           set636
+	VMOVUPS      160(SI)(R8*4), Y4
+	VADDPS       Y3, Y4, Y3
+
+set636:
+	VMOVUPS Y3, 160(SI)(R8*4)
+	CMPQ    R9, $0x38
+	JL      part623
+	VMOVUPS 192(CX)(R8*4), Y3
+	VMOVUPS numbersAVX2<>+352(SB), Y4
+	TESTQ   BX, BX
+	JZ      skip637
+	VMOVUPS 192(BX)(R8*4), Y4
+
+skip637:
+	VMULPS       Y4, Y3, Y3
+	VMOVUPS      192(DX)(R8*4), Y4
+	VMULPS       Y1, Y4, Y4
+	VFNMADD231PS Y4, Y2, Y3
+	VMULPS       Y1, Y3, Y3
+	TESTQ        R11, R11
+	JZ           set638
+	VMOVUPS      192(SI)(R8*4), Y4
+	VADDPS       Y3, Y4, Y3
+
+set638:
+	VMOVUPS Y3, 192(SI)(R8*4)
+	JMP     part624
+
+part617:
 	CMPQ       R9, $0x00
-	JLE        rowdone374
+	JE         rowdone600
 	VMOVUPS    (R10), Y3
 	VMASKMOVPS (CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip391
+	JZ         skip639
 	VMASKMOVPS (BX)(R8*4), Y3, Y5
 
-skip391:
+skip639:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   (DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
 	VANDPS       Y5, Y3, Y5
 	VFNMADD231PS Y5, Y2, Y4
-	VMULPS       Y1, Y4, Y4
+	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set392
-	VMASKMOVPS   (SI)(R8*4), Y3, Y5
-	VADDPS       Y4, Y5, Y4
+	JZ           set640
+	VMASKMOVPS   (SI)(R8*4), Y3, Y2
+	VADDPS       Y1, Y2, Y1
 
-set392:
-	VMASKMOVPS Y4, Y3, (SI)(R8*4)
+set640:
+	VMASKMOVPS Y1, Y3, (SI)(R8*4)
+	JMP        rowdone600
+
+part618:
 	CMPQ       R9, $0x08
-	JLE        rowdone374
+	JE         rowdone600
 	VMOVUPS    32(R10), Y3
 	VMASKMOVPS 32(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip393
+	JZ         skip641
 	VMASKMOVPS 32(BX)(R8*4), Y3, Y5
 
-skip393:
+skip641:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   32(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
 	VANDPS       Y5, Y3, Y5
 	VFNMADD231PS Y5, Y2, Y4
-	VMULPS       Y1, Y4, Y4
+	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set394
-	VMASKMOVPS   32(SI)(R8*4), Y3, Y5
-	VADDPS       Y4, Y5, Y4
+	JZ           set642
+	VMASKMOVPS   32(SI)(R8*4), Y3, Y2
+	VADDPS       Y1, Y2, Y1
 
-set394:
-	VMASKMOVPS Y4, Y3, 32(SI)(R8*4)
+set642:
+	VMASKMOVPS Y1, Y3, 32(SI)(R8*4)
+	JMP        rowdone600
+
+part619:
 	CMPQ       R9, $0x10
-	JLE        rowdone374
+	JE         rowdone600
 	VMOVUPS    64(R10), Y3
 	VMASKMOVPS 64(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip395
+	JZ         skip643
 	VMASKMOVPS 64(BX)(R8*4), Y3, Y5
 
-skip395:
+skip643:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   64(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
 	VANDPS       Y5, Y3, Y5
 	VFNMADD231PS Y5, Y2, Y4
-	VMULPS       Y1, Y4, Y4
+	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set396
-	VMASKMOVPS   64(SI)(R8*4), Y3, Y5
-	VADDPS       Y4, Y5, Y4
+	JZ           set644
+	VMASKMOVPS   64(SI)(R8*4), Y3, Y2
+	VADDPS       Y1, Y2, Y1
 
-set396:
-	VMASKMOVPS Y4, Y3, 64(SI)(R8*4)
+set644:
+	VMASKMOVPS Y1, Y3, 64(SI)(R8*4)
+	JMP        rowdone600
+
+part620:
 	CMPQ       R9, $0x18
-	JLE        rowdone374
+	JE         rowdone600
 	VMOVUPS    96(R10), Y3
 	VMASKMOVPS 96(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip397
+	JZ         skip645
 	VMASKMOVPS 96(BX)(R8*4), Y3, Y5
 
-skip397:
+skip645:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   96(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
 	VANDPS       Y5, Y3, Y5
 	VFNMADD231PS Y5, Y2, Y4
-	VMULPS       Y1, Y4, Y4
+	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set398
-	VMASKMOVPS   96(SI)(R8*4), Y3, Y5
-	VADDPS       Y4, Y5, Y4
+	JZ           set646
+	VMASKMOVPS   96(SI)(R8*4), Y3, Y2
+	VADDPS       Y1, Y2, Y1
 
-set398:
-	VMASKMOVPS Y4, Y3, 96(SI)(R8*4)
+set646:
+	VMASKMOVPS Y1, Y3, 96(SI)(R8*4)
+	JMP        rowdone600
+
+part621:
 	CMPQ       R9, $0x20
-	JLE        rowdone374
+	JE         rowdone600
 	VMOVUPS    128(R10), Y3
 	VMASKMOVPS 128(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip399
+	JZ         skip647
 	VMASKMOVPS 128(BX)(R8*4), Y3, Y5
 
-skip399:
+skip647:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   128(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
 	VANDPS       Y5, Y3, Y5
 	VFNMADD231PS Y5, Y2, Y4
-	VMULPS       Y1, Y4, Y4
+	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set400
-	VMASKMOVPS   128(SI)(R8*4), Y3, Y5
-	VADDPS       Y4, Y5, Y4
+	JZ           set648
+	VMASKMOVPS   128(SI)(R8*4), Y3, Y2
+	VADDPS       Y1, Y2, Y1
 
-set400:
-	VMASKMOVPS Y4, Y3, 128(SI)(R8*4)
+set648:
+	VMASKMOVPS Y1, Y3, 128(SI)(R8*4)
+	JMP        rowdone600
+
+part622:
 	CMPQ       R9, $0x28
-	JLE        rowdone374
+	JE         rowdone600
 	VMOVUPS    160(R10), Y3
 	VMASKMOVPS 160(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip401
+	JZ         skip649
 	VMASKMOVPS 160(BX)(R8*4), Y3, Y5
 
-skip401:
+skip649:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   160(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
 	VANDPS       Y5, Y3, Y5
 	VFNMADD231PS Y5, Y2, Y4
-	VMULPS       Y1, Y4, Y4
+	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set402
-	VMASKMOVPS   160(SI)(R8*4), Y3, Y5
-	VADDPS       Y4, Y5, Y4
+	JZ           set650
+	VMASKMOVPS   160(SI)(R8*4), Y3, Y2
+	VADDPS       Y1, Y2, Y1
 
-set402:
-	VMASKMOVPS Y4, Y3, 160(SI)(R8*4)
+set650:
+	VMASKMOVPS Y1, Y3, 160(SI)(R8*4)
+	JMP        rowdone600
+
+part623:
 	CMPQ       R9, $0x30
-	JLE        rowdone374
+	JE         rowdone600
 	VMOVUPS    192(R10), Y3
 	VMASKMOVPS 192(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip403
+	JZ         skip651
 	VMASKMOVPS 192(BX)(R8*4), Y3, Y5
 
-skip403:
+skip651:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   192(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
 	VANDPS       Y5, Y3, Y5
 	VFNMADD231PS Y5, Y2, Y4
-	VMULPS       Y1, Y4, Y4
+	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set404
-	VMASKMOVPS   192(SI)(R8*4), Y3, Y5
-	VADDPS       Y4, Y5, Y4
+	JZ           set652
+	VMASKMOVPS   192(SI)(R8*4), Y3, Y2
+	VADDPS       Y1, Y2, Y1
 
-set404:
-	VMASKMOVPS Y4, Y3, 192(SI)(R8*4)
+set652:
+	VMASKMOVPS Y1, Y3, 192(SI)(R8*4)
+	JMP        rowdone600
+
+part624:
 	CMPQ       R9, $0x38
-	JLE        rowdone374
+	JE         rowdone600
 	VMOVUPS    224(R10), Y3
 	VMASKMOVPS 224(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip405
+	JZ         skip653
 	VMASKMOVPS 224(BX)(R8*4), Y3, Y5
 
-skip405:
+skip653:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   224(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
@@ -7051,21 +9526,21 @@ skip405:
 	VFNMADD231PS Y5, Y2, Y4
 	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set406
+	JZ           set654
 	VMASKMOVPS   224(SI)(R8*4), Y3, Y2
 	VADDPS       Y1, Y2, Y1
 
-set406:
+set654:
 	VMASKMOVPS Y1, Y3, 224(SI)(R8*4)
 
-rowdone374:
+rowdone600:
 	LEAQ (SI)(AX*4), SI
 
-rest348:
+rest551:
 	LEAQ (DX)(AX*4), DX
 	LEAQ (CX)(AX*4), CX
 	DECQ (SP)
-	JNZ  rows347
+	JNZ  rows550
 	VZEROUPPER
 	RET
 
@@ -7087,9 +9562,9 @@ TEXT ·adamAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS wd+68(FP), Y7
 	XORL         DI, DI
 	SUBQ         $+8, AX
-	JL           tail409
+	JL           tail657
 
-one408:
+one656:
 	VMOVUPS     (CX)(DI*4), Y8
 	VMULPS      Y6, Y8, Y8
 	VMOVUPS     (DX)(DI*4), Y9
@@ -7118,11 +9593,11 @@ one408:
 	VMOVUPS     Y8, (CX)(DI*4)
 	ADDQ        $+8, DI
 	SUBQ        $+8, AX
-	JGE         one408
+	JGE         one656
 
-tail409:
+tail657:
 	ADDQ        $+8, AX
-	JZ          done410
+	JZ          done658
 	LEAQ        masksAVX2<>+256(SB), R8
 	SHLQ        $0x02, AX
 	SUBQ        AX, R8
@@ -7154,7 +9629,7 @@ tail409:
 	VFMADD231PS Y4, Y0, Y6
 	VMASKMOVPS  Y6, Y8, (CX)(DI*4)
 
-done410:
+done658:
 	VZEROUPPER
 	RET
 
@@ -7168,9 +9643,9 @@ TEXT ·sgdAVX2(SB), NOSPLIT, $0-32
 	VBROADCASTSS wd+28(FP), Y1
 	XORL         BX, BX
 	SUBQ         $+16, AX
-	JL           one412start
+	JL           one660start
 
-main411:
+main659:
 	VMOVUPS     (CX)(BX*4), Y2
 	VMOVUPS     (DX)(BX*4), Y3
 	VFMADD231PS Y1, Y2, Y3
@@ -7183,14 +9658,14 @@ main411:
 	VMOVUPS     Y2, 32(CX)(BX*4)
 	ADDQ        $+16, BX
 	SUBQ        $+16, AX
-	JGE         main411
+	JGE         main659
 
-one412start:
+one660start:
 	ADDQ $+16, AX
 	SUBQ $+8, AX
-	JL   tail413
+	JL   tail661
 
-one412:
+one660:
 	VMOVUPS     (CX)(BX*4), Y2
 	VMOVUPS     (DX)(BX*4), Y3
 	VFMADD231PS Y1, Y2, Y3
@@ -7198,11 +9673,11 @@ one412:
 	VMOVUPS     Y2, (CX)(BX*4)
 	ADDQ        $+8, BX
 	SUBQ        $+8, AX
-	JGE         one412
+	JGE         one660
 
-tail413:
+tail661:
 	ADDQ        $+8, AX
-	JZ          done414
+	JZ          done662
 	LEAQ        masksAVX2<>+256(SB), SI
 	SHLQ        $0x02, AX
 	SUBQ        AX, SI
@@ -7213,7 +9688,7 @@ tail413:
 	VFMADD231PS Y0, Y4, Y3
 	VMASKMOVPS  Y3, Y2, (CX)(BX*4)
 
-done414:
+done662:
 	VZEROUPPER
 	RET
 
@@ -7231,9 +9706,9 @@ TEXT ·momentumAVX2(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+44(FP), Y3
 	XORL         DI, DI
 	SUBQ         $+8, AX
-	JL           tail417
+	JL           tail665
 
-one416:
+one664:
 	VMOVUPS     (CX)(DI*4), Y4
 	VMOVUPS     (DX)(DI*4), Y5
 	VFMADD231PS Y3, Y4, Y5
@@ -7246,19 +9721,19 @@ one416:
 	VPANDN      Y6, Y7, Y7
 	VMOVUPS     Y7, (BX)(DI*4)
 	TESTQ       SI, SI
-	JZ          plain419
+	JZ          plain667
 	VFMADD213PS Y5, Y1, Y7
 
-plain419:
+plain667:
 	VFMADD231PS Y0, Y7, Y4
 	VMOVUPS     Y4, (CX)(DI*4)
 	ADDQ        $+8, DI
 	SUBQ        $+8, AX
-	JGE         one416
+	JGE         one664
 
-tail417:
+tail665:
 	ADDQ        $+8, AX
-	JZ          done418
+	JZ          done666
 	LEAQ        masksAVX2<>+256(SB), R8
 	SHLQ        $0x02, AX
 	SUBQ        AX, R8
@@ -7275,14 +9750,14 @@ tail417:
 	VPANDN      Y2, Y3, Y3
 	VMASKMOVPS  Y3, Y4, (BX)(DI*4)
 	TESTQ       SI, SI
-	JZ          plain420
+	JZ          plain668
 	VFMADD213PS Y6, Y1, Y3
 
-plain420:
+plain668:
 	VFMADD231PS Y0, Y3, Y5
 	VMASKMOVPS  Y5, Y4, (CX)(DI*4)
 
-done418:
+done666:
 	VZEROUPPER
 	RET
 
@@ -7298,9 +9773,9 @@ TEXT ·adagradAVX2(SB), NOSPLIT, $0-44
 	VBROADCASTSS wd+40(FP), Y2
 	XORL         SI, SI
 	SUBQ         $+8, AX
-	JL           tail423
+	JL           tail671
 
-one422:
+one670:
 	VMOVUPS     (CX)(SI*4), Y3
 	VMOVUPS     (DX)(SI*4), Y4
 	VFMADD231PS Y2, Y3, Y4
@@ -7314,11 +9789,11 @@ one422:
 	VMOVUPS     Y3, (CX)(SI*4)
 	ADDQ        $+8, SI
 	SUBQ        $+8, AX
-	JGE         one422
+	JGE         one670
 
-tail423:
+tail671:
 	ADDQ        $+8, AX
-	JZ          done424
+	JZ          done672
 	LEAQ        masksAVX2<>+256(SB), DI
 	SHLQ        $0x02, AX
 	SUBQ        AX, DI
@@ -7335,7 +9810,7 @@ tail423:
 	VFMADD231PS Y0, Y1, Y4
 	VMASKMOVPS  Y4, Y3, (CX)(SI*4)
 
-done424:
+done672:
 	VZEROUPPER
 	RET
 
@@ -7355,9 +9830,9 @@ TEXT ·rmspropAVX2(SB), NOSPLIT, $0-64
 	VBROADCASTSS mu+60(FP), Y5
 	XORL         DI, DI
 	SUBQ         $+8, AX
-	JL           tail427
+	JL           tail675
 
-one426:
+one674:
 	VMOVUPS     (CX)(DI*4), Y6
 	VMOVUPS     (DX)(DI*4), Y7
 	VFMADD231PS Y4, Y6, Y7
@@ -7374,7 +9849,7 @@ one426:
 	VADDPS      Y3, Y8, Y8
 	VDIVPS      Y8, Y7, Y7
 	TESTQ       SI, SI
-	JZ          plain429
+	JZ          plain677
 	VMOVUPS     (SI)(DI*4), Y8
 	VFMADD231PS Y8, Y5, Y7
 	VANDPS      numbersAVX2<>+1056(SB), Y7, Y8
@@ -7384,16 +9859,16 @@ one426:
 	VMOVAPS     Y8, Y7
 	VMOVUPS     Y7, (SI)(DI*4)
 
-plain429:
+plain677:
 	VFMADD231PS Y0, Y7, Y6
 	VMOVUPS     Y6, (CX)(DI*4)
 	ADDQ        $+8, DI
 	SUBQ        $+8, AX
-	JGE         one426
+	JGE         one674
 
-tail427:
+tail675:
 	ADDQ        $+8, AX
-	JZ          done428
+	JZ          done676
 	LEAQ        masksAVX2<>+256(SB), R8
 	SHLQ        $0x02, AX
 	SUBQ        AX, R8
@@ -7414,7 +9889,7 @@ tail427:
 	VADDPS      Y3, Y1, Y1
 	VDIVPS      Y1, Y8, Y1
 	TESTQ       SI, SI
-	JZ          plain430
+	JZ          plain678
 	VMASKMOVPS  (SI)(DI*4), Y6, Y2
 	VFMADD231PS Y2, Y5, Y1
 	VANDPS      numbersAVX2<>+1056(SB), Y1, Y2
@@ -7424,11 +9899,11 @@ tail427:
 	VMOVAPS     Y2, Y1
 	VMASKMOVPS  Y1, Y6, (SI)(DI*4)
 
-plain430:
+plain678:
 	VFMADD231PS Y0, Y1, Y7
 	VMASKMOVPS  Y7, Y6, (CX)(DI*4)
 
-done428:
+done676:
 	VZEROUPPER
 	RET
 
@@ -7447,9 +9922,9 @@ TEXT ·lionAVX2(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+52(FP), Y5
 	XORL         SI, SI
 	SUBQ         $+8, AX
-	JL           tail433
+	JL           tail681
 
-one432:
+one680:
 	VMOVUPS     (DX)(SI*4), Y6
 	VMOVUPS     (BX)(SI*4), Y7
 	VMULPS      Y1, Y7, Y8
@@ -7473,11 +9948,11 @@ one432:
 	VMOVUPS     Y6, (BX)(SI*4)
 	ADDQ        $+8, SI
 	SUBQ        $+8, AX
-	JGE         one432
+	JGE         one680
 
-tail433:
+tail681:
 	ADDQ        $+8, AX
-	JZ          done434
+	JZ          done682
 	LEAQ        masksAVX2<>+256(SB), DI
 	SHLQ        $0x02, AX
 	SUBQ        AX, DI
@@ -7504,7 +9979,7 @@ tail433:
 	VPANDN      Y0, Y1, Y1
 	VMASKMOVPS  Y1, Y6, (BX)(SI*4)
 
-done434:
+done682:
 	VZEROUPPER
 	RET
 

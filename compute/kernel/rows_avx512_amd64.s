@@ -2345,30 +2345,57 @@ block136:
 	JL          block136
 
 last137:
+	CMPQ        SI, $0x10
+	JL          part139
+	VMOVUPS     (DX)(AX*4), Z4
+	VMOVUPS     (BX)(AX*4), Z5
+	VFMADD231PS Z4, Z5, Z0
+	CMPQ        SI, $0x20
+	JL          part140
+	VMOVUPS     64(DX)(AX*4), Z4
+	VMOVUPS     64(BX)(AX*4), Z5
+	VFMADD231PS Z4, Z5, Z1
+	CMPQ        SI, $0x30
+	JL          part141
+	VMOVUPS     128(DX)(AX*4), Z4
+	VMOVUPS     128(BX)(AX*4), Z5
+	VFMADD231PS Z4, Z5, Z2
+	JMP         part142
+
+part139:
 	CMPQ        SI, $0x00
-	JLE         rowdone138
+	JE          rowdone138
 	KMOVW       DI, K1
 	VMOVUPS.Z   (DX)(AX*4), K1, Z4
 	VMOVUPS.Z   (BX)(AX*4), K1, Z5
 	VFMADD231PS Z4, Z5, Z0
+	JMP         rowdone138
+
+part140:
 	CMPQ        SI, $0x10
-	JLE         rowdone138
-	MOVQ        DI, R8
-	SHRQ        $0x10, R8
-	KMOVW       R8, K1
+	JE          rowdone138
+	MOVQ        DI, SI
+	SHRQ        $0x10, SI
+	KMOVW       SI, K1
 	VMOVUPS.Z   64(DX)(AX*4), K1, Z4
 	VMOVUPS.Z   64(BX)(AX*4), K1, Z5
 	VFMADD231PS Z4, Z5, Z1
+	JMP         rowdone138
+
+part141:
 	CMPQ        SI, $0x20
-	JLE         rowdone138
-	MOVQ        DI, R8
-	SHRQ        $0x20, R8
-	KMOVW       R8, K1
+	JE          rowdone138
+	MOVQ        DI, SI
+	SHRQ        $0x20, SI
+	KMOVW       SI, K1
 	VMOVUPS.Z   128(DX)(AX*4), K1, Z4
 	VMOVUPS.Z   128(BX)(AX*4), K1, Z5
 	VFMADD231PS Z4, Z5, Z2
+	JMP         rowdone138
+
+part142:
 	CMPQ        SI, $0x30
-	JLE         rowdone138
+	JE          rowdone138
 	MOVQ        DI, SI
 	SHRQ        $0x30, SI
 	KMOVW       SI, K1
@@ -2407,20 +2434,20 @@ TEXT ·sumAVX512(SB), NOSPLIT, $0-28
 	MOVQ    s+16(FP), CX
 	MOVQ    x+8(FP), DX
 	TESTQ   CX, CX
-	JZ      fresh139
+	JZ      fresh143
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
 	VMOVUPS 128(CX), Z2
 	VMOVUPS 192(CX), Z3
-	JMP     ready140
+	JMP     ready144
 
-fresh139:
+fresh143:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-ready140:
+ready144:
 	MOVQ  AX, BX
 	ANDQ  $0x3f, BX
 	MOVQ  $-1, SI
@@ -2429,9 +2456,9 @@ ready140:
 	SUBQ  BX, DI
 	XORL  AX, AX
 	CMPQ  AX, DI
-	JGE   last143
+	JGE   last147
 
-block142:
+block146:
 	VMOVUPS (DX)(AX*4), Z4
 	VADDPS  Z4, Z0, Z0
 	VMOVUPS 64(DX)(AX*4), Z4
@@ -2442,45 +2469,69 @@ block142:
 	VADDPS  Z4, Z3, Z3
 	ADDQ    $0x40, AX
 	CMPQ    AX, DI
-	JL      block142
+	JL      block146
 
-last143:
+last147:
+	CMPQ    BX, $0x10
+	JL      part149
+	VMOVUPS (DX)(AX*4), Z4
+	VADDPS  Z4, Z0, Z0
+	CMPQ    BX, $0x20
+	JL      part150
+	VMOVUPS 64(DX)(AX*4), Z4
+	VADDPS  Z4, Z1, Z1
+	CMPQ    BX, $0x30
+	JL      part151
+	VMOVUPS 128(DX)(AX*4), Z4
+	VADDPS  Z4, Z2, Z2
+	JMP     part152
+
+part149:
 	CMPQ      BX, $0x00
-	JLE       rowdone144
+	JE        rowdone148
 	KMOVW     SI, K1
 	VMOVUPS.Z (DX)(AX*4), K1, Z4
 	VADDPS    Z4, Z0, Z0
+	JMP       rowdone148
+
+part150:
 	CMPQ      BX, $0x10
-	JLE       rowdone144
-	MOVQ      SI, DI
-	SHRQ      $0x10, DI
-	KMOVW     DI, K1
+	JE        rowdone148
+	MOVQ      SI, BX
+	SHRQ      $0x10, BX
+	KMOVW     BX, K1
 	VMOVUPS.Z 64(DX)(AX*4), K1, Z4
 	VADDPS    Z4, Z1, Z1
+	JMP       rowdone148
+
+part151:
 	CMPQ      BX, $0x20
-	JLE       rowdone144
-	MOVQ      SI, DI
-	SHRQ      $0x20, DI
-	KMOVW     DI, K1
+	JE        rowdone148
+	MOVQ      SI, BX
+	SHRQ      $0x20, BX
+	KMOVW     BX, K1
 	VMOVUPS.Z 128(DX)(AX*4), K1, Z4
 	VADDPS    Z4, Z2, Z2
+	JMP       rowdone148
+
+part152:
 	CMPQ      BX, $0x30
-	JLE       rowdone144
+	JE        rowdone148
 	MOVQ      SI, BX
 	SHRQ      $0x30, BX
 	KMOVW     BX, K1
 	VMOVUPS.Z 192(DX)(AX*4), K1, Z4
 	VADDPS    Z4, Z3, Z3
 
-rowdone144:
+rowdone148:
 	TESTQ   CX, CX
-	JZ      whole141
+	JZ      whole145
 	VMOVUPS Z0, (CX)
 	VMOVUPS Z1, 64(CX)
 	VMOVUPS Z2, 128(CX)
 	VMOVUPS Z3, 192(CX)
 
-whole141:
+whole145:
 	VADDPS     Z2, Z0, Z0
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z1, Z0, Z0
@@ -2503,20 +2554,20 @@ TEXT ·unfitAVX512(SB), NOSPLIT, $0-28
 	MOVQ    s+16(FP), CX
 	MOVQ    x+8(FP), DX
 	TESTQ   CX, CX
-	JZ      fresh145
+	JZ      fresh153
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
 	VMOVUPS 128(CX), Z2
 	VMOVUPS 192(CX), Z3
-	JMP     ready146
+	JMP     ready154
 
-fresh145:
+fresh153:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
-ready146:
+ready154:
 	MOVQ  AX, BX
 	ANDQ  $0x3f, BX
 	MOVQ  $-1, SI
@@ -2525,9 +2576,9 @@ ready146:
 	SUBQ  BX, DI
 	XORL  AX, AX
 	CMPQ  AX, DI
-	JGE   last149
+	JGE   last157
 
-block148:
+block156:
 	VMOVUPS (DX)(AX*4), Z4
 	VSUBPS  Z4, Z4, Z4
 	VORPS   Z4, Z0, Z0
@@ -2542,33 +2593,60 @@ block148:
 	VORPS   Z4, Z3, Z3
 	ADDQ    $0x40, AX
 	CMPQ    AX, DI
-	JL      block148
+	JL      block156
 
-last149:
+last157:
+	CMPQ    BX, $0x10
+	JL      part159
+	VMOVUPS (DX)(AX*4), Z4
+	VSUBPS  Z4, Z4, Z4
+	VORPS   Z4, Z0, Z0
+	CMPQ    BX, $0x20
+	JL      part160
+	VMOVUPS 64(DX)(AX*4), Z4
+	VSUBPS  Z4, Z4, Z4
+	VORPS   Z4, Z1, Z1
+	CMPQ    BX, $0x30
+	JL      part161
+	VMOVUPS 128(DX)(AX*4), Z4
+	VSUBPS  Z4, Z4, Z4
+	VORPS   Z4, Z2, Z2
+	JMP     part162
+
+part159:
 	CMPQ      BX, $0x00
-	JLE       rowdone150
+	JE        rowdone158
 	KMOVW     SI, K1
 	VMOVUPS.Z (DX)(AX*4), K1, Z4
 	VSUBPS    Z4, Z4, Z4
 	VORPS     Z4, Z0, Z0
+	JMP       rowdone158
+
+part160:
 	CMPQ      BX, $0x10
-	JLE       rowdone150
-	MOVQ      SI, DI
-	SHRQ      $0x10, DI
-	KMOVW     DI, K1
+	JE        rowdone158
+	MOVQ      SI, BX
+	SHRQ      $0x10, BX
+	KMOVW     BX, K1
 	VMOVUPS.Z 64(DX)(AX*4), K1, Z4
 	VSUBPS    Z4, Z4, Z4
 	VORPS     Z4, Z1, Z1
+	JMP       rowdone158
+
+part161:
 	CMPQ      BX, $0x20
-	JLE       rowdone150
-	MOVQ      SI, DI
-	SHRQ      $0x20, DI
-	KMOVW     DI, K1
+	JE        rowdone158
+	MOVQ      SI, BX
+	SHRQ      $0x20, BX
+	KMOVW     BX, K1
 	VMOVUPS.Z 128(DX)(AX*4), K1, Z4
 	VSUBPS    Z4, Z4, Z4
 	VORPS     Z4, Z2, Z2
+	JMP       rowdone158
+
+part162:
 	CMPQ      BX, $0x30
-	JLE       rowdone150
+	JE        rowdone158
 	MOVQ      SI, BX
 	SHRQ      $0x30, BX
 	KMOVW     BX, K1
@@ -2576,15 +2654,15 @@ last149:
 	VSUBPS    Z4, Z4, Z4
 	VORPS     Z4, Z3, Z3
 
-rowdone150:
+rowdone158:
 	TESTQ   CX, CX
-	JZ      whole147
+	JZ      whole155
 	VMOVUPS Z0, (CX)
 	VMOVUPS Z1, 64(CX)
 	VMOVUPS Z2, 128(CX)
 	VMOVUPS Z3, 192(CX)
 
-whole147:
+whole155:
 	VORPS      Z2, Z0, Z0
 	VORPS      Z3, Z1, Z1
 	VORPS      Z1, Z0, Z0
@@ -2611,9 +2689,9 @@ TEXT ·colSumAVX512(SB), NOSPLIT, $0-48
 	MOVQ acc+40(FP), DI
 	SHLQ $0x02, BX
 
-cols151:
+cols163:
 	CMPQ    CX, $0x80
-	JL      next152
+	JL      next164
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -2623,7 +2701,7 @@ cols151:
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
 	TESTQ   DI, DI
-	JZ      set153
+	JZ      set165
 	VMOVUPS (SI), Z0
 	VMOVUPS 64(SI), Z1
 	VMOVUPS 128(SI), Z2
@@ -2633,11 +2711,11 @@ cols151:
 	VMOVUPS 384(SI), Z6
 	VMOVUPS 448(SI), Z7
 
-set153:
+set165:
 	MOVQ DX, R8
 	MOVQ AX, R9
 
-down154:
+down166:
 	VADDPS  (R8), Z0, Z0
 	VADDPS  64(R8), Z1, Z1
 	VADDPS  128(R8), Z2, Z2
@@ -2648,7 +2726,7 @@ down154:
 	VADDPS  448(R8), Z7, Z7
 	ADDQ    BX, R8
 	DECQ    R9
-	JNZ     down154
+	JNZ     down166
 	VMOVUPS Z0, (SI)
 	VMOVUPS Z1, 64(SI)
 	VMOVUPS Z2, 128(SI)
@@ -2660,35 +2738,35 @@ down154:
 	ADDQ    $+512, DX
 	ADDQ    $+512, SI
 	SUBQ    $+128, CX
-	JMP     cols151
+	JMP     cols163
 
-next152:
-cols155:
+next164:
+cols167:
 	CMPQ    CX, $0x40
-	JL      next156
+	JL      next168
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	TESTQ   DI, DI
-	JZ      set157
+	JZ      set169
 	VMOVUPS (SI), Z8
 	VMOVUPS 64(SI), Z9
 	VMOVUPS 128(SI), Z10
 	VMOVUPS 192(SI), Z11
 
-set157:
+set169:
 	MOVQ DX, R8
 	MOVQ AX, R9
 
-down158:
+down170:
 	VADDPS  (R8), Z8, Z8
 	VADDPS  64(R8), Z9, Z9
 	VADDPS  128(R8), Z10, Z10
 	VADDPS  192(R8), Z11, Z11
 	ADDQ    BX, R8
 	DECQ    R9
-	JNZ     down158
+	JNZ     down170
 	VMOVUPS Z8, (SI)
 	VMOVUPS Z9, 64(SI)
 	VMOVUPS Z10, 128(SI)
@@ -2696,55 +2774,55 @@ down158:
 	ADDQ    $+256, DX
 	ADDQ    $+256, SI
 	SUBQ    $+64, CX
-	JMP     cols155
+	JMP     cols167
 
-next156:
-cols159:
+next168:
+cols171:
 	CMPQ    CX, $0x10
-	JL      next160
+	JL      next172
 	VPXORD  Z12, Z12, Z12
 	TESTQ   DI, DI
-	JZ      set161
+	JZ      set173
 	VMOVUPS (SI), Z12
 
-set161:
+set173:
 	MOVQ DX, R8
 	MOVQ AX, R9
 
-down162:
+down174:
 	VADDPS  (R8), Z12, Z12
 	ADDQ    BX, R8
 	DECQ    R9
-	JNZ     down162
+	JNZ     down174
 	VMOVUPS Z12, (SI)
 	ADDQ    $+64, DX
 	ADDQ    $+64, SI
 	SUBQ    $+16, CX
-	JMP     cols159
+	JMP     cols171
 
-next160:
+next172:
 	TESTQ     CX, CX
-	JZ        done163
+	JZ        done175
 	MOVQ      $-1, R8
 	BZHIQ     CX, R8, R8
 	KMOVW     R8, K1
 	VPXORD    Z13, Z13, Z13
 	TESTQ     DI, DI
-	JZ        set164
+	JZ        set176
 	VMOVUPS.Z (SI), K1, Z13
 
-set164:
+set176:
 	MOVQ DX, CX
 
-down165:
+down177:
 	VMOVUPS.Z (CX), K1, Z0
 	VADDPS    Z0, Z13, Z13
 	ADDQ      BX, CX
 	DECQ      AX
-	JNZ       down165
+	JNZ       down177
 	VMOVUPS   Z13, K1, (SI)
 
-done163:
+done175:
 	VZEROUPPER
 	RET
 
@@ -2760,13 +2838,13 @@ TEXT ·addRowsAVX512(SB), NOSPLIT, $0-48
 	SHLQ $0x02, BX
 	SHLQ $0x02, DI
 
-rows166:
+rows178:
 	MOVQ CX, R8
 	XORL R9, R9
 	SUBQ $+64, R8
-	JL   one168start
+	JL   one180start
 
-main167:
+main179:
 	VMOVUPS (DX)(R9*4), Z0
 	VMOVUPS (SI)(R9*4), Z1
 	VADDPS  Z1, Z0, Z0
@@ -2785,25 +2863,25 @@ main167:
 	VMOVUPS Z0, 192(DX)(R9*4)
 	ADDQ    $+64, R9
 	SUBQ    $+64, R8
-	JGE     main167
+	JGE     main179
 
-one168start:
+one180start:
 	ADDQ $+64, R8
 	SUBQ $+16, R8
-	JL   tail169
+	JL   tail181
 
-one168:
+one180:
 	VMOVUPS (DX)(R9*4), Z0
 	VMOVUPS (SI)(R9*4), Z1
 	VADDPS  Z1, Z0, Z0
 	VMOVUPS Z0, (DX)(R9*4)
 	ADDQ    $+16, R9
 	SUBQ    $+16, R8
-	JGE     one168
+	JGE     one180
 
-tail169:
+tail181:
 	ADDQ      $+16, R8
-	JZ        done170
+	JZ        done182
 	MOVQ      $-1, R10
 	BZHIQ     R8, R10, R10
 	KMOVW     R10, K1
@@ -2812,11 +2890,11 @@ tail169:
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (DX)(R9*4)
 
-done170:
+done182:
 	ADDQ BX, DX
 	ADDQ DI, SI
 	DECQ AX
-	JNZ  rows166
+	JNZ  rows178
 	VZEROUPPER
 	RET
 
@@ -2834,98 +2912,511 @@ TEXT ·softmaxRowsAVX512(SB), NOSPLIT, $0-72
 	VBROADCASTSS scale+56(FP), Z0
 	SHLQ         $0x02, SI
 
-rows171:
+rows183:
+	CMPQ             CX, $0x40
+	JG               long184
+	CMPQ             CX, $0x10
+	JG               short186
+	LEAQ             (CX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS.Z        (R8), K1, Z1
+	VMULPS           Z0, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z3
+	VMAXPS           Z3, Z1, K1, Z3
+	VSHUFF32X4       $0x4e, Z3, Z3, Z4
+	VMAXPS           Z4, Z3, Z3
+	VSHUFF32X4       $0xb1, Z3, Z3, Z4
+	VMAXPS           Z4, Z3, Z3
+	VPERMILPS        $0x4e, Z3, Z4
+	VMAXPS           Z4, Z3, Z3
+	VPERMILPS        $0xb1, Z3, Z4
+	VMAXPS           Z4, Z3, Z3
+	VSUBPS           Z3, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z4
+	VMAXPS           Z1, Z4, Z1
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z4
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z4
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z4, Z4
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z4, Z1
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z4, Z1
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z5
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z5
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z5
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z5
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z5
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z5
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z5
+	VSCALEFPS        Z4, Z5, Z1
+	VMOVAPS.Z        Z1, K1, Z1
+	VMOVAPS          Z1, Z4
+	VSHUFF32X4       $0x4e, Z4, Z4, Z5
+	VADDPS           Z5, Z4, Z4
+	VSHUFF32X4       $0xb1, Z4, Z4, Z5
+	VADDPS           Z5, Z4, Z4
+	VPERMILPS        $0x4e, Z4, Z5
+	VADDPS           Z5, Z4, Z4
+	VPERMILPS        $0xb1, Z4, Z5
+	VADDPS           Z5, Z4, Z4
+	TESTQ            R9, R9
+	JZ               nostats187
+	VMOVSS           X3, (R9)
+	VMOVSS           X4, 4(R9)
+	ADDQ             $0x08, R9
+
+nostats187:
+	VMOVSS       numbersAVX512<>+44(SB), X3
+	VDIVSS       X4, X3, X3
+	VBROADCASTSS X3, Z3
+	VMULPS       Z3, Z1, Z1
+	VMOVUPS      Z1, K1, (DI)
+	JMP          stored185
+
+short186:
+	CMPQ             CX, $0x20
+	JG               short188
+	LEAQ             -16(CX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          (R8), Z1
+	VMULPS           Z0, Z1, Z1
+	VMOVUPS.Z        64(R8), K1, Z3
+	VMULPS           Z0, Z3, Z3
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z4
+	VMAXPS           Z4, Z1, Z4
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z5
+	VMAXPS           Z5, Z3, K1, Z5
+	VMAXPS           Z5, Z4, Z4
+	VSHUFF32X4       $0x4e, Z4, Z4, Z5
+	VMAXPS           Z5, Z4, Z4
+	VSHUFF32X4       $0xb1, Z4, Z4, Z5
+	VMAXPS           Z5, Z4, Z4
+	VPERMILPS        $0x4e, Z4, Z5
+	VMAXPS           Z5, Z4, Z4
+	VPERMILPS        $0xb1, Z4, Z5
+	VMAXPS           Z5, Z4, Z4
+	VSUBPS           Z4, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z5
+	VMAXPS           Z1, Z5, Z1
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z5
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z5
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z5, Z5
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z5, Z1
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z5, Z1
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z6
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z6
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z6
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z6
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z6
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z6
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z6
+	VSCALEFPS        Z5, Z6, Z1
+	VSUBPS           Z4, Z3, Z3
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z5
+	VMAXPS           Z3, Z5, Z3
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z5
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z3, Z5
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z5, Z5
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z5, Z3
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z5, Z3
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z6
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z3, Z6
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z3, Z6
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z3, Z6
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z3, Z6
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z6
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z6
+	VSCALEFPS        Z5, Z6, Z3
+	VMOVAPS.Z        Z3, K1, Z3
+	VMOVAPS          Z1, Z5
+	VMOVAPS          Z3, Z6
+	VADDPS           Z6, Z5, Z5
+	VSHUFF32X4       $0x4e, Z5, Z5, Z6
+	VADDPS           Z6, Z5, Z5
+	VSHUFF32X4       $0xb1, Z5, Z5, Z6
+	VADDPS           Z6, Z5, Z5
+	VPERMILPS        $0x4e, Z5, Z6
+	VADDPS           Z6, Z5, Z5
+	VPERMILPS        $0xb1, Z5, Z6
+	VADDPS           Z6, Z5, Z5
+	TESTQ            R9, R9
+	JZ               nostats189
+	VMOVSS           X4, (R9)
+	VMOVSS           X5, 4(R9)
+	ADDQ             $0x08, R9
+
+nostats189:
+	VMOVSS       numbersAVX512<>+44(SB), X4
+	VDIVSS       X5, X4, X4
+	VBROADCASTSS X4, Z4
+	VMULPS       Z4, Z1, Z1
+	VMOVUPS      Z1, (DI)
+	VMULPS       Z4, Z3, Z1
+	VMOVUPS      Z1, K1, 64(DI)
+	JMP          stored185
+
+short188:
+	CMPQ             CX, $0x30
+	JG               short190
+	LEAQ             -32(CX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          (R8), Z1
+	VMULPS           Z0, Z1, Z1
+	VMOVUPS          64(R8), Z3
+	VMULPS           Z0, Z3, Z3
+	VMOVUPS.Z        128(R8), K1, Z4
+	VMULPS           Z0, Z4, Z4
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z5
+	VMAXPS           Z5, Z1, Z5
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z6
+	VMAXPS           Z6, Z3, Z6
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z7
+	VMAXPS           Z7, Z4, K1, Z7
+	VMAXPS           Z7, Z5, Z5
+	VMAXPS           Z6, Z5, Z5
+	VSHUFF32X4       $0x4e, Z5, Z5, Z6
+	VMAXPS           Z6, Z5, Z5
+	VSHUFF32X4       $0xb1, Z5, Z5, Z6
+	VMAXPS           Z6, Z5, Z5
+	VPERMILPS        $0x4e, Z5, Z6
+	VMAXPS           Z6, Z5, Z5
+	VPERMILPS        $0xb1, Z5, Z6
+	VMAXPS           Z6, Z5, Z5
+	VSUBPS           Z5, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z6
+	VMAXPS           Z1, Z6, Z1
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z6
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z6
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z6, Z6
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z6, Z1
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z6, Z1
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z7
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z7
+	VSCALEFPS        Z6, Z7, Z1
+	VSUBPS           Z5, Z3, Z3
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z6
+	VMAXPS           Z3, Z6, Z3
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z6
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z3, Z6
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z6, Z6
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z6, Z3
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z6, Z3
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z7
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z3, Z7
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z3, Z7
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z3, Z7
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z3, Z7
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z7
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z7
+	VSCALEFPS        Z6, Z7, Z3
+	VSUBPS           Z5, Z4, Z4
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z6
+	VMAXPS           Z4, Z6, Z4
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z6
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z4, Z6
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z6, Z6
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z6, Z4
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z6, Z4
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z7
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z4, Z7
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z4, Z7
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z4, Z7
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z4, Z7
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z4, Z7
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z4, Z7
+	VSCALEFPS        Z6, Z7, Z4
+	VMOVAPS.Z        Z4, K1, Z4
+	VMOVAPS          Z1, Z6
+	VMOVAPS          Z3, Z7
+	VMOVAPS          Z4, Z8
+	VADDPS           Z8, Z6, Z6
+	VADDPS           Z7, Z6, Z6
+	VSHUFF32X4       $0x4e, Z6, Z6, Z7
+	VADDPS           Z7, Z6, Z6
+	VSHUFF32X4       $0xb1, Z6, Z6, Z7
+	VADDPS           Z7, Z6, Z6
+	VPERMILPS        $0x4e, Z6, Z7
+	VADDPS           Z7, Z6, Z6
+	VPERMILPS        $0xb1, Z6, Z7
+	VADDPS           Z7, Z6, Z6
+	TESTQ            R9, R9
+	JZ               nostats191
+	VMOVSS           X5, (R9)
+	VMOVSS           X6, 4(R9)
+	ADDQ             $0x08, R9
+
+nostats191:
+	VMOVSS       numbersAVX512<>+44(SB), X5
+	VDIVSS       X6, X5, X5
+	VBROADCASTSS X5, Z5
+	VMULPS       Z5, Z1, Z1
+	VMOVUPS      Z1, (DI)
+	VMULPS       Z5, Z3, Z1
+	VMOVUPS      Z1, 64(DI)
+	VMULPS       Z5, Z4, Z1
+	VMOVUPS      Z1, K1, 128(DI)
+	JMP          stored185
+
+short190:
+	LEAQ             -48(CX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          (R8), Z1
+	VMULPS           Z0, Z1, Z1
+	VMOVUPS          64(R8), Z3
+	VMULPS           Z0, Z3, Z3
+	VMOVUPS          128(R8), Z4
+	VMULPS           Z0, Z4, Z4
+	VMOVUPS.Z        192(R8), K1, Z5
+	VMULPS           Z0, Z5, Z5
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z6
+	VMAXPS           Z6, Z1, Z6
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z7
+	VMAXPS           Z7, Z3, Z7
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z8
+	VMAXPS           Z8, Z4, Z8
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z9
+	VMAXPS           Z9, Z5, K1, Z9
+	VMAXPS           Z8, Z6, Z6
+	VMAXPS           Z9, Z7, Z7
+	VMAXPS           Z7, Z6, Z6
+	VSHUFF32X4       $0x4e, Z6, Z6, Z7
+	VMAXPS           Z7, Z6, Z6
+	VSHUFF32X4       $0xb1, Z6, Z6, Z7
+	VMAXPS           Z7, Z6, Z6
+	VPERMILPS        $0x4e, Z6, Z7
+	VMAXPS           Z7, Z6, Z6
+	VPERMILPS        $0xb1, Z6, Z7
+	VMAXPS           Z7, Z6, Z6
+	VSUBPS           Z6, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z7
+	VMAXPS           Z1, Z7, Z1
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z7
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z7
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z7, Z7
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z7, Z1
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z7, Z1
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z8
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z8
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z8
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z8
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z8
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z8
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z8
+	VSCALEFPS        Z7, Z8, Z1
+	VSUBPS           Z6, Z3, Z3
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z7
+	VMAXPS           Z3, Z7, Z3
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z7
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z3, Z7
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z7, Z7
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z7, Z3
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z7, Z3
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z8
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z3, Z8
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z3, Z8
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z3, Z8
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z3, Z8
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z8
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z8
+	VSCALEFPS        Z7, Z8, Z3
+	VSUBPS           Z6, Z4, Z4
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z7
+	VMAXPS           Z4, Z7, Z4
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z7
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z4, Z7
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z7, Z7
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z7, Z4
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z7, Z4
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z8
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z4, Z8
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z4, Z8
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z4, Z8
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z4, Z8
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z4, Z8
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z4, Z8
+	VSCALEFPS        Z7, Z8, Z4
+	VSUBPS           Z6, Z5, Z5
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z7
+	VMAXPS           Z5, Z7, Z5
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z7
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z5, Z7
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z7, Z7
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z7, Z5
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z7, Z5
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z8
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z5, Z8
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z5, Z8
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z5, Z8
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z5, Z8
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z5, Z8
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z5, Z8
+	VSCALEFPS        Z7, Z8, Z5
+	VMOVAPS.Z        Z5, K1, Z5
+	VMOVAPS          Z1, Z7
+	VMOVAPS          Z3, Z8
+	VMOVAPS          Z4, Z9
+	VMOVAPS          Z5, Z10
+	VADDPS           Z9, Z7, Z7
+	VADDPS           Z10, Z8, Z8
+	VADDPS           Z8, Z7, Z7
+	VSHUFF32X4       $0x4e, Z7, Z7, Z8
+	VADDPS           Z8, Z7, Z7
+	VSHUFF32X4       $0xb1, Z7, Z7, Z8
+	VADDPS           Z8, Z7, Z7
+	VPERMILPS        $0x4e, Z7, Z8
+	VADDPS           Z8, Z7, Z7
+	VPERMILPS        $0xb1, Z7, Z8
+	VADDPS           Z8, Z7, Z7
+	TESTQ            R9, R9
+	JZ               nostats193
+	VMOVSS           X6, (R9)
+	VMOVSS           X7, 4(R9)
+	ADDQ             $0x08, R9
+
+nostats193:
+	VMOVSS       numbersAVX512<>+44(SB), X6
+	VDIVSS       X7, X6, X6
+	VBROADCASTSS X6, Z6
+	VMULPS       Z6, Z1, Z1
+	VMOVUPS      Z1, (DI)
+	VMULPS       Z6, Z3, Z1
+	VMOVUPS      Z1, 64(DI)
+	VMULPS       Z6, Z4, Z1
+	VMOVUPS      Z1, 128(DI)
+	VMULPS       Z6, Z5, Z1
+	VMOVUPS      Z1, K1, 192(DI)
+	JMP          stored185
+
+long184:
 	MOVQ         CX, R11
 	ANDQ         $0x3f, R11
 	MOVQ         $-1, R12
 	BZHIQ        R11, R12, R12
-	VBROADCASTSS numbersAVX512<>+128(SB), Z4
-	VMOVAPS      Z4, Z1
-	VMOVAPS      Z4, Z2
-	VMOVAPS      Z4, Z3
-	VMOVAPS      Z4, Z4
+	VBROADCASTSS numbersAVX512<>+128(SB), Z5
+	VMOVAPS      Z5, Z1
+	VMOVAPS      Z5, Z3
+	VMOVAPS      Z5, Z4
+	VMOVAPS      Z5, Z5
 	MOVQ         CX, R13
 	SUBQ         R11, R13
 	XORL         R10, R10
 	CMPQ         R10, R13
-	JGE          last173
+	JGE          last195
 
-block172:
-	VMOVUPS (R8)(R10*4), Z5
-	VMULPS  Z0, Z5, Z5
-	VMAXPS  Z1, Z5, Z1
-	VMOVUPS 64(R8)(R10*4), Z5
-	VMULPS  Z0, Z5, Z5
-	VMAXPS  Z2, Z5, Z2
-	VMOVUPS 128(R8)(R10*4), Z5
-	VMULPS  Z0, Z5, Z5
-	VMAXPS  Z3, Z5, Z3
-	VMOVUPS 192(R8)(R10*4), Z5
-	VMULPS  Z0, Z5, Z5
-	VMAXPS  Z4, Z5, Z4
+block194:
+	VMOVUPS (R8)(R10*4), Z6
+	VMULPS  Z0, Z6, Z6
+	VMAXPS  Z1, Z6, Z1
+	VMOVUPS 64(R8)(R10*4), Z6
+	VMULPS  Z0, Z6, Z6
+	VMAXPS  Z3, Z6, Z3
+	VMOVUPS 128(R8)(R10*4), Z6
+	VMULPS  Z0, Z6, Z6
+	VMAXPS  Z4, Z6, Z4
+	VMOVUPS 192(R8)(R10*4), Z6
+	VMULPS  Z0, Z6, Z6
+	VMAXPS  Z5, Z6, Z5
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block172
+	JL      block194
 
-last173:
+last195:
+	CMPQ    R11, $0x10
+	JL      part197
+	VMOVUPS (R8)(R10*4), Z6
+	VMULPS  Z0, Z6, Z6
+	VMAXPS  Z1, Z6, Z1
+	CMPQ    R11, $0x20
+	JL      part198
+	VMOVUPS 64(R8)(R10*4), Z6
+	VMULPS  Z0, Z6, Z6
+	VMAXPS  Z3, Z6, Z3
+	CMPQ    R11, $0x30
+	JL      part199
+	VMOVUPS 128(R8)(R10*4), Z6
+	VMULPS  Z0, Z6, Z6
+	VMAXPS  Z4, Z6, Z4
+	JMP     part200
+
+part197:
 	CMPQ      R11, $0x00
-	JLE       rowdone174
+	JE        rowdone196
 	KMOVW     R12, K1
-	VMOVUPS.Z (R8)(R10*4), K1, Z5
-	VMULPS    Z0, Z5, Z5
-	VMAXPS    Z1, Z5, K1, Z1
+	VMOVUPS.Z (R8)(R10*4), K1, Z6
+	VMULPS    Z0, Z6, Z6
+	VMAXPS    Z1, Z6, K1, Z1
+	JMP       rowdone196
+
+part198:
 	CMPQ      R11, $0x10
-	JLE       rowdone174
+	JE        rowdone196
 	MOVQ      R12, R13
 	SHRQ      $0x10, R13
 	KMOVW     R13, K1
-	VMOVUPS.Z 64(R8)(R10*4), K1, Z5
-	VMULPS    Z0, Z5, Z5
-	VMAXPS    Z2, Z5, K1, Z2
+	VMOVUPS.Z 64(R8)(R10*4), K1, Z6
+	VMULPS    Z0, Z6, Z6
+	VMAXPS    Z3, Z6, K1, Z3
+	JMP       rowdone196
+
+part199:
 	CMPQ      R11, $0x20
-	JLE       rowdone174
+	JE        rowdone196
 	MOVQ      R12, R13
 	SHRQ      $0x20, R13
 	KMOVW     R13, K1
-	VMOVUPS.Z 128(R8)(R10*4), K1, Z5
-	VMULPS    Z0, Z5, Z5
-	VMAXPS    Z3, Z5, K1, Z3
+	VMOVUPS.Z 128(R8)(R10*4), K1, Z6
+	VMULPS    Z0, Z6, Z6
+	VMAXPS    Z4, Z6, K1, Z4
+	JMP       rowdone196
+
+part200:
 	CMPQ      R11, $0x30
-	JLE       rowdone174
+	JE        rowdone196
 	MOVQ      R12, R13
 	SHRQ      $0x30, R13
 	KMOVW     R13, K1
-	VMOVUPS.Z 192(R8)(R10*4), K1, Z5
-	VMULPS    Z0, Z5, Z5
-	VMAXPS    Z4, Z5, K1, Z4
+	VMOVUPS.Z 192(R8)(R10*4), K1, Z6
+	VMULPS    Z0, Z6, Z6
+	VMAXPS    Z5, Z6, K1, Z5
 
-rowdone174:
+rowdone196:
+	VMAXPS     Z4, Z1, Z1
+	VMAXPS     Z5, Z3, Z3
 	VMAXPS     Z3, Z1, Z1
-	VMAXPS     Z4, Z2, Z2
-	VMAXPS     Z2, Z1, Z1
-	VSHUFF32X4 $0x4e, Z1, Z1, Z5
-	VMAXPS     Z5, Z1, Z1
-	VSHUFF32X4 $0xb1, Z1, Z1, Z5
-	VMAXPS     Z5, Z1, Z1
-	VPERMILPS  $0x4e, Z1, Z5
-	VMAXPS     Z5, Z1, Z1
-	VPERMILPS  $0xb1, Z1, Z5
-	VMAXPS     Z5, Z1, Z1
-	VMOVAPS    Z1, Z5
+	VSHUFF32X4 $0x4e, Z1, Z1, Z6
+	VMAXPS     Z6, Z1, Z1
+	VSHUFF32X4 $0xb1, Z1, Z1, Z6
+	VMAXPS     Z6, Z1, Z1
+	VPERMILPS  $0x4e, Z1, Z6
+	VMAXPS     Z6, Z1, Z1
+	VPERMILPS  $0xb1, Z1, Z6
+	VMAXPS     Z6, Z1, Z1
+	VMOVAPS    Z1, Z6
 	VPXORD     Z1, Z1, Z1
-	VPXORD     Z2, Z2, Z2
 	VPXORD     Z3, Z3, Z3
 	VPXORD     Z4, Z4, Z4
+	VPXORD     Z5, Z5, Z5
 	MOVQ       CX, R13
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last176
+	JGE        last202
 
-block175:
+block201:
 	VMOVUPS          (R8)(R10*4), Z7
 	VMULPS           Z0, Z7, Z7
-	VSUBPS           Z5, Z7, Z7
+	VSUBPS           Z6, Z7, Z7
 	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
 	VMAXPS           Z7, Z8, Z7
 	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
@@ -2945,7 +3436,7 @@ block175:
 	VADDPS           Z7, Z1, Z1
 	VMOVUPS          64(R8)(R10*4), Z7
 	VMULPS           Z0, Z7, Z7
-	VSUBPS           Z5, Z7, Z7
+	VSUBPS           Z6, Z7, Z7
 	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
 	VMAXPS           Z7, Z8, Z7
 	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
@@ -2962,10 +3453,10 @@ block175:
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
 	VSCALEFPS        Z8, Z9, Z7
 	VMOVUPS          Z7, 64(DI)(R10*4)
-	VADDPS           Z7, Z2, Z2
+	VADDPS           Z7, Z3, Z3
 	VMOVUPS          128(R8)(R10*4), Z7
 	VMULPS           Z0, Z7, Z7
-	VSUBPS           Z5, Z7, Z7
+	VSUBPS           Z6, Z7, Z7
 	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
 	VMAXPS           Z7, Z8, Z7
 	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
@@ -2982,10 +3473,10 @@ block175:
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
 	VSCALEFPS        Z8, Z9, Z7
 	VMOVUPS          Z7, 128(DI)(R10*4)
-	VADDPS           Z7, Z3, Z3
+	VADDPS           Z7, Z4, Z4
 	VMOVUPS          192(R8)(R10*4), Z7
 	VMULPS           Z0, Z7, Z7
-	VSUBPS           Z5, Z7, Z7
+	VSUBPS           Z6, Z7, Z7
 	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
 	VMAXPS           Z7, Z8, Z7
 	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
@@ -3002,18 +3493,87 @@ block175:
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
 	VSCALEFPS        Z8, Z9, Z7
 	VMOVUPS          Z7, 192(DI)(R10*4)
-	VADDPS           Z7, Z4, Z4
+	VADDPS           Z7, Z5, Z5
 	ADDQ             $0x40, R10
 	CMPQ             R10, R13
-	JL               block175
+	JL               block201
 
-last176:
+last202:
+	CMPQ             R11, $0x10
+	JL               part204
+	VMOVUPS          (R8)(R10*4), Z7
+	VMULPS           Z0, Z7, Z7
+	VSUBPS           Z6, Z7, Z7
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
+	VMAXPS           Z7, Z8, Z7
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z7, Z8
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z8, Z8
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z8, Z7
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z8, Z7
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z9
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
+	VSCALEFPS        Z8, Z9, Z7
+	VMOVUPS          Z7, (DI)(R10*4)
+	VADDPS           Z7, Z1, Z1
+	CMPQ             R11, $0x20
+	JL               part205
+	VMOVUPS          64(R8)(R10*4), Z7
+	VMULPS           Z0, Z7, Z7
+	VSUBPS           Z6, Z7, Z7
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
+	VMAXPS           Z7, Z8, Z7
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z7, Z8
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z8, Z8
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z8, Z7
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z8, Z7
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z9
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
+	VSCALEFPS        Z8, Z9, Z7
+	VMOVUPS          Z7, 64(DI)(R10*4)
+	VADDPS           Z7, Z3, Z3
+	CMPQ             R11, $0x30
+	JL               part206
+	VMOVUPS          128(R8)(R10*4), Z7
+	VMULPS           Z0, Z7, Z7
+	VSUBPS           Z6, Z7, Z7
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
+	VMAXPS           Z7, Z8, Z7
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z7, Z8
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z8, Z8
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z8, Z7
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z8, Z7
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z9
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
+	VSCALEFPS        Z8, Z9, Z7
+	VMOVUPS          Z7, 128(DI)(R10*4)
+	VADDPS           Z7, Z4, Z4
+	JMP              part207
+
+part204:
 	CMPQ             R11, $0x00
-	JLE              rowdone177
+	JE               rowdone203
 	KMOVW            R12, K1
 	VMOVUPS.Z        (R8)(R10*4), K1, Z7
 	VMULPS           Z0, Z7, Z7
-	VSUBPS           Z5, Z7, Z7
+	VSUBPS           Z6, Z7, Z7
 	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
 	VMAXPS           Z7, Z8, Z7
 	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
@@ -3031,14 +3591,17 @@ last176:
 	VSCALEFPS        Z8, Z9, Z7
 	VMOVUPS          Z7, K1, (DI)(R10*4)
 	VADDPS           Z7, Z1, K1, Z1
+	JMP              rowdone203
+
+part205:
 	CMPQ             R11, $0x10
-	JLE              rowdone177
+	JE               rowdone203
 	MOVQ             R12, R13
 	SHRQ             $0x10, R13
 	KMOVW            R13, K1
 	VMOVUPS.Z        64(R8)(R10*4), K1, Z7
 	VMULPS           Z0, Z7, Z7
-	VSUBPS           Z5, Z7, Z7
+	VSUBPS           Z6, Z7, Z7
 	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
 	VMAXPS           Z7, Z8, Z7
 	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
@@ -3055,15 +3618,18 @@ last176:
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
 	VSCALEFPS        Z8, Z9, Z7
 	VMOVUPS          Z7, K1, 64(DI)(R10*4)
-	VADDPS           Z7, Z2, K1, Z2
+	VADDPS           Z7, Z3, K1, Z3
+	JMP              rowdone203
+
+part206:
 	CMPQ             R11, $0x20
-	JLE              rowdone177
+	JE               rowdone203
 	MOVQ             R12, R13
 	SHRQ             $0x20, R13
 	KMOVW            R13, K1
 	VMOVUPS.Z        128(R8)(R10*4), K1, Z7
 	VMULPS           Z0, Z7, Z7
-	VSUBPS           Z5, Z7, Z7
+	VSUBPS           Z6, Z7, Z7
 	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
 	VMAXPS           Z7, Z8, Z7
 	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
@@ -3080,15 +3646,18 @@ last176:
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
 	VSCALEFPS        Z8, Z9, Z7
 	VMOVUPS          Z7, K1, 128(DI)(R10*4)
-	VADDPS           Z7, Z3, K1, Z3
+	VADDPS           Z7, Z4, K1, Z4
+	JMP              rowdone203
+
+part207:
 	CMPQ             R11, $0x30
-	JLE              rowdone177
+	JE               rowdone203
 	MOVQ             R12, R13
 	SHRQ             $0x30, R13
 	KMOVW            R13, K1
 	VMOVUPS.Z        192(R8)(R10*4), K1, Z7
 	VMULPS           Z0, Z7, Z7
-	VSUBPS           Z5, Z7, Z7
+	VSUBPS           Z6, Z7, Z7
 	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
 	VMAXPS           Z7, Z8, Z7
 	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
@@ -3105,116 +3674,144 @@ last176:
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z7, Z9
 	VSCALEFPS        Z8, Z9, Z7
 	VMOVUPS          Z7, K1, 192(DI)(R10*4)
-	VADDPS           Z7, Z4, K1, Z4
+	VADDPS           Z7, Z5, K1, Z5
 
-rowdone177:
+rowdone203:
+	VADDPS     Z4, Z1, Z1
+	VADDPS     Z5, Z3, Z3
 	VADDPS     Z3, Z1, Z1
-	VADDPS     Z4, Z2, Z2
-	VADDPS     Z2, Z1, Z1
-	VSHUFF32X4 $0x4e, Z1, Z1, Z2
-	VADDPS     Z2, Z1, Z1
-	VSHUFF32X4 $0xb1, Z1, Z1, Z2
-	VADDPS     Z2, Z1, Z1
-	VPERMILPS  $0x4e, Z1, Z2
-	VADDPS     Z2, Z1, Z1
-	VPERMILPS  $0xb1, Z1, Z2
-	VADDPS     Z2, Z1, Z1
+	VSHUFF32X4 $0x4e, Z1, Z1, Z3
+	VADDPS     Z3, Z1, Z1
+	VSHUFF32X4 $0xb1, Z1, Z1, Z3
+	VADDPS     Z3, Z1, Z1
+	VPERMILPS  $0x4e, Z1, Z3
+	VADDPS     Z3, Z1, Z1
+	VPERMILPS  $0xb1, Z1, Z3
+	VADDPS     Z3, Z1, Z1
 	TESTQ      R9, R9
-	JZ         nostats178
-	VMOVSS     X5, (R9)
+	JZ         nostats208
+	VMOVSS     X6, (R9)
 	VMOVSS     X1, 4(R9)
 	ADDQ       $0x08, R9
 
-nostats178:
-	VMOVSS       numbersAVX512<>+44(SB), X2
-	VDIVSS       X1, X2, X2
-	VBROADCASTSS X2, Z1
+nostats208:
+	VMOVSS       numbersAVX512<>+44(SB), X3
+	VDIVSS       X1, X3, X3
+	VBROADCASTSS X3, Z1
 	MOVQ         CX, R13
 	SUBQ         R11, R13
 	XORL         R10, R10
 	CMPQ         R10, R13
-	JGE          last180
+	JGE          last210
 
-block179:
-	VMOVUPS (DI)(R10*4), Z2
-	VMULPS  Z1, Z2, Z2
-	VMOVUPS Z2, (DI)(R10*4)
-	VMOVUPS 64(DI)(R10*4), Z2
-	VMULPS  Z1, Z2, Z2
-	VMOVUPS Z2, 64(DI)(R10*4)
-	VMOVUPS 128(DI)(R10*4), Z2
-	VMULPS  Z1, Z2, Z2
-	VMOVUPS Z2, 128(DI)(R10*4)
-	VMOVUPS 192(DI)(R10*4), Z2
-	VMULPS  Z1, Z2, Z2
-	VMOVUPS Z2, 192(DI)(R10*4)
+block209:
+	VMOVUPS (DI)(R10*4), Z3
+	VMULPS  Z1, Z3, Z3
+	VMOVUPS Z3, (DI)(R10*4)
+	VMOVUPS 64(DI)(R10*4), Z3
+	VMULPS  Z1, Z3, Z3
+	VMOVUPS Z3, 64(DI)(R10*4)
+	VMOVUPS 128(DI)(R10*4), Z3
+	VMULPS  Z1, Z3, Z3
+	VMOVUPS Z3, 128(DI)(R10*4)
+	VMOVUPS 192(DI)(R10*4), Z3
+	VMULPS  Z1, Z3, Z3
+	VMOVUPS Z3, 192(DI)(R10*4)
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block179
+	JL      block209
 
-last180:
+last210:
+	CMPQ    R11, $0x10
+	JL      part212
+	VMOVUPS (DI)(R10*4), Z3
+	VMULPS  Z1, Z3, Z3
+	VMOVUPS Z3, (DI)(R10*4)
+	CMPQ    R11, $0x20
+	JL      part213
+	VMOVUPS 64(DI)(R10*4), Z3
+	VMULPS  Z1, Z3, Z3
+	VMOVUPS Z3, 64(DI)(R10*4)
+	CMPQ    R11, $0x30
+	JL      part214
+	VMOVUPS 128(DI)(R10*4), Z3
+	VMULPS  Z1, Z3, Z3
+	VMOVUPS Z3, 128(DI)(R10*4)
+	JMP     part215
+
+part212:
 	CMPQ      R11, $0x00
-	JLE       rowdone181
+	JE        rowdone211
 	KMOVW     R12, K1
-	VMOVUPS.Z (DI)(R10*4), K1, Z2
-	VMULPS    Z1, Z2, Z2
-	VMOVUPS   Z2, K1, (DI)(R10*4)
+	VMOVUPS.Z (DI)(R10*4), K1, Z3
+	VMULPS    Z1, Z3, Z1
+	VMOVUPS   Z1, K1, (DI)(R10*4)
+	JMP       rowdone211
+
+part213:
 	CMPQ      R11, $0x10
-	JLE       rowdone181
-	MOVQ      R12, R13
-	SHRQ      $0x10, R13
-	KMOVW     R13, K1
-	VMOVUPS.Z 64(DI)(R10*4), K1, Z2
-	VMULPS    Z1, Z2, Z2
-	VMOVUPS   Z2, K1, 64(DI)(R10*4)
+	JE        rowdone211
+	MOVQ      R12, R11
+	SHRQ      $0x10, R11
+	KMOVW     R11, K1
+	VMOVUPS.Z 64(DI)(R10*4), K1, Z3
+	VMULPS    Z1, Z3, Z1
+	VMOVUPS   Z1, K1, 64(DI)(R10*4)
+	JMP       rowdone211
+
+part214:
 	CMPQ      R11, $0x20
-	JLE       rowdone181
-	MOVQ      R12, R13
-	SHRQ      $0x20, R13
-	KMOVW     R13, K1
-	VMOVUPS.Z 128(DI)(R10*4), K1, Z2
-	VMULPS    Z1, Z2, Z2
-	VMOVUPS   Z2, K1, 128(DI)(R10*4)
+	JE        rowdone211
+	MOVQ      R12, R11
+	SHRQ      $0x20, R11
+	KMOVW     R11, K1
+	VMOVUPS.Z 128(DI)(R10*4), K1, Z3
+	VMULPS    Z1, Z3, Z1
+	VMOVUPS   Z1, K1, 128(DI)(R10*4)
+	JMP       rowdone211
+
+part215:
 	CMPQ      R11, $0x30
-	JLE       rowdone181
+	JE        rowdone211
 	MOVQ      R12, R11
 	SHRQ      $0x30, R11
 	KMOVW     R11, K1
-	VMOVUPS.Z 192(DI)(R10*4), K1, Z2
-	VMULPS    Z1, Z2, Z1
+	VMOVUPS.Z 192(DI)(R10*4), K1, Z3
+	VMULPS    Z1, Z3, Z1
 	VMOVUPS   Z1, K1, 192(DI)(R10*4)
 
-rowdone181:
+rowdone211:
+stored185:
 	MOVQ   BX, R10
 	SUBQ   CX, R10
-	JLE    cleared182
+	JLE    cleared216
 	LEAQ   (DI)(CX*4), R11
-	VPXORD Z6, Z6, Z6
+	VPXORD Z2, Z2, Z2
 	XORL   R12, R12
 	SUBQ   $+16, R10
-	JL     tail185
+	JL     tail219
 
-one184:
-	VMOVUPS Z6, (R11)(R12*4)
+one218:
+	VMOVUPS Z2, (R11)(R12*4)
 	ADDQ    $+16, R12
 	SUBQ    $+16, R10
-	JGE     one184
+	JGE     one218
 
-tail185:
+tail219:
 	ADDQ    $+16, R10
-	JZ      done186
+	JZ      done220
 	MOVQ    $-1, R13
 	BZHIQ   R10, R13, R13
 	KMOVW   R13, K1
-	VMOVUPS Z6, K1, (R11)(R12*4)
+	VMOVUPS Z2, K1, (R11)(R12*4)
 
-done186:
-cleared182:
+done220:
+cleared216:
 	ADDQ DX, CX
 	ADDQ SI, R8
 	ADDQ SI, DI
 	DECQ AX
-	JNZ  rows171
+	JNZ  rows183
 	VZEROUPPER
 	RET
 
@@ -3232,7 +3829,7 @@ TEXT ·softmaxBackwardAVX512(SB), NOSPLIT, $0-68
 	VBROADCASTSS scale+64(FP), Z0
 	SHLQ         $0x02, SI
 
-rows187:
+rows221:
 	MOVQ   CX, R11
 	ANDQ   $0x3f, R11
 	MOVQ   $-1, R12
@@ -3245,9 +3842,9 @@ rows187:
 	SUBQ   R11, R13
 	XORL   R10, R10
 	CMPQ   R10, R13
-	JGE    last189
+	JGE    last223
 
-block188:
+block222:
 	VMOVUPS     (R8)(R10*4), Z5
 	VMOVUPS     (R9)(R10*4), Z6
 	VFMADD231PS Z5, Z6, Z1
@@ -3262,33 +3859,60 @@ block188:
 	VFMADD231PS Z5, Z6, Z4
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block188
+	JL          block222
 
-last189:
+last223:
+	CMPQ        R11, $0x10
+	JL          part225
+	VMOVUPS     (R8)(R10*4), Z5
+	VMOVUPS     (R9)(R10*4), Z6
+	VFMADD231PS Z5, Z6, Z1
+	CMPQ        R11, $0x20
+	JL          part226
+	VMOVUPS     64(R8)(R10*4), Z5
+	VMOVUPS     64(R9)(R10*4), Z6
+	VFMADD231PS Z5, Z6, Z2
+	CMPQ        R11, $0x30
+	JL          part227
+	VMOVUPS     128(R8)(R10*4), Z5
+	VMOVUPS     128(R9)(R10*4), Z6
+	VFMADD231PS Z5, Z6, Z3
+	JMP         part228
+
+part225:
 	CMPQ        R11, $0x00
-	JLE         rowdone190
+	JE          rowdone224
 	KMOVW       R12, K1
 	VMOVUPS.Z   (R8)(R10*4), K1, Z5
 	VMOVUPS.Z   (R9)(R10*4), K1, Z6
 	VFMADD231PS Z5, Z6, Z1
+	JMP         rowdone224
+
+part226:
 	CMPQ        R11, $0x10
-	JLE         rowdone190
+	JE          rowdone224
 	MOVQ        R12, R13
 	SHRQ        $0x10, R13
 	KMOVW       R13, K1
 	VMOVUPS.Z   64(R8)(R10*4), K1, Z5
 	VMOVUPS.Z   64(R9)(R10*4), K1, Z6
 	VFMADD231PS Z5, Z6, Z2
+	JMP         rowdone224
+
+part227:
 	CMPQ        R11, $0x20
-	JLE         rowdone190
+	JE          rowdone224
 	MOVQ        R12, R13
 	SHRQ        $0x20, R13
 	KMOVW       R13, K1
 	VMOVUPS.Z   128(R8)(R10*4), K1, Z5
 	VMOVUPS.Z   128(R9)(R10*4), K1, Z6
 	VFMADD231PS Z5, Z6, Z3
+	JMP         rowdone224
+
+part228:
 	CMPQ        R11, $0x30
-	JLE         rowdone190
+	JE          rowdone224
 	MOVQ        R12, R13
 	SHRQ        $0x30, R13
 	KMOVW       R13, K1
@@ -3296,7 +3920,7 @@ last189:
 	VMOVUPS.Z   192(R9)(R10*4), K1, Z6
 	VFMADD231PS Z5, Z6, Z4
 
-rowdone190:
+rowdone224:
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z4, Z2, Z2
 	VADDPS     Z2, Z1, Z1
@@ -3312,9 +3936,9 @@ rowdone190:
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last192
+	JGE        last230
 
-block191:
+block229:
 	VMOVUPS (R9)(R10*4), Z5
 	VMULPS  Z0, Z5, Z5
 	VMOVUPS (R8)(R10*4), Z6
@@ -3341,11 +3965,38 @@ block191:
 	VMOVUPS Z5, 192(DI)(R10*4)
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block191
+	JL      block229
 
-last192:
+last230:
+	CMPQ    R11, $0x10
+	JL      part232
+	VMOVUPS (R9)(R10*4), Z5
+	VMULPS  Z0, Z5, Z5
+	VMOVUPS (R8)(R10*4), Z6
+	VSUBPS  Z1, Z6, Z6
+	VMULPS  Z6, Z5, Z5
+	VMOVUPS Z5, (DI)(R10*4)
+	CMPQ    R11, $0x20
+	JL      part233
+	VMOVUPS 64(R9)(R10*4), Z5
+	VMULPS  Z0, Z5, Z5
+	VMOVUPS 64(R8)(R10*4), Z6
+	VSUBPS  Z1, Z6, Z6
+	VMULPS  Z6, Z5, Z5
+	VMOVUPS Z5, 64(DI)(R10*4)
+	CMPQ    R11, $0x30
+	JL      part234
+	VMOVUPS 128(R9)(R10*4), Z5
+	VMULPS  Z0, Z5, Z5
+	VMOVUPS 128(R8)(R10*4), Z6
+	VSUBPS  Z1, Z6, Z6
+	VMULPS  Z6, Z5, Z5
+	VMOVUPS Z5, 128(DI)(R10*4)
+	JMP     part235
+
+part232:
 	CMPQ      R11, $0x00
-	JLE       rowdone193
+	JE        rowdone231
 	KMOVW     R12, K1
 	VMOVUPS.Z (R9)(R10*4), K1, Z5
 	VMULPS    Z0, Z5, Z5
@@ -3353,30 +4004,39 @@ last192:
 	VSUBPS    Z1, Z6, Z6
 	VMULPS    Z6, Z5, Z5
 	VMOVUPS   Z5, K1, (DI)(R10*4)
+	JMP       rowdone231
+
+part233:
 	CMPQ      R11, $0x10
-	JLE       rowdone193
-	MOVQ      R12, R13
-	SHRQ      $0x10, R13
-	KMOVW     R13, K1
+	JE        rowdone231
+	MOVQ      R12, R11
+	SHRQ      $0x10, R11
+	KMOVW     R11, K1
 	VMOVUPS.Z 64(R9)(R10*4), K1, Z5
 	VMULPS    Z0, Z5, Z5
 	VMOVUPS.Z 64(R8)(R10*4), K1, Z6
 	VSUBPS    Z1, Z6, Z6
 	VMULPS    Z6, Z5, Z5
 	VMOVUPS   Z5, K1, 64(DI)(R10*4)
+	JMP       rowdone231
+
+part234:
 	CMPQ      R11, $0x20
-	JLE       rowdone193
-	MOVQ      R12, R13
-	SHRQ      $0x20, R13
-	KMOVW     R13, K1
+	JE        rowdone231
+	MOVQ      R12, R11
+	SHRQ      $0x20, R11
+	KMOVW     R11, K1
 	VMOVUPS.Z 128(R9)(R10*4), K1, Z5
 	VMULPS    Z0, Z5, Z5
 	VMOVUPS.Z 128(R8)(R10*4), K1, Z6
 	VSUBPS    Z1, Z6, Z6
 	VMULPS    Z6, Z5, Z5
 	VMOVUPS   Z5, K1, 128(DI)(R10*4)
+	JMP       rowdone231
+
+part235:
 	CMPQ      R11, $0x30
-	JLE       rowdone193
+	JE        rowdone231
 	MOVQ      R12, R11
 	SHRQ      $0x30, R11
 	KMOVW     R11, K1
@@ -3387,38 +4047,38 @@ last192:
 	VMULPS    Z6, Z5, Z5
 	VMOVUPS   Z5, K1, 192(DI)(R10*4)
 
-rowdone193:
+rowdone231:
 	MOVQ   BX, R10
 	SUBQ   CX, R10
-	JLE    cleared194
+	JLE    cleared236
 	LEAQ   (DI)(CX*4), R11
 	VPXORD Z7, Z7, Z7
 	XORL   R12, R12
 	SUBQ   $+16, R10
-	JL     tail197
+	JL     tail239
 
-one196:
+one238:
 	VMOVUPS Z7, (R11)(R12*4)
 	ADDQ    $+16, R12
 	SUBQ    $+16, R10
-	JGE     one196
+	JGE     one238
 
-tail197:
+tail239:
 	ADDQ    $+16, R10
-	JZ      done198
+	JZ      done240
 	MOVQ    $-1, R13
 	BZHIQ   R10, R13, R13
 	KMOVW   R13, K1
 	VMOVUPS Z7, K1, (R11)(R12*4)
 
-done198:
-cleared194:
+done240:
+cleared236:
 	ADDQ DX, CX
 	ADDQ SI, DI
 	ADDQ SI, R8
 	ADDQ SI, R9
 	DECQ AX
-	JNZ  rows187
+	JNZ  rows221
 	VZEROUPPER
 	RET
 
@@ -3440,7 +4100,7 @@ TEXT ·layerNormAVX512(SB), NOSPLIT, $0-72
 	MOVQ         $-1, R12
 	BZHIQ        R11, R12, R12
 
-rows199:
+rows241:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
@@ -3449,9 +4109,9 @@ rows199:
 	SUBQ   R11, R13
 	XORL   R10, R10
 	CMPQ   R10, R13
-	JGE    last201
+	JGE    last243
 
-block200:
+block242:
 	VMOVUPS (SI)(R10*4), Z6
 	VADDPS  Z6, Z2, Z2
 	VMOVUPS 64(SI)(R10*4), Z6
@@ -3462,37 +4122,61 @@ block200:
 	VADDPS  Z6, Z5, Z5
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block200
+	JL      block242
 
-last201:
+last243:
+	CMPQ    R11, $0x10
+	JL      part245
+	VMOVUPS (SI)(R10*4), Z6
+	VADDPS  Z6, Z2, Z2
+	CMPQ    R11, $0x20
+	JL      part246
+	VMOVUPS 64(SI)(R10*4), Z6
+	VADDPS  Z6, Z3, Z3
+	CMPQ    R11, $0x30
+	JL      part247
+	VMOVUPS 128(SI)(R10*4), Z6
+	VADDPS  Z6, Z4, Z4
+	JMP     part248
+
+part245:
 	CMPQ      R11, $0x00
-	JLE       rowdone202
+	JE        rowdone244
 	KMOVW     R12, K1
 	VMOVUPS.Z (SI)(R10*4), K1, Z6
 	VADDPS    Z6, Z2, Z2
+	JMP       rowdone244
+
+part246:
 	CMPQ      R11, $0x10
-	JLE       rowdone202
+	JE        rowdone244
 	MOVQ      R12, R13
 	SHRQ      $0x10, R13
 	KMOVW     R13, K1
 	VMOVUPS.Z 64(SI)(R10*4), K1, Z6
 	VADDPS    Z6, Z3, Z3
+	JMP       rowdone244
+
+part247:
 	CMPQ      R11, $0x20
-	JLE       rowdone202
+	JE        rowdone244
 	MOVQ      R12, R13
 	SHRQ      $0x20, R13
 	KMOVW     R13, K1
 	VMOVUPS.Z 128(SI)(R10*4), K1, Z6
 	VADDPS    Z6, Z4, Z4
+	JMP       rowdone244
+
+part248:
 	CMPQ      R11, $0x30
-	JLE       rowdone202
+	JE        rowdone244
 	MOVQ      R12, R13
 	SHRQ      $0x30, R13
 	KMOVW     R13, K1
 	VMOVUPS.Z 192(SI)(R10*4), K1, Z6
 	VADDPS    Z6, Z5, Z5
 
-rowdone202:
+rowdone244:
 	VADDPS     Z4, Z2, Z2
 	VADDPS     Z5, Z3, Z3
 	VADDPS     Z3, Z2, Z2
@@ -3515,9 +4199,9 @@ rowdone202:
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last204
+	JGE        last250
 
-block203:
+block249:
 	VMOVUPS     (SI)(R10*4), Z7
 	VSUBPS      Z6, Z7, Z7
 	VFMADD231PS Z7, Z7, Z2
@@ -3532,18 +4216,39 @@ block203:
 	VFMADD231PS Z7, Z7, Z5
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block203
+	JL          block249
 
-last204:
+last250:
+	CMPQ        R11, $0x10
+	JL          part252
+	VMOVUPS     (SI)(R10*4), Z7
+	VSUBPS      Z6, Z7, Z7
+	VFMADD231PS Z7, Z7, Z2
+	CMPQ        R11, $0x20
+	JL          part253
+	VMOVUPS     64(SI)(R10*4), Z7
+	VSUBPS      Z6, Z7, Z7
+	VFMADD231PS Z7, Z7, Z3
+	CMPQ        R11, $0x30
+	JL          part254
+	VMOVUPS     128(SI)(R10*4), Z7
+	VSUBPS      Z6, Z7, Z7
+	VFMADD231PS Z7, Z7, Z4
+	JMP         part255
+
+part252:
 	CMPQ        R11, $0x00
-	JLE         rowdone205
+	JE          rowdone251
 	KMOVW       R12, K1
 	VMOVUPS.Z   (SI)(R10*4), K1, Z7
 	VSUBPS      Z6, Z7, Z7
 	VMOVAPS.Z   Z7, K1, Z7
 	VFMADD231PS Z7, Z7, Z2
+	JMP         rowdone251
+
+part253:
 	CMPQ        R11, $0x10
-	JLE         rowdone205
+	JE          rowdone251
 	MOVQ        R12, R13
 	SHRQ        $0x10, R13
 	KMOVW       R13, K1
@@ -3551,8 +4256,11 @@ last204:
 	VSUBPS      Z6, Z7, Z7
 	VMOVAPS.Z   Z7, K1, Z7
 	VFMADD231PS Z7, Z7, Z3
+	JMP         rowdone251
+
+part254:
 	CMPQ        R11, $0x20
-	JLE         rowdone205
+	JE          rowdone251
 	MOVQ        R12, R13
 	SHRQ        $0x20, R13
 	KMOVW       R13, K1
@@ -3560,8 +4268,11 @@ last204:
 	VSUBPS      Z6, Z7, Z7
 	VMOVAPS.Z   Z7, K1, Z7
 	VFMADD231PS Z7, Z7, Z4
+	JMP         rowdone251
+
+part255:
 	CMPQ        R11, $0x30
-	JLE         rowdone205
+	JE          rowdone251
 	MOVQ        R12, R13
 	SHRQ        $0x30, R13
 	KMOVW       R13, K1
@@ -3570,7 +4281,7 @@ last204:
 	VMOVAPS.Z   Z7, K1, Z7
 	VFMADD231PS Z7, Z7, Z5
 
-rowdone205:
+rowdone251:
 	VADDPS       Z4, Z2, Z2
 	VADDPS       Z5, Z3, Z3
 	VADDPS       Z3, Z2, Z2
@@ -3594,24 +4305,24 @@ rowdone205:
 	SUBQ         R11, R13
 	XORL         R10, R10
 	CMPQ         R10, R13
-	JGE          last207
+	JGE          last257
 
-block206:
+block256:
 	VMOVUPS      (SI)(R10*4), Z8
 	VSUBPS       Z6, Z8, Z8
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip209
+	JZ           skip259
 	VMOVUPS      (DI)(R10*4), Z9
 
-skip209:
+skip259:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip210
+	JZ           skip260
 	VMOVUPS      (R9)(R10*4), Z10
 
-skip210:
+skip260:
 	VFMADD213PS  Z10, Z9, Z8
 	VMOVUPS      Z8, (DX)(R10*4)
 	VMOVUPS      64(SI)(R10*4), Z8
@@ -3619,16 +4330,16 @@ skip210:
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip211
+	JZ           skip261
 	VMOVUPS      64(DI)(R10*4), Z9
 
-skip211:
+skip261:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip212
+	JZ           skip262
 	VMOVUPS      64(R9)(R10*4), Z10
 
-skip212:
+skip262:
 	VFMADD213PS  Z10, Z9, Z8
 	VMOVUPS      Z8, 64(DX)(R10*4)
 	VMOVUPS      128(SI)(R10*4), Z8
@@ -3636,16 +4347,16 @@ skip212:
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip213
+	JZ           skip263
 	VMOVUPS      128(DI)(R10*4), Z9
 
-skip213:
+skip263:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip214
+	JZ           skip264
 	VMOVUPS      128(R9)(R10*4), Z10
 
-skip214:
+skip264:
 	VFMADD213PS  Z10, Z9, Z8
 	VMOVUPS      Z8, 128(DX)(R10*4)
 	VMOVUPS      192(SI)(R10*4), Z8
@@ -3653,89 +4364,158 @@ skip214:
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip215
+	JZ           skip265
 	VMOVUPS      192(DI)(R10*4), Z9
 
-skip215:
+skip265:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip216
+	JZ           skip266
 	VMOVUPS      192(R9)(R10*4), Z10
 
-skip216:
+skip266:
 	VFMADD213PS Z10, Z9, Z8
 	VMOVUPS     Z8, 192(DX)(R10*4)
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block206
+	JL          block256
 
-last207:
-	CMPQ         R11, $0x00
-	JLE          rowdone208
-	KMOVW        R12, K1
-	VMOVUPS.Z    (SI)(R10*4), K1, Z8
+last257:
+	CMPQ         R11, $0x10
+	JL           part267
+	VMOVUPS      (SI)(R10*4), Z8
 	VSUBPS       Z6, Z8, Z8
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip217
-	VMOVUPS.Z    (DI)(R10*4), K1, Z9
+	JZ           skip271
+	VMOVUPS      (DI)(R10*4), Z9
 
-skip217:
+skip271:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip218
-	VMOVUPS.Z    (R9)(R10*4), K1, Z10
+	JZ           skip272
+	VMOVUPS      (R9)(R10*4), Z10
 
-skip218:
+skip272:
 	VFMADD213PS  Z10, Z9, Z8
-	VMOVUPS      Z8, K1, (DX)(R10*4)
+	VMOVUPS      Z8, (DX)(R10*4)
+	CMPQ         R11, $0x20
+	JL           part268
+	VMOVUPS      64(SI)(R10*4), Z8
+	VSUBPS       Z6, Z8, Z8
+	VMULPS       Z7, Z8, Z8
+	VBROADCASTSS numbersAVX512<>+44(SB), Z9
+	TESTQ        DI, DI
+	JZ           skip273
+	VMOVUPS      64(DI)(R10*4), Z9
+
+skip273:
+	VBROADCASTSS numbersAVX512<>+148(SB), Z10
+	TESTQ        R9, R9
+	JZ           skip274
+	VMOVUPS      64(R9)(R10*4), Z10
+
+skip274:
+	VFMADD213PS  Z10, Z9, Z8
+	VMOVUPS      Z8, 64(DX)(R10*4)
+	CMPQ         R11, $0x30
+	JL           part269
+	VMOVUPS      128(SI)(R10*4), Z8
+	VSUBPS       Z6, Z8, Z8
+	VMULPS       Z7, Z8, Z8
+	VBROADCASTSS numbersAVX512<>+44(SB), Z9
+	TESTQ        DI, DI
+	JZ           skip275
+	VMOVUPS      128(DI)(R10*4), Z9
+
+skip275:
+	VBROADCASTSS numbersAVX512<>+148(SB), Z10
+	TESTQ        R9, R9
+	JZ           skip276
+	VMOVUPS      128(R9)(R10*4), Z10
+
+skip276:
+	VFMADD213PS Z10, Z9, Z8
+	VMOVUPS     Z8, 128(DX)(R10*4)
+	JMP         part270
+
+part267:
+	CMPQ         R11, $0x00
+	JE           rowdone258
+	KMOVW        R12, K1
+	VMOVUPS.Z    (SI)(R10*4), K1, Z8
+	VSUBPS       Z6, Z8, Z6
+	VMULPS       Z7, Z6, Z6
+	VBROADCASTSS numbersAVX512<>+44(SB), Z7
+	TESTQ        DI, DI
+	JZ           skip277
+	VMOVUPS.Z    (DI)(R10*4), K1, Z7
+
+skip277:
+	VBROADCASTSS numbersAVX512<>+148(SB), Z8
+	TESTQ        R9, R9
+	JZ           skip278
+	VMOVUPS.Z    (R9)(R10*4), K1, Z8
+
+skip278:
+	VFMADD213PS Z8, Z7, Z6
+	VMOVUPS     Z6, K1, (DX)(R10*4)
+	JMP         rowdone258
+
+part268:
 	CMPQ         R11, $0x10
-	JLE          rowdone208
+	JE           rowdone258
 	MOVQ         R12, R13
 	SHRQ         $0x10, R13
 	KMOVW        R13, K1
 	VMOVUPS.Z    64(SI)(R10*4), K1, Z8
-	VSUBPS       Z6, Z8, Z8
-	VMULPS       Z7, Z8, Z8
-	VBROADCASTSS numbersAVX512<>+44(SB), Z9
+	VSUBPS       Z6, Z8, Z6
+	VMULPS       Z7, Z6, Z6
+	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip219
-	VMOVUPS.Z    64(DI)(R10*4), K1, Z9
+	JZ           skip279
+	VMOVUPS.Z    64(DI)(R10*4), K1, Z7
 
-skip219:
-	VBROADCASTSS numbersAVX512<>+148(SB), Z10
+skip279:
+	VBROADCASTSS numbersAVX512<>+148(SB), Z8
 	TESTQ        R9, R9
-	JZ           skip220
-	VMOVUPS.Z    64(R9)(R10*4), K1, Z10
+	JZ           skip280
+	VMOVUPS.Z    64(R9)(R10*4), K1, Z8
 
-skip220:
-	VFMADD213PS  Z10, Z9, Z8
-	VMOVUPS      Z8, K1, 64(DX)(R10*4)
+skip280:
+	VFMADD213PS Z8, Z7, Z6
+	VMOVUPS     Z6, K1, 64(DX)(R10*4)
+	JMP         rowdone258
+
+part269:
 	CMPQ         R11, $0x20
-	JLE          rowdone208
+	JE           rowdone258
 	MOVQ         R12, R13
 	SHRQ         $0x20, R13
 	KMOVW        R13, K1
 	VMOVUPS.Z    128(SI)(R10*4), K1, Z8
-	VSUBPS       Z6, Z8, Z8
-	VMULPS       Z7, Z8, Z8
-	VBROADCASTSS numbersAVX512<>+44(SB), Z9
+	VSUBPS       Z6, Z8, Z6
+	VMULPS       Z7, Z6, Z6
+	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip221
-	VMOVUPS.Z    128(DI)(R10*4), K1, Z9
+	JZ           skip281
+	VMOVUPS.Z    128(DI)(R10*4), K1, Z7
 
-skip221:
-	VBROADCASTSS numbersAVX512<>+148(SB), Z10
+skip281:
+	VBROADCASTSS numbersAVX512<>+148(SB), Z8
 	TESTQ        R9, R9
-	JZ           skip222
-	VMOVUPS.Z    128(R9)(R10*4), K1, Z10
+	JZ           skip282
+	VMOVUPS.Z    128(R9)(R10*4), K1, Z8
 
-skip222:
-	VFMADD213PS  Z10, Z9, Z8
-	VMOVUPS      Z8, K1, 128(DX)(R10*4)
+skip282:
+	VFMADD213PS Z8, Z7, Z6
+	VMOVUPS     Z6, K1, 128(DX)(R10*4)
+	JMP         rowdone258
+
+part270:
 	CMPQ         R11, $0x30
-	JLE          rowdone208
+	JE           rowdone258
 	MOVQ         R12, R13
 	SHRQ         $0x30, R13
 	KMOVW        R13, K1
@@ -3744,24 +4524,24 @@ skip222:
 	VMULPS       Z7, Z6, Z6
 	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip223
+	JZ           skip283
 	VMOVUPS.Z    192(DI)(R10*4), K1, Z7
 
-skip223:
+skip283:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z8
 	TESTQ        R9, R9
-	JZ           skip224
+	JZ           skip284
 	VMOVUPS.Z    192(R9)(R10*4), K1, Z8
 
-skip224:
+skip284:
 	VFMADD213PS Z8, Z7, Z6
 	VMOVUPS     Z6, K1, 192(DX)(R10*4)
 
-rowdone208:
+rowdone258:
 	LEAQ (SI)(CX*4), SI
 	LEAQ (DX)(CX*4), DX
 	DECQ AX
-	JNZ  rows199
+	JNZ  rows241
 	VZEROUPPER
 	RET
 
@@ -3781,7 +4561,7 @@ TEXT ·rmsNormAVX512(SB), NOSPLIT, $0-56
 	MOVQ         $-1, R10
 	BZHIQ        R9, R10, R10
 
-rows225:
+rows285:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
@@ -3790,9 +4570,9 @@ rows225:
 	SUBQ   R9, R11
 	XORL   R8, R8
 	CMPQ   R8, R11
-	JGE    last227
+	JGE    last287
 
-block226:
+block286:
 	VMOVUPS     (SI)(R8*4), Z6
 	VFMADD231PS Z6, Z6, Z2
 	VMOVUPS     64(SI)(R8*4), Z6
@@ -3803,37 +4583,61 @@ block226:
 	VFMADD231PS Z6, Z6, Z5
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block226
+	JL          block286
 
-last227:
+last287:
+	CMPQ        R9, $0x10
+	JL          part289
+	VMOVUPS     (SI)(R8*4), Z6
+	VFMADD231PS Z6, Z6, Z2
+	CMPQ        R9, $0x20
+	JL          part290
+	VMOVUPS     64(SI)(R8*4), Z6
+	VFMADD231PS Z6, Z6, Z3
+	CMPQ        R9, $0x30
+	JL          part291
+	VMOVUPS     128(SI)(R8*4), Z6
+	VFMADD231PS Z6, Z6, Z4
+	JMP         part292
+
+part289:
 	CMPQ        R9, $0x00
-	JLE         rowdone228
+	JE          rowdone288
 	KMOVW       R10, K1
 	VMOVUPS.Z   (SI)(R8*4), K1, Z6
 	VFMADD231PS Z6, Z6, Z2
+	JMP         rowdone288
+
+part290:
 	CMPQ        R9, $0x10
-	JLE         rowdone228
+	JE          rowdone288
 	MOVQ        R10, R11
 	SHRQ        $0x10, R11
 	KMOVW       R11, K1
 	VMOVUPS.Z   64(SI)(R8*4), K1, Z6
 	VFMADD231PS Z6, Z6, Z3
+	JMP         rowdone288
+
+part291:
 	CMPQ        R9, $0x20
-	JLE         rowdone228
+	JE          rowdone288
 	MOVQ        R10, R11
 	SHRQ        $0x20, R11
 	KMOVW       R11, K1
 	VMOVUPS.Z   128(SI)(R8*4), K1, Z6
 	VFMADD231PS Z6, Z6, Z4
+	JMP         rowdone288
+
+part292:
 	CMPQ        R9, $0x30
-	JLE         rowdone228
+	JE          rowdone288
 	MOVQ        R10, R11
 	SHRQ        $0x30, R11
 	KMOVW       R11, K1
 	VMOVUPS.Z   192(SI)(R8*4), K1, Z6
 	VFMADD231PS Z6, Z6, Z5
 
-rowdone228:
+rowdone288:
 	VADDPS       Z4, Z2, Z2
 	VADDPS       Z5, Z3, Z3
 	VADDPS       Z3, Z2, Z2
@@ -3857,99 +4661,147 @@ rowdone228:
 	SUBQ         R9, R11
 	XORL         R8, R8
 	CMPQ         R8, R11
-	JGE          last230
+	JGE          last294
 
-block229:
+block293:
 	VMOVUPS      (SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip232
+	JZ           skip296
 	VMOVUPS      (DI)(R8*4), Z8
 
-skip232:
+skip296:
 	VMULPS       Z8, Z7, Z7
 	VMOVUPS      Z7, (DX)(R8*4)
 	VMOVUPS      64(SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip233
+	JZ           skip297
 	VMOVUPS      64(DI)(R8*4), Z8
 
-skip233:
+skip297:
 	VMULPS       Z8, Z7, Z7
 	VMOVUPS      Z7, 64(DX)(R8*4)
 	VMOVUPS      128(SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip234
+	JZ           skip298
 	VMOVUPS      128(DI)(R8*4), Z8
 
-skip234:
+skip298:
 	VMULPS       Z8, Z7, Z7
 	VMOVUPS      Z7, 128(DX)(R8*4)
 	VMOVUPS      192(SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip235
+	JZ           skip299
 	VMOVUPS      192(DI)(R8*4), Z8
 
-skip235:
+skip299:
 	VMULPS  Z8, Z7, Z7
 	VMOVUPS Z7, 192(DX)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R11
-	JL      block229
+	JL      block293
 
-last230:
-	CMPQ         R9, $0x00
-	JLE          rowdone231
-	KMOVW        R10, K1
-	VMOVUPS.Z    (SI)(R8*4), K1, Z7
+last294:
+	CMPQ         R9, $0x10
+	JL           part300
+	VMOVUPS      (SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip236
-	VMOVUPS.Z    (DI)(R8*4), K1, Z8
+	JZ           skip304
+	VMOVUPS      (DI)(R8*4), Z8
 
-skip236:
+skip304:
 	VMULPS       Z8, Z7, Z7
-	VMOVUPS      Z7, K1, (DX)(R8*4)
+	VMOVUPS      Z7, (DX)(R8*4)
+	CMPQ         R9, $0x20
+	JL           part301
+	VMOVUPS      64(SI)(R8*4), Z7
+	VMULPS       Z6, Z7, Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
+	TESTQ        DI, DI
+	JZ           skip305
+	VMOVUPS      64(DI)(R8*4), Z8
+
+skip305:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS      Z7, 64(DX)(R8*4)
+	CMPQ         R9, $0x30
+	JL           part302
+	VMOVUPS      128(SI)(R8*4), Z7
+	VMULPS       Z6, Z7, Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
+	TESTQ        DI, DI
+	JZ           skip306
+	VMOVUPS      128(DI)(R8*4), Z8
+
+skip306:
+	VMULPS  Z8, Z7, Z7
+	VMOVUPS Z7, 128(DX)(R8*4)
+	JMP     part303
+
+part300:
+	CMPQ         R9, $0x00
+	JE           rowdone295
+	KMOVW        R10, K1
+	VMOVUPS.Z    (SI)(R8*4), K1, Z7
+	VMULPS       Z6, Z7, Z6
+	VBROADCASTSS numbersAVX512<>+44(SB), Z7
+	TESTQ        DI, DI
+	JZ           skip307
+	VMOVUPS.Z    (DI)(R8*4), K1, Z7
+
+skip307:
+	VMULPS  Z7, Z6, Z6
+	VMOVUPS Z6, K1, (DX)(R8*4)
+	JMP     rowdone295
+
+part301:
 	CMPQ         R9, $0x10
-	JLE          rowdone231
+	JE           rowdone295
 	MOVQ         R10, R11
 	SHRQ         $0x10, R11
 	KMOVW        R11, K1
 	VMOVUPS.Z    64(SI)(R8*4), K1, Z7
-	VMULPS       Z6, Z7, Z7
-	VBROADCASTSS numbersAVX512<>+44(SB), Z8
+	VMULPS       Z6, Z7, Z6
+	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip237
-	VMOVUPS.Z    64(DI)(R8*4), K1, Z8
+	JZ           skip308
+	VMOVUPS.Z    64(DI)(R8*4), K1, Z7
 
-skip237:
-	VMULPS       Z8, Z7, Z7
-	VMOVUPS      Z7, K1, 64(DX)(R8*4)
+skip308:
+	VMULPS  Z7, Z6, Z6
+	VMOVUPS Z6, K1, 64(DX)(R8*4)
+	JMP     rowdone295
+
+part302:
 	CMPQ         R9, $0x20
-	JLE          rowdone231
+	JE           rowdone295
 	MOVQ         R10, R11
 	SHRQ         $0x20, R11
 	KMOVW        R11, K1
 	VMOVUPS.Z    128(SI)(R8*4), K1, Z7
-	VMULPS       Z6, Z7, Z7
-	VBROADCASTSS numbersAVX512<>+44(SB), Z8
+	VMULPS       Z6, Z7, Z6
+	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip238
-	VMOVUPS.Z    128(DI)(R8*4), K1, Z8
+	JZ           skip309
+	VMOVUPS.Z    128(DI)(R8*4), K1, Z7
 
-skip238:
-	VMULPS       Z8, Z7, Z7
-	VMOVUPS      Z7, K1, 128(DX)(R8*4)
+skip309:
+	VMULPS  Z7, Z6, Z6
+	VMOVUPS Z6, K1, 128(DX)(R8*4)
+	JMP     rowdone295
+
+part303:
 	CMPQ         R9, $0x30
-	JLE          rowdone231
+	JE           rowdone295
 	MOVQ         R10, R11
 	SHRQ         $0x30, R11
 	KMOVW        R11, K1
@@ -3957,18 +4809,18 @@ skip238:
 	VMULPS       Z6, Z7, Z6
 	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip239
+	JZ           skip310
 	VMOVUPS.Z    192(DI)(R8*4), K1, Z7
 
-skip239:
+skip310:
 	VMULPS  Z7, Z6, Z6
 	VMOVUPS Z6, K1, 192(DX)(R8*4)
 
-rowdone231:
+rowdone295:
 	LEAQ (SI)(CX*4), SI
 	LEAQ (DX)(CX*4), DX
 	DECQ AX
-	JNZ  rows225
+	JNZ  rows285
 	VZEROUPPER
 	RET
 
@@ -3997,7 +4849,7 @@ TEXT ·layerNormBackwardAVX512(SB), NOSPLIT, $40-96
 	MOVQ         $-1, R10
 	BZHIQ        R9, R10, R10
 
-rows240:
+rows311:
 	MOVQ         24(SP), R8
 	VBROADCASTSS (R8), Z1
 	ADDQ         $0x04, R8
@@ -4007,14 +4859,14 @@ rows240:
 	ADDQ         $0x04, R8
 	MOVQ         R8, 8(SP)
 	TESTQ        DI, DI
-	JZ           nogain242
+	JZ           nogain313
 	MOVQ         AX, R11
 	SUBQ         R9, R11
 	XORL         R8, R8
 	CMPQ         R8, R11
-	JGE          last244
+	JGE          last315
 
-block243:
+block314:
 	VMOVUPS     (DI)(R8*4), Z3
 	VMOVUPS     (CX)(R8*4), Z4
 	VMOVUPS     (DX)(R8*4), Z5
@@ -4045,11 +4897,41 @@ block243:
 	VMOVUPS     Z3, 192(DI)(R8*4)
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block243
+	JL          block314
 
-last244:
+last315:
+	CMPQ        R9, $0x10
+	JL          part317
+	VMOVUPS     (DI)(R8*4), Z3
+	VMOVUPS     (CX)(R8*4), Z4
+	VMOVUPS     (DX)(R8*4), Z5
+	VSUBPS      Z1, Z5, Z5
+	VMULPS      Z2, Z5, Z5
+	VFMADD231PS Z4, Z5, Z3
+	VMOVUPS     Z3, (DI)(R8*4)
+	CMPQ        R9, $0x20
+	JL          part318
+	VMOVUPS     64(DI)(R8*4), Z3
+	VMOVUPS     64(CX)(R8*4), Z4
+	VMOVUPS     64(DX)(R8*4), Z5
+	VSUBPS      Z1, Z5, Z5
+	VMULPS      Z2, Z5, Z5
+	VFMADD231PS Z4, Z5, Z3
+	VMOVUPS     Z3, 64(DI)(R8*4)
+	CMPQ        R9, $0x30
+	JL          part319
+	VMOVUPS     128(DI)(R8*4), Z3
+	VMOVUPS     128(CX)(R8*4), Z4
+	VMOVUPS     128(DX)(R8*4), Z5
+	VSUBPS      Z1, Z5, Z5
+	VMULPS      Z2, Z5, Z5
+	VFMADD231PS Z4, Z5, Z3
+	VMOVUPS     Z3, 128(DI)(R8*4)
+	JMP         part320
+
+part317:
 	CMPQ        R9, $0x00
-	JLE         rowdone245
+	JE          rowdone316
 	KMOVW       R10, K1
 	VMOVUPS.Z   (DI)(R8*4), K1, Z3
 	VMOVUPS.Z   (CX)(R8*4), K1, Z4
@@ -4059,8 +4941,11 @@ last244:
 	VMOVAPS.Z   Z5, K1, Z5
 	VFMADD231PS Z4, Z5, Z3
 	VMOVUPS     Z3, K1, (DI)(R8*4)
+	JMP         rowdone316
+
+part318:
 	CMPQ        R9, $0x10
-	JLE         rowdone245
+	JE          rowdone316
 	MOVQ        R10, R11
 	SHRQ        $0x10, R11
 	KMOVW       R11, K1
@@ -4072,8 +4957,11 @@ last244:
 	VMOVAPS.Z   Z5, K1, Z5
 	VFMADD231PS Z4, Z5, Z3
 	VMOVUPS     Z3, K1, 64(DI)(R8*4)
+	JMP         rowdone316
+
+part319:
 	CMPQ        R9, $0x20
-	JLE         rowdone245
+	JE          rowdone316
 	MOVQ        R10, R11
 	SHRQ        $0x20, R11
 	KMOVW       R11, K1
@@ -4085,8 +4973,11 @@ last244:
 	VMOVAPS.Z   Z5, K1, Z5
 	VFMADD231PS Z4, Z5, Z3
 	VMOVUPS     Z3, K1, 128(DI)(R8*4)
+	JMP         rowdone316
+
+part320:
 	CMPQ        R9, $0x30
-	JLE         rowdone245
+	JE          rowdone316
 	MOVQ        R10, R11
 	SHRQ        $0x30, R11
 	KMOVW       R11, K1
@@ -4099,18 +4990,18 @@ last244:
 	VFMADD231PS Z4, Z5, Z3
 	VMOVUPS     Z3, K1, 192(DI)(R8*4)
 
-rowdone245:
-nogain242:
+rowdone316:
+nogain313:
 	MOVQ  32(SP), R11
 	TESTQ R11, R11
-	JZ    nobias246
+	JZ    nobias321
 	MOVQ  AX, R12
 	SUBQ  R9, R12
 	XORL  R8, R8
 	CMPQ  R8, R12
-	JGE   last248
+	JGE   last323
 
-block247:
+block322:
 	VMOVUPS (CX)(R8*4), Z3
 	VMOVUPS (R11)(R8*4), Z4
 	VADDPS  Z4, Z3, Z3
@@ -4129,18 +5020,42 @@ block247:
 	VMOVUPS Z3, 192(R11)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R12
-	JL      block247
+	JL      block322
 
-last248:
+last323:
+	CMPQ    R9, $0x10
+	JL      part325
+	VMOVUPS (CX)(R8*4), Z3
+	VMOVUPS (R11)(R8*4), Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS Z3, (R11)(R8*4)
+	CMPQ    R9, $0x20
+	JL      part326
+	VMOVUPS 64(CX)(R8*4), Z3
+	VMOVUPS 64(R11)(R8*4), Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS Z3, 64(R11)(R8*4)
+	CMPQ    R9, $0x30
+	JL      part327
+	VMOVUPS 128(CX)(R8*4), Z3
+	VMOVUPS 128(R11)(R8*4), Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS Z3, 128(R11)(R8*4)
+	JMP     part328
+
+part325:
 	CMPQ      R9, $0x00
-	JLE       rowdone249
+	JE        rowdone324
 	KMOVW     R10, K1
 	VMOVUPS.Z (CX)(R8*4), K1, Z3
 	VMOVUPS.Z (R11)(R8*4), K1, Z4
 	VADDPS    Z4, Z3, Z3
 	VMOVUPS   Z3, K1, (R11)(R8*4)
+	JMP       rowdone324
+
+part326:
 	CMPQ      R9, $0x10
-	JLE       rowdone249
+	JE        rowdone324
 	MOVQ      R10, R12
 	SHRQ      $0x10, R12
 	KMOVW     R12, K1
@@ -4148,8 +5063,11 @@ last248:
 	VMOVUPS.Z 64(R11)(R8*4), K1, Z4
 	VADDPS    Z4, Z3, Z3
 	VMOVUPS   Z3, K1, 64(R11)(R8*4)
+	JMP       rowdone324
+
+part327:
 	CMPQ      R9, $0x20
-	JLE       rowdone249
+	JE        rowdone324
 	MOVQ      R10, R12
 	SHRQ      $0x20, R12
 	KMOVW     R12, K1
@@ -4157,8 +5075,11 @@ last248:
 	VMOVUPS.Z 128(R11)(R8*4), K1, Z4
 	VADDPS    Z4, Z3, Z3
 	VMOVUPS   Z3, K1, 128(R11)(R8*4)
+	JMP       rowdone324
+
+part328:
 	CMPQ      R9, $0x30
-	JLE       rowdone249
+	JE        rowdone324
 	MOVQ      R10, R12
 	SHRQ      $0x30, R12
 	KMOVW     R12, K1
@@ -4167,10 +5088,10 @@ last248:
 	VADDPS    Z4, Z3, Z3
 	VMOVUPS   Z3, K1, 192(R11)(R8*4)
 
-rowdone249:
-nobias246:
+rowdone324:
+nobias321:
 	TESTQ  SI, SI
-	JZ     rest241
+	JZ     rest312
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
@@ -4179,19 +5100,19 @@ nobias246:
 	SUBQ   R9, R11
 	XORL   R8, R8
 	CMPQ   R8, R11
-	JGE    last251
+	JGE    last330
 
-block250:
+block329:
 	VMOVUPS      (DX)(R8*4), Z3
 	VSUBPS       Z1, Z3, Z3
 	VMULPS       Z2, Z3, Z3
 	VMOVUPS      (CX)(R8*4), Z4
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip253
+	JZ           skip332
 	VMOVUPS      (BX)(R8*4), Z5
 
-skip253:
+skip332:
 	VMULPS       Z5, Z4, Z4
 	VFMADD231PS  Z3, Z4, Z6
 	VMOVUPS      64(DX)(R8*4), Z3
@@ -4200,10 +5121,10 @@ skip253:
 	VMOVUPS      64(CX)(R8*4), Z4
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip254
+	JZ           skip333
 	VMOVUPS      64(BX)(R8*4), Z5
 
-skip254:
+skip333:
 	VMULPS       Z5, Z4, Z4
 	VFMADD231PS  Z3, Z4, Z7
 	VMOVUPS      128(DX)(R8*4), Z3
@@ -4212,10 +5133,10 @@ skip254:
 	VMOVUPS      128(CX)(R8*4), Z4
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip255
+	JZ           skip334
 	VMOVUPS      128(BX)(R8*4), Z5
 
-skip255:
+skip334:
 	VMULPS       Z5, Z4, Z4
 	VFMADD231PS  Z3, Z4, Z8
 	VMOVUPS      192(DX)(R8*4), Z3
@@ -4224,19 +5145,64 @@ skip255:
 	VMOVUPS      192(CX)(R8*4), Z4
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip256
+	JZ           skip335
 	VMOVUPS      192(BX)(R8*4), Z5
 
-skip256:
+skip335:
 	VMULPS      Z5, Z4, Z4
 	VFMADD231PS Z3, Z4, Z9
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block250
+	JL          block329
 
-last251:
+last330:
+	CMPQ         R9, $0x10
+	JL           part336
+	VMOVUPS      (DX)(R8*4), Z3
+	VSUBPS       Z1, Z3, Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      (CX)(R8*4), Z4
+	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+	TESTQ        BX, BX
+	JZ           skip340
+	VMOVUPS      (BX)(R8*4), Z5
+
+skip340:
+	VMULPS       Z5, Z4, Z4
+	VFMADD231PS  Z3, Z4, Z6
+	CMPQ         R9, $0x20
+	JL           part337
+	VMOVUPS      64(DX)(R8*4), Z3
+	VSUBPS       Z1, Z3, Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      64(CX)(R8*4), Z4
+	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+	TESTQ        BX, BX
+	JZ           skip341
+	VMOVUPS      64(BX)(R8*4), Z5
+
+skip341:
+	VMULPS       Z5, Z4, Z4
+	VFMADD231PS  Z3, Z4, Z7
+	CMPQ         R9, $0x30
+	JL           part338
+	VMOVUPS      128(DX)(R8*4), Z3
+	VSUBPS       Z1, Z3, Z3
+	VMULPS       Z2, Z3, Z3
+	VMOVUPS      128(CX)(R8*4), Z4
+	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+	TESTQ        BX, BX
+	JZ           skip342
+	VMOVUPS      128(BX)(R8*4), Z5
+
+skip342:
+	VMULPS      Z5, Z4, Z4
+	VFMADD231PS Z3, Z4, Z8
+	JMP         part339
+
+part336:
 	CMPQ         R9, $0x00
-	JLE          rowdone252
+	JE           rowdone331
 	KMOVW        R10, K1
 	VMOVUPS.Z    (DX)(R8*4), K1, Z3
 	VSUBPS       Z1, Z3, Z3
@@ -4245,14 +5211,17 @@ last251:
 	VMOVUPS.Z    (CX)(R8*4), K1, Z4
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip257
+	JZ           skip343
 	VMOVUPS.Z    (BX)(R8*4), K1, Z5
 
-skip257:
-	VMULPS       Z5, Z4, Z4
-	VFMADD231PS  Z3, Z4, Z6
+skip343:
+	VMULPS      Z5, Z4, Z4
+	VFMADD231PS Z3, Z4, Z6
+	JMP         rowdone331
+
+part337:
 	CMPQ         R9, $0x10
-	JLE          rowdone252
+	JE           rowdone331
 	MOVQ         R10, R11
 	SHRQ         $0x10, R11
 	KMOVW        R11, K1
@@ -4263,14 +5232,17 @@ skip257:
 	VMOVUPS.Z    64(CX)(R8*4), K1, Z4
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip258
+	JZ           skip344
 	VMOVUPS.Z    64(BX)(R8*4), K1, Z5
 
-skip258:
-	VMULPS       Z5, Z4, Z4
-	VFMADD231PS  Z3, Z4, Z7
+skip344:
+	VMULPS      Z5, Z4, Z4
+	VFMADD231PS Z3, Z4, Z7
+	JMP         rowdone331
+
+part338:
 	CMPQ         R9, $0x20
-	JLE          rowdone252
+	JE           rowdone331
 	MOVQ         R10, R11
 	SHRQ         $0x20, R11
 	KMOVW        R11, K1
@@ -4281,14 +5253,17 @@ skip258:
 	VMOVUPS.Z    128(CX)(R8*4), K1, Z4
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip259
+	JZ           skip345
 	VMOVUPS.Z    128(BX)(R8*4), K1, Z5
 
-skip259:
-	VMULPS       Z5, Z4, Z4
-	VFMADD231PS  Z3, Z4, Z8
+skip345:
+	VMULPS      Z5, Z4, Z4
+	VFMADD231PS Z3, Z4, Z8
+	JMP         rowdone331
+
+part339:
 	CMPQ         R9, $0x30
-	JLE          rowdone252
+	JE           rowdone331
 	MOVQ         R10, R11
 	SHRQ         $0x30, R11
 	KMOVW        R11, K1
@@ -4299,14 +5274,14 @@ skip259:
 	VMOVUPS.Z    192(CX)(R8*4), K1, Z4
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip260
+	JZ           skip346
 	VMOVUPS.Z    192(BX)(R8*4), K1, Z5
 
-skip260:
+skip346:
 	VMULPS      Z5, Z4, Z4
 	VFMADD231PS Z3, Z4, Z9
 
-rowdone252:
+rowdone331:
 	VADDPS     Z8, Z6, Z6
 	VADDPS     Z9, Z7, Z7
 	VADDPS     Z7, Z6, Z6
@@ -4327,106 +5302,151 @@ rowdone252:
 	SUBQ       R9, R11
 	XORL       R8, R8
 	CMPQ       R8, R11
-	JGE        last262
+	JGE        last348
 
-block261:
+block347:
 	VMOVUPS      (CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip264
+	JZ           skip350
 	VMOVUPS      (BX)(R8*4), Z5
 
-skip264:
+skip350:
 	VMULPS       Z5, Z3, Z3
 	VADDPS       Z3, Z6, Z6
 	VMOVUPS      64(CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip265
+	JZ           skip351
 	VMOVUPS      64(BX)(R8*4), Z5
 
-skip265:
+skip351:
 	VMULPS       Z5, Z3, Z3
 	VADDPS       Z3, Z7, Z7
 	VMOVUPS      128(CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip266
+	JZ           skip352
 	VMOVUPS      128(BX)(R8*4), Z5
 
-skip266:
+skip352:
 	VMULPS       Z5, Z3, Z3
 	VADDPS       Z3, Z8, Z8
 	VMOVUPS      192(CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip267
+	JZ           skip353
 	VMOVUPS      192(BX)(R8*4), Z5
 
-skip267:
+skip353:
 	VMULPS Z5, Z3, Z3
 	VADDPS Z3, Z9, Z9
 	ADDQ   $0x40, R8
 	CMPQ   R8, R11
-	JL     block261
+	JL     block347
 
-last262:
+last348:
+	CMPQ         R9, $0x10
+	JL           part354
+	VMOVUPS      (CX)(R8*4), Z3
+	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+	TESTQ        BX, BX
+	JZ           skip358
+	VMOVUPS      (BX)(R8*4), Z5
+
+skip358:
+	VMULPS       Z5, Z3, Z3
+	VADDPS       Z3, Z6, Z6
+	CMPQ         R9, $0x20
+	JL           part355
+	VMOVUPS      64(CX)(R8*4), Z3
+	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+	TESTQ        BX, BX
+	JZ           skip359
+	VMOVUPS      64(BX)(R8*4), Z5
+
+skip359:
+	VMULPS       Z5, Z3, Z3
+	VADDPS       Z3, Z7, Z7
+	CMPQ         R9, $0x30
+	JL           part356
+	VMOVUPS      128(CX)(R8*4), Z3
+	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+	TESTQ        BX, BX
+	JZ           skip360
+	VMOVUPS      128(BX)(R8*4), Z5
+
+skip360:
+	VMULPS Z5, Z3, Z3
+	VADDPS Z3, Z8, Z8
+	JMP    part357
+
+part354:
 	CMPQ         R9, $0x00
-	JLE          rowdone263
+	JE           rowdone349
 	KMOVW        R10, K1
 	VMOVUPS.Z    (CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip268
+	JZ           skip361
 	VMOVUPS.Z    (BX)(R8*4), K1, Z5
 
-skip268:
-	VMULPS       Z5, Z3, Z3
-	VADDPS       Z3, Z6, Z6
+skip361:
+	VMULPS Z5, Z3, Z3
+	VADDPS Z3, Z6, Z6
+	JMP    rowdone349
+
+part355:
 	CMPQ         R9, $0x10
-	JLE          rowdone263
+	JE           rowdone349
 	MOVQ         R10, R11
 	SHRQ         $0x10, R11
 	KMOVW        R11, K1
 	VMOVUPS.Z    64(CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip269
+	JZ           skip362
 	VMOVUPS.Z    64(BX)(R8*4), K1, Z5
 
-skip269:
-	VMULPS       Z5, Z3, Z3
-	VADDPS       Z3, Z7, Z7
+skip362:
+	VMULPS Z5, Z3, Z3
+	VADDPS Z3, Z7, Z7
+	JMP    rowdone349
+
+part356:
 	CMPQ         R9, $0x20
-	JLE          rowdone263
+	JE           rowdone349
 	MOVQ         R10, R11
 	SHRQ         $0x20, R11
 	KMOVW        R11, K1
 	VMOVUPS.Z    128(CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip270
+	JZ           skip363
 	VMOVUPS.Z    128(BX)(R8*4), K1, Z5
 
-skip270:
-	VMULPS       Z5, Z3, Z3
-	VADDPS       Z3, Z8, Z8
+skip363:
+	VMULPS Z5, Z3, Z3
+	VADDPS Z3, Z8, Z8
+	JMP    rowdone349
+
+part357:
 	CMPQ         R9, $0x30
-	JLE          rowdone263
+	JE           rowdone349
 	MOVQ         R10, R11
 	SHRQ         $0x30, R11
 	KMOVW        R11, K1
 	VMOVUPS.Z    192(CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z5
 	TESTQ        BX, BX
-	JZ           skip271
+	JZ           skip364
 	VMOVUPS.Z    192(BX)(R8*4), K1, Z5
 
-skip271:
+skip364:
 	VMULPS Z5, Z3, Z3
 	VADDPS Z3, Z9, Z9
 
-rowdone263:
+rowdone349:
 	VADDPS     Z8, Z6, Z6
 	VADDPS     Z9, Z7, Z7
 	VADDPS     Z7, Z6, Z6
@@ -4444,16 +5464,16 @@ rowdone263:
 	SUBQ       R9, R12
 	XORL       R8, R8
 	CMPQ       R8, R12
-	JGE        last273
+	JGE        last366
 
-block272:
+block365:
 	VMOVUPS      (CX)(R8*4), Z5
 	VBROADCASTSS numbersAVX512<>+44(SB), Z10
 	TESTQ        BX, BX
-	JZ           skip275
+	JZ           skip368
 	VMOVUPS      (BX)(R8*4), Z10
 
-skip275:
+skip368:
 	VMULPS       Z10, Z5, Z5
 	VSUBPS       Z3, Z5, Z5
 	VMOVUPS      (DX)(R8*4), Z10
@@ -4462,19 +5482,19 @@ skip275:
 	VFNMADD231PS Z10, Z4, Z5
 	VMULPS       Z2, Z5, Z5
 	TESTQ        R11, R11
-	JZ           set276
+	JZ           set369
 	VMOVUPS      (SI)(R8*4), Z10
 	VADDPS       Z5, Z10, Z5
 
-set276:
+set369:
 	VMOVUPS      Z5, (SI)(R8*4)
 	VMOVUPS      64(CX)(R8*4), Z5
 	VBROADCASTSS numbersAVX512<>+44(SB), Z10
 	TESTQ        BX, BX
-	JZ           skip277
+	JZ           skip370
 	VMOVUPS      64(BX)(R8*4), Z10
 
-skip277:
+skip370:
 	VMULPS       Z10, Z5, Z5
 	VSUBPS       Z3, Z5, Z5
 	VMOVUPS      64(DX)(R8*4), Z10
@@ -4483,19 +5503,19 @@ skip277:
 	VFNMADD231PS Z10, Z4, Z5
 	VMULPS       Z2, Z5, Z5
 	TESTQ        R11, R11
-	JZ           set278
+	JZ           set371
 	VMOVUPS      64(SI)(R8*4), Z10
 	VADDPS       Z5, Z10, Z5
 
-set278:
+set371:
 	VMOVUPS      Z5, 64(SI)(R8*4)
 	VMOVUPS      128(CX)(R8*4), Z5
 	VBROADCASTSS numbersAVX512<>+44(SB), Z10
 	TESTQ        BX, BX
-	JZ           skip279
+	JZ           skip372
 	VMOVUPS      128(BX)(R8*4), Z10
 
-skip279:
+skip372:
 	VMULPS       Z10, Z5, Z5
 	VSUBPS       Z3, Z5, Z5
 	VMOVUPS      128(DX)(R8*4), Z10
@@ -4504,19 +5524,19 @@ skip279:
 	VFNMADD231PS Z10, Z4, Z5
 	VMULPS       Z2, Z5, Z5
 	TESTQ        R11, R11
-	JZ           set280
+	JZ           set373
 	VMOVUPS      128(SI)(R8*4), Z10
 	VADDPS       Z5, Z10, Z5
 
-set280:
+set373:
 	VMOVUPS      Z5, 128(SI)(R8*4)
 	VMOVUPS      192(CX)(R8*4), Z5
 	VBROADCASTSS numbersAVX512<>+44(SB), Z10
 	TESTQ        BX, BX
-	JZ           skip281
+	JZ           skip374
 	VMOVUPS      192(BX)(R8*4), Z10
 
-skip281:
+skip374:
 	VMULPS       Z10, Z5, Z5
 	VSUBPS       Z3, Z5, Z5
 	VMOVUPS      192(DX)(R8*4), Z10
@@ -4525,108 +5545,189 @@ skip281:
 	VFNMADD231PS Z10, Z4, Z5
 	VMULPS       Z2, Z5, Z5
 	TESTQ        R11, R11
-	JZ           set282
+	JZ           set375
 	VMOVUPS      192(SI)(R8*4), Z10
 	VADDPS       Z5, Z10, Z5
 
-set282:
+set375:
 	VMOVUPS Z5, 192(SI)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R12
-	JL      block272
+	JL      block365
 
-last273:
+last366:
+	CMPQ         R9, $0x10
+	JL           part376
+	VMOVUPS      (CX)(R8*4), Z5
+	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+	TESTQ        BX, BX
+	JZ           skip380
+	VMOVUPS      (BX)(R8*4), Z10
+
+skip380:
+	VMULPS       Z10, Z5, Z5
+	VSUBPS       Z3, Z5, Z5
+	VMOVUPS      (DX)(R8*4), Z10
+	VSUBPS       Z1, Z10, Z10
+	VMULPS       Z2, Z10, Z10
+	VFNMADD231PS Z10, Z4, Z5
+	VMULPS       Z2, Z5, Z5
+	TESTQ        R11, R11
+	JZ           set381
+	VMOVUPS      (SI)(R8*4), Z10
+	VADDPS       Z5, Z10, Z5
+
+set381:
+	VMOVUPS      Z5, (SI)(R8*4)
+	CMPQ         R9, $0x20
+	JL           part377
+	VMOVUPS      64(CX)(R8*4), Z5
+	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+	TESTQ        BX, BX
+	JZ           skip382
+	VMOVUPS      64(BX)(R8*4), Z10
+
+skip382:
+	VMULPS       Z10, Z5, Z5
+	VSUBPS       Z3, Z5, Z5
+	VMOVUPS      64(DX)(R8*4), Z10
+	VSUBPS       Z1, Z10, Z10
+	VMULPS       Z2, Z10, Z10
+	VFNMADD231PS Z10, Z4, Z5
+	VMULPS       Z2, Z5, Z5
+	TESTQ        R11, R11
+	JZ           set383
+	VMOVUPS      64(SI)(R8*4), Z10
+	VADDPS       Z5, Z10, Z5
+
+set383:
+	VMOVUPS      Z5, 64(SI)(R8*4)
+	CMPQ         R9, $0x30
+	JL           part378
+	VMOVUPS      128(CX)(R8*4), Z5
+	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+	TESTQ        BX, BX
+	JZ           skip384
+	VMOVUPS      128(BX)(R8*4), Z10
+
+skip384:
+	VMULPS       Z10, Z5, Z5
+	VSUBPS       Z3, Z5, Z5
+	VMOVUPS      128(DX)(R8*4), Z10
+	VSUBPS       Z1, Z10, Z10
+	VMULPS       Z2, Z10, Z10
+	VFNMADD231PS Z10, Z4, Z5
+	VMULPS       Z2, Z5, Z5
+	TESTQ        R11, R11
+	JZ           set385
+	VMOVUPS      128(SI)(R8*4), Z10
+	VADDPS       Z5, Z10, Z5
+
+set385:
+	VMOVUPS Z5, 128(SI)(R8*4)
+	JMP     part379
+
+part376:
 	CMPQ         R9, $0x00
-	JLE          rowdone274
+	JE           rowdone367
 	KMOVW        R10, K1
 	VMOVUPS.Z    (CX)(R8*4), K1, Z5
 	VBROADCASTSS numbersAVX512<>+44(SB), Z10
 	TESTQ        BX, BX
-	JZ           skip283
+	JZ           skip386
 	VMOVUPS.Z    (BX)(R8*4), K1, Z10
 
-skip283:
+skip386:
 	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z5
-	VMOVUPS.Z    (DX)(R8*4), K1, Z10
-	VSUBPS       Z1, Z10, Z10
-	VMULPS       Z2, Z10, Z10
-	VMOVAPS.Z    Z10, K1, Z10
-	VFNMADD231PS Z10, Z4, Z5
-	VMULPS       Z2, Z5, Z5
+	VSUBPS       Z3, Z5, Z3
+	VMOVUPS.Z    (DX)(R8*4), K1, Z5
+	VSUBPS       Z1, Z5, Z1
+	VMULPS       Z2, Z1, Z1
+	VMOVAPS.Z    Z1, K1, Z1
+	VFNMADD231PS Z1, Z4, Z3
+	VMULPS       Z2, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set284
-	VMOVUPS.Z    (SI)(R8*4), K1, Z10
-	VADDPS       Z5, Z10, Z5
+	JZ           set387
+	VMOVUPS.Z    (SI)(R8*4), K1, Z2
+	VADDPS       Z1, Z2, Z1
 
-set284:
-	VMOVUPS      Z5, K1, (SI)(R8*4)
+set387:
+	VMOVUPS Z1, K1, (SI)(R8*4)
+	JMP     rowdone367
+
+part377:
 	CMPQ         R9, $0x10
-	JLE          rowdone274
+	JE           rowdone367
 	MOVQ         R10, R12
 	SHRQ         $0x10, R12
 	KMOVW        R12, K1
 	VMOVUPS.Z    64(CX)(R8*4), K1, Z5
 	VBROADCASTSS numbersAVX512<>+44(SB), Z10
 	TESTQ        BX, BX
-	JZ           skip285
+	JZ           skip388
 	VMOVUPS.Z    64(BX)(R8*4), K1, Z10
 
-skip285:
+skip388:
 	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z5
-	VMOVUPS.Z    64(DX)(R8*4), K1, Z10
-	VSUBPS       Z1, Z10, Z10
-	VMULPS       Z2, Z10, Z10
-	VMOVAPS.Z    Z10, K1, Z10
-	VFNMADD231PS Z10, Z4, Z5
-	VMULPS       Z2, Z5, Z5
+	VSUBPS       Z3, Z5, Z3
+	VMOVUPS.Z    64(DX)(R8*4), K1, Z5
+	VSUBPS       Z1, Z5, Z1
+	VMULPS       Z2, Z1, Z1
+	VMOVAPS.Z    Z1, K1, Z1
+	VFNMADD231PS Z1, Z4, Z3
+	VMULPS       Z2, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set286
-	VMOVUPS.Z    64(SI)(R8*4), K1, Z10
-	VADDPS       Z5, Z10, Z5
+	JZ           set389
+	VMOVUPS.Z    64(SI)(R8*4), K1, Z2
+	VADDPS       Z1, Z2, Z1
 
-set286:
-	VMOVUPS      Z5, K1, 64(SI)(R8*4)
+set389:
+	VMOVUPS Z1, K1, 64(SI)(R8*4)
+	JMP     rowdone367
+
+part378:
 	CMPQ         R9, $0x20
-	JLE          rowdone274
+	JE           rowdone367
 	MOVQ         R10, R12
 	SHRQ         $0x20, R12
 	KMOVW        R12, K1
 	VMOVUPS.Z    128(CX)(R8*4), K1, Z5
 	VBROADCASTSS numbersAVX512<>+44(SB), Z10
 	TESTQ        BX, BX
-	JZ           skip287
+	JZ           skip390
 	VMOVUPS.Z    128(BX)(R8*4), K1, Z10
 
-skip287:
+skip390:
 	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z5
-	VMOVUPS.Z    128(DX)(R8*4), K1, Z10
-	VSUBPS       Z1, Z10, Z10
-	VMULPS       Z2, Z10, Z10
-	VMOVAPS.Z    Z10, K1, Z10
-	VFNMADD231PS Z10, Z4, Z5
-	VMULPS       Z2, Z5, Z5
+	VSUBPS       Z3, Z5, Z3
+	VMOVUPS.Z    128(DX)(R8*4), K1, Z5
+	VSUBPS       Z1, Z5, Z1
+	VMULPS       Z2, Z1, Z1
+	VMOVAPS.Z    Z1, K1, Z1
+	VFNMADD231PS Z1, Z4, Z3
+	VMULPS       Z2, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set288
-	VMOVUPS.Z    128(SI)(R8*4), K1, Z10
-	VADDPS       Z5, Z10, Z5
+	JZ           set391
+	VMOVUPS.Z    128(SI)(R8*4), K1, Z2
+	VADDPS       Z1, Z2, Z1
 
-set288:
-	VMOVUPS      Z5, K1, 128(SI)(R8*4)
+set391:
+	VMOVUPS Z1, K1, 128(SI)(R8*4)
+	JMP     rowdone367
+
+part379:
 	CMPQ         R9, $0x30
-	JLE          rowdone274
+	JE           rowdone367
 	MOVQ         R10, R12
 	SHRQ         $0x30, R12
 	KMOVW        R12, K1
 	VMOVUPS.Z    192(CX)(R8*4), K1, Z5
 	VBROADCASTSS numbersAVX512<>+44(SB), Z10
 	TESTQ        BX, BX
-	JZ           skip289
+	JZ           skip392
 	VMOVUPS.Z    192(BX)(R8*4), K1, Z10
 
-skip289:
+skip392:
 	VMULPS       Z10, Z5, Z5
 	VSUBPS       Z3, Z5, Z3
 	VMOVUPS.Z    192(DX)(R8*4), K1, Z5
@@ -4636,21 +5737,21 @@ skip289:
 	VFNMADD231PS Z1, Z4, Z3
 	VMULPS       Z2, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set290
+	JZ           set393
 	VMOVUPS.Z    192(SI)(R8*4), K1, Z2
 	VADDPS       Z1, Z2, Z1
 
-set290:
+set393:
 	VMOVUPS Z1, K1, 192(SI)(R8*4)
 
-rowdone274:
+rowdone367:
 	LEAQ (SI)(AX*4), SI
 
-rest241:
+rest312:
 	LEAQ (DX)(AX*4), DX
 	LEAQ (CX)(AX*4), CX
 	DECQ (SP)
-	JNZ  rows240
+	JNZ  rows311
 	VZEROUPPER
 	RET
 
@@ -4675,20 +5776,20 @@ TEXT ·rmsNormBackwardAVX512(SB), NOSPLIT, $24-80
 	MOVQ         $-1, R10
 	BZHIQ        R9, R10, R10
 
-rows291:
+rows394:
 	MOVQ         8(SP), R8
 	VBROADCASTSS (R8), Z1
 	ADDQ         $0x04, R8
 	MOVQ         R8, 8(SP)
 	TESTQ        DI, DI
-	JZ           nogain293
+	JZ           nogain396
 	MOVQ         AX, R11
 	SUBQ         R9, R11
 	XORL         R8, R8
 	CMPQ         R8, R11
-	JGE          last295
+	JGE          last398
 
-block294:
+block397:
 	VMOVUPS     (DI)(R8*4), Z2
 	VMOVUPS     (CX)(R8*4), Z3
 	VMOVUPS     (DX)(R8*4), Z4
@@ -4715,11 +5816,38 @@ block294:
 	VMOVUPS     Z2, 192(DI)(R8*4)
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block294
+	JL          block397
 
-last295:
+last398:
+	CMPQ        R9, $0x10
+	JL          part400
+	VMOVUPS     (DI)(R8*4), Z2
+	VMOVUPS     (CX)(R8*4), Z3
+	VMOVUPS     (DX)(R8*4), Z4
+	VMULPS      Z1, Z4, Z4
+	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS     Z2, (DI)(R8*4)
+	CMPQ        R9, $0x20
+	JL          part401
+	VMOVUPS     64(DI)(R8*4), Z2
+	VMOVUPS     64(CX)(R8*4), Z3
+	VMOVUPS     64(DX)(R8*4), Z4
+	VMULPS      Z1, Z4, Z4
+	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS     Z2, 64(DI)(R8*4)
+	CMPQ        R9, $0x30
+	JL          part402
+	VMOVUPS     128(DI)(R8*4), Z2
+	VMOVUPS     128(CX)(R8*4), Z3
+	VMOVUPS     128(DX)(R8*4), Z4
+	VMULPS      Z1, Z4, Z4
+	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS     Z2, 128(DI)(R8*4)
+	JMP         part403
+
+part400:
 	CMPQ        R9, $0x00
-	JLE         rowdone296
+	JE          rowdone399
 	KMOVW       R10, K1
 	VMOVUPS.Z   (DI)(R8*4), K1, Z2
 	VMOVUPS.Z   (CX)(R8*4), K1, Z3
@@ -4728,8 +5856,11 @@ last295:
 	VMOVAPS.Z   Z4, K1, Z4
 	VFMADD231PS Z3, Z4, Z2
 	VMOVUPS     Z2, K1, (DI)(R8*4)
+	JMP         rowdone399
+
+part401:
 	CMPQ        R9, $0x10
-	JLE         rowdone296
+	JE          rowdone399
 	MOVQ        R10, R11
 	SHRQ        $0x10, R11
 	KMOVW       R11, K1
@@ -4740,8 +5871,11 @@ last295:
 	VMOVAPS.Z   Z4, K1, Z4
 	VFMADD231PS Z3, Z4, Z2
 	VMOVUPS     Z2, K1, 64(DI)(R8*4)
+	JMP         rowdone399
+
+part402:
 	CMPQ        R9, $0x20
-	JLE         rowdone296
+	JE          rowdone399
 	MOVQ        R10, R11
 	SHRQ        $0x20, R11
 	KMOVW       R11, K1
@@ -4752,8 +5886,11 @@ last295:
 	VMOVAPS.Z   Z4, K1, Z4
 	VFMADD231PS Z3, Z4, Z2
 	VMOVUPS     Z2, K1, 128(DI)(R8*4)
+	JMP         rowdone399
+
+part403:
 	CMPQ        R9, $0x30
-	JLE         rowdone296
+	JE          rowdone399
 	MOVQ        R10, R11
 	SHRQ        $0x30, R11
 	KMOVW       R11, K1
@@ -4765,10 +5902,10 @@ last295:
 	VFMADD231PS Z3, Z4, Z2
 	VMOVUPS     Z2, K1, 192(DI)(R8*4)
 
-rowdone296:
-nogain293:
+rowdone399:
+nogain396:
 	TESTQ  SI, SI
-	JZ     rest292
+	JZ     rest395
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
@@ -4777,18 +5914,18 @@ nogain293:
 	SUBQ   R9, R11
 	XORL   R8, R8
 	CMPQ   R8, R11
-	JGE    last298
+	JGE    last405
 
-block297:
+block404:
 	VMOVUPS      (DX)(R8*4), Z2
 	VMULPS       Z1, Z2, Z2
 	VMOVUPS      (CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip300
+	JZ           skip407
 	VMOVUPS      (BX)(R8*4), Z4
 
-skip300:
+skip407:
 	VMULPS       Z4, Z3, Z3
 	VFMADD231PS  Z2, Z3, Z5
 	VMOVUPS      64(DX)(R8*4), Z2
@@ -4796,10 +5933,10 @@ skip300:
 	VMOVUPS      64(CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip301
+	JZ           skip408
 	VMOVUPS      64(BX)(R8*4), Z4
 
-skip301:
+skip408:
 	VMULPS       Z4, Z3, Z3
 	VFMADD231PS  Z2, Z3, Z6
 	VMOVUPS      128(DX)(R8*4), Z2
@@ -4807,10 +5944,10 @@ skip301:
 	VMOVUPS      128(CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip302
+	JZ           skip409
 	VMOVUPS      128(BX)(R8*4), Z4
 
-skip302:
+skip409:
 	VMULPS       Z4, Z3, Z3
 	VFMADD231PS  Z2, Z3, Z7
 	VMOVUPS      192(DX)(R8*4), Z2
@@ -4818,19 +5955,61 @@ skip302:
 	VMOVUPS      192(CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip303
+	JZ           skip410
 	VMOVUPS      192(BX)(R8*4), Z4
 
-skip303:
+skip410:
 	VMULPS      Z4, Z3, Z3
 	VFMADD231PS Z2, Z3, Z8
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block297
+	JL          block404
 
-last298:
+last405:
+	CMPQ         R9, $0x10
+	JL           part411
+	VMOVUPS      (DX)(R8*4), Z2
+	VMULPS       Z1, Z2, Z2
+	VMOVUPS      (CX)(R8*4), Z3
+	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	TESTQ        BX, BX
+	JZ           skip415
+	VMOVUPS      (BX)(R8*4), Z4
+
+skip415:
+	VMULPS       Z4, Z3, Z3
+	VFMADD231PS  Z2, Z3, Z5
+	CMPQ         R9, $0x20
+	JL           part412
+	VMOVUPS      64(DX)(R8*4), Z2
+	VMULPS       Z1, Z2, Z2
+	VMOVUPS      64(CX)(R8*4), Z3
+	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	TESTQ        BX, BX
+	JZ           skip416
+	VMOVUPS      64(BX)(R8*4), Z4
+
+skip416:
+	VMULPS       Z4, Z3, Z3
+	VFMADD231PS  Z2, Z3, Z6
+	CMPQ         R9, $0x30
+	JL           part413
+	VMOVUPS      128(DX)(R8*4), Z2
+	VMULPS       Z1, Z2, Z2
+	VMOVUPS      128(CX)(R8*4), Z3
+	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	TESTQ        BX, BX
+	JZ           skip417
+	VMOVUPS      128(BX)(R8*4), Z4
+
+skip417:
+	VMULPS      Z4, Z3, Z3
+	VFMADD231PS Z2, Z3, Z7
+	JMP         part414
+
+part411:
 	CMPQ         R9, $0x00
-	JLE          rowdone299
+	JE           rowdone406
 	KMOVW        R10, K1
 	VMOVUPS.Z    (DX)(R8*4), K1, Z2
 	VMULPS       Z1, Z2, Z2
@@ -4838,14 +6017,17 @@ last298:
 	VMOVUPS.Z    (CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip304
+	JZ           skip418
 	VMOVUPS.Z    (BX)(R8*4), K1, Z4
 
-skip304:
-	VMULPS       Z4, Z3, Z3
-	VFMADD231PS  Z2, Z3, Z5
+skip418:
+	VMULPS      Z4, Z3, Z3
+	VFMADD231PS Z2, Z3, Z5
+	JMP         rowdone406
+
+part412:
 	CMPQ         R9, $0x10
-	JLE          rowdone299
+	JE           rowdone406
 	MOVQ         R10, R11
 	SHRQ         $0x10, R11
 	KMOVW        R11, K1
@@ -4855,14 +6037,17 @@ skip304:
 	VMOVUPS.Z    64(CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip305
+	JZ           skip419
 	VMOVUPS.Z    64(BX)(R8*4), K1, Z4
 
-skip305:
-	VMULPS       Z4, Z3, Z3
-	VFMADD231PS  Z2, Z3, Z6
+skip419:
+	VMULPS      Z4, Z3, Z3
+	VFMADD231PS Z2, Z3, Z6
+	JMP         rowdone406
+
+part413:
 	CMPQ         R9, $0x20
-	JLE          rowdone299
+	JE           rowdone406
 	MOVQ         R10, R11
 	SHRQ         $0x20, R11
 	KMOVW        R11, K1
@@ -4872,14 +6057,17 @@ skip305:
 	VMOVUPS.Z    128(CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip306
+	JZ           skip420
 	VMOVUPS.Z    128(BX)(R8*4), K1, Z4
 
-skip306:
-	VMULPS       Z4, Z3, Z3
-	VFMADD231PS  Z2, Z3, Z7
+skip420:
+	VMULPS      Z4, Z3, Z3
+	VFMADD231PS Z2, Z3, Z7
+	JMP         rowdone406
+
+part414:
 	CMPQ         R9, $0x30
-	JLE          rowdone299
+	JE           rowdone406
 	MOVQ         R10, R11
 	SHRQ         $0x30, R11
 	KMOVW        R11, K1
@@ -4889,14 +6077,14 @@ skip306:
 	VMOVUPS.Z    192(CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip307
+	JZ           skip421
 	VMOVUPS.Z    192(BX)(R8*4), K1, Z4
 
-skip307:
+skip421:
 	VMULPS      Z4, Z3, Z3
 	VFMADD231PS Z2, Z3, Z8
 
-rowdone299:
+rowdone406:
 	VADDPS     Z7, Z5, Z5
 	VADDPS     Z8, Z6, Z6
 	VADDPS     Z6, Z5, Z5
@@ -4914,175 +6102,250 @@ rowdone299:
 	SUBQ       R9, R12
 	XORL       R8, R8
 	CMPQ       R8, R12
-	JGE        last309
+	JGE        last423
 
-block308:
+block422:
 	VMOVUPS      (CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip311
+	JZ           skip425
 	VMOVUPS      (BX)(R8*4), Z4
 
-skip311:
+skip425:
 	VMULPS       Z4, Z3, Z3
 	VMOVUPS      (DX)(R8*4), Z4
 	VMULPS       Z1, Z4, Z4
 	VFNMADD231PS Z4, Z2, Z3
 	VMULPS       Z1, Z3, Z3
 	TESTQ        R11, R11
-	JZ           set312
+	JZ           set426
 	VMOVUPS      (SI)(R8*4), Z4
 	VADDPS       Z3, Z4, Z3
 
-set312:
+set426:
 	VMOVUPS      Z3, (SI)(R8*4)
 	VMOVUPS      64(CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip313
+	JZ           skip427
 	VMOVUPS      64(BX)(R8*4), Z4
 
-skip313:
+skip427:
 	VMULPS       Z4, Z3, Z3
 	VMOVUPS      64(DX)(R8*4), Z4
 	VMULPS       Z1, Z4, Z4
 	VFNMADD231PS Z4, Z2, Z3
 	VMULPS       Z1, Z3, Z3
 	TESTQ        R11, R11
-	JZ           set314
+	JZ           set428
 	VMOVUPS      64(SI)(R8*4), Z4
 	VADDPS       Z3, Z4, Z3
 
-set314:
+set428:
 	VMOVUPS      Z3, 64(SI)(R8*4)
 	VMOVUPS      128(CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip315
+	JZ           skip429
 	VMOVUPS      128(BX)(R8*4), Z4
 
-skip315:
+skip429:
 	VMULPS       Z4, Z3, Z3
 	VMOVUPS      128(DX)(R8*4), Z4
 	VMULPS       Z1, Z4, Z4
 	VFNMADD231PS Z4, Z2, Z3
 	VMULPS       Z1, Z3, Z3
 	TESTQ        R11, R11
-	JZ           set316
+	JZ           set430
 	VMOVUPS      128(SI)(R8*4), Z4
 	VADDPS       Z3, Z4, Z3
 
-set316:
+set430:
 	VMOVUPS      Z3, 128(SI)(R8*4)
 	VMOVUPS      192(CX)(R8*4), Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip317
+	JZ           skip431
 	VMOVUPS      192(BX)(R8*4), Z4
 
-skip317:
+skip431:
 	VMULPS       Z4, Z3, Z3
 	VMOVUPS      192(DX)(R8*4), Z4
 	VMULPS       Z1, Z4, Z4
 	VFNMADD231PS Z4, Z2, Z3
 	VMULPS       Z1, Z3, Z3
 	TESTQ        R11, R11
-	JZ           set318
+	JZ           set432
 	VMOVUPS      192(SI)(R8*4), Z4
 	VADDPS       Z3, Z4, Z3
 
-set318:
+set432:
 	VMOVUPS Z3, 192(SI)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R12
-	JL      block308
+	JL      block422
 
-last309:
+last423:
+	CMPQ         R9, $0x10
+	JL           part433
+	VMOVUPS      (CX)(R8*4), Z3
+	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	TESTQ        BX, BX
+	JZ           skip437
+	VMOVUPS      (BX)(R8*4), Z4
+
+skip437:
+	VMULPS       Z4, Z3, Z3
+	VMOVUPS      (DX)(R8*4), Z4
+	VMULPS       Z1, Z4, Z4
+	VFNMADD231PS Z4, Z2, Z3
+	VMULPS       Z1, Z3, Z3
+	TESTQ        R11, R11
+	JZ           set438
+	VMOVUPS      (SI)(R8*4), Z4
+	VADDPS       Z3, Z4, Z3
+
+set438:
+	VMOVUPS      Z3, (SI)(R8*4)
+	CMPQ         R9, $0x20
+	JL           part434
+	VMOVUPS      64(CX)(R8*4), Z3
+	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	TESTQ        BX, BX
+	JZ           skip439
+	VMOVUPS      64(BX)(R8*4), Z4
+
+skip439:
+	VMULPS       Z4, Z3, Z3
+	VMOVUPS      64(DX)(R8*4), Z4
+	VMULPS       Z1, Z4, Z4
+	VFNMADD231PS Z4, Z2, Z3
+	VMULPS       Z1, Z3, Z3
+	TESTQ        R11, R11
+	JZ           set440
+	VMOVUPS      64(SI)(R8*4), Z4
+	VADDPS       Z3, Z4, Z3
+
+set440:
+	VMOVUPS      Z3, 64(SI)(R8*4)
+	CMPQ         R9, $0x30
+	JL           part435
+	VMOVUPS      128(CX)(R8*4), Z3
+	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	TESTQ        BX, BX
+	JZ           skip441
+	VMOVUPS      128(BX)(R8*4), Z4
+
+skip441:
+	VMULPS       Z4, Z3, Z3
+	VMOVUPS      128(DX)(R8*4), Z4
+	VMULPS       Z1, Z4, Z4
+	VFNMADD231PS Z4, Z2, Z3
+	VMULPS       Z1, Z3, Z3
+	TESTQ        R11, R11
+	JZ           set442
+	VMOVUPS      128(SI)(R8*4), Z4
+	VADDPS       Z3, Z4, Z3
+
+set442:
+	VMOVUPS Z3, 128(SI)(R8*4)
+	JMP     part436
+
+part433:
 	CMPQ         R9, $0x00
-	JLE          rowdone310
+	JE           rowdone424
 	KMOVW        R10, K1
 	VMOVUPS.Z    (CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip319
+	JZ           skip443
 	VMOVUPS.Z    (BX)(R8*4), K1, Z4
 
-skip319:
+skip443:
 	VMULPS       Z4, Z3, Z3
 	VMOVUPS.Z    (DX)(R8*4), K1, Z4
 	VMULPS       Z1, Z4, Z4
 	VMOVAPS.Z    Z4, K1, Z4
 	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z3
+	VMULPS       Z1, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set320
-	VMOVUPS.Z    (SI)(R8*4), K1, Z4
-	VADDPS       Z3, Z4, Z3
+	JZ           set444
+	VMOVUPS.Z    (SI)(R8*4), K1, Z2
+	VADDPS       Z1, Z2, Z1
 
-set320:
-	VMOVUPS      Z3, K1, (SI)(R8*4)
+set444:
+	VMOVUPS Z1, K1, (SI)(R8*4)
+	JMP     rowdone424
+
+part434:
 	CMPQ         R9, $0x10
-	JLE          rowdone310
+	JE           rowdone424
 	MOVQ         R10, R12
 	SHRQ         $0x10, R12
 	KMOVW        R12, K1
 	VMOVUPS.Z    64(CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip321
+	JZ           skip445
 	VMOVUPS.Z    64(BX)(R8*4), K1, Z4
 
-skip321:
+skip445:
 	VMULPS       Z4, Z3, Z3
 	VMOVUPS.Z    64(DX)(R8*4), K1, Z4
 	VMULPS       Z1, Z4, Z4
 	VMOVAPS.Z    Z4, K1, Z4
 	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z3
+	VMULPS       Z1, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set322
-	VMOVUPS.Z    64(SI)(R8*4), K1, Z4
-	VADDPS       Z3, Z4, Z3
+	JZ           set446
+	VMOVUPS.Z    64(SI)(R8*4), K1, Z2
+	VADDPS       Z1, Z2, Z1
 
-set322:
-	VMOVUPS      Z3, K1, 64(SI)(R8*4)
+set446:
+	VMOVUPS Z1, K1, 64(SI)(R8*4)
+	JMP     rowdone424
+
+part435:
 	CMPQ         R9, $0x20
-	JLE          rowdone310
+	JE           rowdone424
 	MOVQ         R10, R12
 	SHRQ         $0x20, R12
 	KMOVW        R12, K1
 	VMOVUPS.Z    128(CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip323
+	JZ           skip447
 	VMOVUPS.Z    128(BX)(R8*4), K1, Z4
 
-skip323:
+skip447:
 	VMULPS       Z4, Z3, Z3
 	VMOVUPS.Z    128(DX)(R8*4), K1, Z4
 	VMULPS       Z1, Z4, Z4
 	VMOVAPS.Z    Z4, K1, Z4
 	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z3
+	VMULPS       Z1, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set324
-	VMOVUPS.Z    128(SI)(R8*4), K1, Z4
-	VADDPS       Z3, Z4, Z3
+	JZ           set448
+	VMOVUPS.Z    128(SI)(R8*4), K1, Z2
+	VADDPS       Z1, Z2, Z1
 
-set324:
-	VMOVUPS      Z3, K1, 128(SI)(R8*4)
+set448:
+	VMOVUPS Z1, K1, 128(SI)(R8*4)
+	JMP     rowdone424
+
+part436:
 	CMPQ         R9, $0x30
-	JLE          rowdone310
+	JE           rowdone424
 	MOVQ         R10, R12
 	SHRQ         $0x30, R12
 	KMOVW        R12, K1
 	VMOVUPS.Z    192(CX)(R8*4), K1, Z3
 	VBROADCASTSS numbersAVX512<>+44(SB), Z4
 	TESTQ        BX, BX
-	JZ           skip325
+	JZ           skip449
 	VMOVUPS.Z    192(BX)(R8*4), K1, Z4
 
-skip325:
+skip449:
 	VMULPS       Z4, Z3, Z3
 	VMOVUPS.Z    192(DX)(R8*4), K1, Z4
 	VMULPS       Z1, Z4, Z4
@@ -5090,21 +6353,21 @@ skip325:
 	VFNMADD231PS Z4, Z2, Z3
 	VMULPS       Z1, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set326
+	JZ           set450
 	VMOVUPS.Z    192(SI)(R8*4), K1, Z2
 	VADDPS       Z1, Z2, Z1
 
-set326:
+set450:
 	VMOVUPS Z1, K1, 192(SI)(R8*4)
 
-rowdone310:
+rowdone424:
 	LEAQ (SI)(AX*4), SI
 
-rest292:
+rest395:
 	LEAQ (DX)(AX*4), DX
 	LEAQ (CX)(AX*4), CX
 	DECQ (SP)
-	JNZ  rows291
+	JNZ  rows394
 	VZEROUPPER
 	RET
 
@@ -5126,9 +6389,9 @@ TEXT ·adamAVX512(SB), NOSPLIT, $0-72
 	VBROADCASTSS wd+68(FP), Z7
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail329
+	JL           tail453
 
-one328:
+one452:
 	VMOVUPS        (CX)(DI*4), Z8
 	VMULPS         Z6, Z8, Z8
 	VMOVUPS        (DX)(DI*4), Z9
@@ -5153,11 +6416,11 @@ one328:
 	VMOVUPS        Z8, (CX)(DI*4)
 	ADDQ           $+16, DI
 	SUBQ           $+16, AX
-	JGE            one328
+	JGE            one452
 
-tail329:
+tail453:
 	ADDQ           $+16, AX
-	JZ             done330
+	JZ             done454
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -5184,7 +6447,7 @@ tail329:
 	VFMADD231PS    Z4, Z0, Z6
 	VMOVUPS        Z6, K1, (CX)(DI*4)
 
-done330:
+done454:
 	VZEROUPPER
 	RET
 
@@ -5198,9 +6461,9 @@ TEXT ·sgdAVX512(SB), NOSPLIT, $0-32
 	VBROADCASTSS wd+28(FP), Z1
 	XORL         BX, BX
 	SUBQ         $+32, AX
-	JL           one332start
+	JL           one456start
 
-main331:
+main455:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -5213,14 +6476,14 @@ main331:
 	VMOVUPS     Z2, 64(CX)(BX*4)
 	ADDQ        $+32, BX
 	SUBQ        $+32, AX
-	JGE         main331
+	JGE         main455
 
-one332start:
+one456start:
 	ADDQ $+32, AX
 	SUBQ $+16, AX
-	JL   tail333
+	JL   tail457
 
-one332:
+one456:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -5228,11 +6491,11 @@ one332:
 	VMOVUPS     Z2, (CX)(BX*4)
 	ADDQ        $+16, BX
 	SUBQ        $+16, AX
-	JGE         one332
+	JGE         one456
 
-tail333:
+tail457:
 	ADDQ        $+16, AX
-	JZ          done334
+	JZ          done458
 	MOVQ        $-1, SI
 	BZHIQ       AX, SI, SI
 	KMOVW       SI, K1
@@ -5242,7 +6505,7 @@ tail333:
 	VFMADD231PS Z0, Z3, Z2
 	VMOVUPS     Z2, K1, (CX)(BX*4)
 
-done334:
+done458:
 	VZEROUPPER
 	RET
 
@@ -5260,9 +6523,9 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+44(FP), Z3
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail337
+	JL           tail461
 
-one336:
+one460:
 	VMOVUPS        (CX)(DI*4), Z4
 	VMOVUPS        (DX)(DI*4), Z5
 	VFMADD231PS    Z3, Z4, Z5
@@ -5273,19 +6536,19 @@ one336:
 	VPXORD         Z6, Z6, K1, Z6
 	VMOVUPS        Z6, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain339
+	JZ             plain463
 	VFMADD213PS    Z5, Z1, Z6
 
-plain339:
+plain463:
 	VFMADD231PS Z0, Z6, Z4
 	VMOVUPS     Z4, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one336
+	JGE         one460
 
-tail337:
+tail461:
 	ADDQ           $+16, AX
-	JZ             done338
+	JZ             done462
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -5299,14 +6562,14 @@ tail337:
 	VPXORD         Z2, Z2, K2, Z2
 	VMOVUPS        Z2, K1, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain340
+	JZ             plain464
 	VFMADD213PS    Z5, Z1, Z2
 
-plain340:
+plain464:
 	VFMADD231PS Z0, Z2, Z4
 	VMOVUPS     Z4, K1, (CX)(DI*4)
 
-done338:
+done462:
 	VZEROUPPER
 	RET
 
@@ -5322,9 +6585,9 @@ TEXT ·adagradAVX512(SB), NOSPLIT, $0-44
 	VBROADCASTSS wd+40(FP), Z2
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail343
+	JL           tail467
 
-one342:
+one466:
 	VMOVUPS     (CX)(SI*4), Z3
 	VMOVUPS     (DX)(SI*4), Z4
 	VFMADD231PS Z2, Z3, Z4
@@ -5338,11 +6601,11 @@ one342:
 	VMOVUPS     Z3, (CX)(SI*4)
 	ADDQ        $+16, SI
 	SUBQ        $+16, AX
-	JGE         one342
+	JGE         one466
 
-tail343:
+tail467:
 	ADDQ        $+16, AX
-	JZ          done344
+	JZ          done468
 	MOVQ        $-1, DI
 	BZHIQ       AX, DI, DI
 	KMOVW       DI, K1
@@ -5358,7 +6621,7 @@ tail343:
 	VFMADD231PS Z0, Z1, Z3
 	VMOVUPS     Z3, K1, (CX)(SI*4)
 
-done344:
+done468:
 	VZEROUPPER
 	RET
 
@@ -5378,9 +6641,9 @@ TEXT ·rmspropAVX512(SB), NOSPLIT, $0-64
 	VBROADCASTSS mu+60(FP), Z5
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail347
+	JL           tail471
 
-one346:
+one470:
 	VMOVUPS        (CX)(DI*4), Z6
 	VMOVUPS        (DX)(DI*4), Z7
 	VFMADD231PS    Z4, Z6, Z7
@@ -5395,7 +6658,7 @@ one346:
 	VADDPS         Z3, Z8, Z8
 	VDIVPS         Z8, Z7, Z7
 	TESTQ          SI, SI
-	JZ             plain349
+	JZ             plain473
 	VMOVUPS        (SI)(DI*4), Z8
 	VFMADD231PS    Z8, Z5, Z7
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z7, K1
@@ -5403,16 +6666,16 @@ one346:
 	VMOVAPS        Z7, Z7
 	VMOVUPS        Z7, (SI)(DI*4)
 
-plain349:
+plain473:
 	VFMADD231PS Z0, Z7, Z6
 	VMOVUPS     Z6, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one346
+	JGE         one470
 
-tail347:
+tail471:
 	ADDQ           $+16, AX
-	JZ             done348
+	JZ             done472
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -5430,7 +6693,7 @@ tail347:
 	VADDPS         Z3, Z1, Z1
 	VDIVPS         Z1, Z7, Z1
 	TESTQ          SI, SI
-	JZ             plain350
+	JZ             plain474
 	VMOVUPS.Z      (SI)(DI*4), K1, Z2
 	VFMADD231PS    Z2, Z5, Z1
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z1, K2
@@ -5438,11 +6701,11 @@ tail347:
 	VMOVAPS        Z1, Z1
 	VMOVUPS        Z1, K1, (SI)(DI*4)
 
-plain350:
+plain474:
 	VFMADD231PS Z0, Z1, Z6
 	VMOVUPS     Z6, K1, (CX)(DI*4)
 
-done348:
+done472:
 	VZEROUPPER
 	RET
 
@@ -5461,9 +6724,9 @@ TEXT ·lionAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+52(FP), Z5
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail353
+	JL           tail477
 
-one352:
+one476:
 	VMOVUPS        (DX)(SI*4), Z6
 	VMOVUPS        (BX)(SI*4), Z7
 	VMULPS         Z1, Z7, Z8
@@ -5485,11 +6748,11 @@ one352:
 	VMOVUPS        Z7, (BX)(SI*4)
 	ADDQ           $+16, SI
 	SUBQ           $+16, AX
-	JGE            one352
+	JGE            one476
 
-tail353:
+tail477:
 	ADDQ           $+16, AX
-	JZ             done354
+	JZ             done478
 	MOVQ           $-1, DI
 	BZHIQ          AX, DI, DI
 	KMOVW          DI, K1
@@ -5513,7 +6776,7 @@ tail353:
 	VPXORD         Z0, Z0, K2, Z0
 	VMOVUPS        Z0, K1, (BX)(SI*4)
 
-done354:
+done478:
 	VZEROUPPER
 	RET
 

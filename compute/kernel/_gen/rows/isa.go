@@ -429,10 +429,27 @@ func (v isa) row(i, n, rem reg.GPVirtual, tail masks, body func(a int, at func(b
 	CMPQ(i, full)
 	JL(LabelRef(block))
 	Label(last)
-	for a := range v.regs() {
+	part := make([]string, v.regs())
+	for a := range part {
+		part[a] = label("part")
+	}
+	for a := range part {
+		if a == len(part)-1 {
+			JMP(LabelRef(part[a]))
+			break
+		}
+		CMPQ(rem, U8((a+1)*v.w))
+		JL(LabelRef(part[a]))
+		body(a, at(a), nil)
+	}
+	for a := range part {
+		Label(part[a])
 		CMPQ(rem, U8(a*v.w))
-		JLE(LabelRef(done))
+		JE(LabelRef(done))
 		body(a, at(a), tail.at(a))
+		if a < len(part)-1 {
+			JMP(LabelRef(done))
+		}
 	}
 	Label(done)
 }
@@ -455,9 +472,11 @@ func (v isa) zeroAll(s []reg.VecVirtual) {
 // tree ends a reduction: lane l takes in l+32, then 16, 8, 4, 2, 1. The result is in every lane: all of them do what the first does, with the operands
 // swapped.
 func (v isa) tree(s []reg.VecVirtual, join func(a, b reg.VecVirtual)) reg.VecVirtual {
-	for h := len(s) / 2; h > 0; h /= 2 {
+	for h := v.regs() / 2; h > 0; h /= 2 {
 		for i := range h {
-			join(s[i], s[i+h])
+			if i+h < len(s) { // fewer registers: the others hold the neutral value
+				join(s[i], s[i+h])
+			}
 		}
 	}
 	r, t := s[0], v.vec()

@@ -16,8 +16,12 @@ func (v isa) softmaxRows() {
 	scale := v.broadcast("scale")
 	SHLQ(operand.Imm(2), ld)
 	i := GP64()
-	loop := label("rows")
+	loop, long, stored := label("rows"), label("long"), label("stored")
 	Label(loop)
+	CMPQ(n, operand.U8(4*v.w))
+	JG(operand.LabelRef(long))
+	v.softmaxShort(n, cols, y, x, stats, scale, stored)
+	Label(long)
 	rem := mod64(n)
 	tail := v.masksOf(rem)
 	acc := v.accumulators()
@@ -38,17 +42,12 @@ func (v isa) softmaxRows() {
 		v.addMasked(e, acc[a], mk)
 	})
 	s := v.sum(acc)
-	nostats := label("nostats")
-	TESTQ(stats, stats)
-	JZ(operand.LabelRef(nostats))
-	VMOVSS(m.AsX(), operand.Mem{Base: stats})
-	VMOVSS(s.AsX(), operand.Mem{Base: stats, Disp: 4})
-	ADDQ(operand.Imm(8), stats)
-	Label(nostats)
+	putStats(stats, m, s)
 	inv := v.scalarDiv(s)
 	v.row(i, n, rem, tail, func(_ int, at atFn, mk *mask) {
 		v.store(v.mul(v.load(at(y), mk), inv), at(y), mk)
 	})
+	Label(stored)
 	v.clearRest(y, n, cols)
 	ADDQ(step, n)
 	ADDQ(ld, x)
@@ -56,6 +55,63 @@ func (v isa) softmaxRows() {
 	DECQ(rows)
 	JNZ(operand.LabelRef(loop))
 	ret()
+}
+
+// putStats stores a row's maximum and sum where they are wanted.
+func putStats(stats reg.GPVirtual, m, s vector) {
+	skip := label("nostats")
+	TESTQ(stats, stats)
+	JZ(operand.LabelRef(skip))
+	VMOVSS(m.AsX(), operand.Mem{Base: stats})
+	VMOVSS(s.AsX(), operand.Mem{Base: stats, Disp: 4})
+	ADDQ(operand.Imm(8), stats)
+	Label(skip)
+}
+
+// softmaxShort is a row of at most four registers, which stay in them: what a masked store wrote can't be loaded again at once.
+func (v isa) softmaxShort(n, cols, y, x, stats reg.GPVirtual, scale vector, stored string) {
+	for count := 1; count <= 4; count++ {
+		next := label("short")
+		if count < 4 {
+			CMPQ(n, operand.U8(count*v.w))
+			JG(operand.LabelRef(next))
+		}
+		last := GP64()
+		LEAQ(operand.Mem{Base: n, Disp: -(count - 1) * v.w}, last)
+		mk := v.masksOf(last).at(0)
+		maskOf := func(a int) *mask {
+			if a == count-1 {
+				return mk
+			}
+			return nil
+		}
+		at := func(base reg.GPVirtual, a int) operand.Mem { return operand.Mem{Base: base, Disp: 4 * v.w * a} }
+		e := make([]vector, count)
+		top := make([]vector, count)
+		for a := range e {
+			e[a] = v.mul(v.load(at(x, a), maskOf(a)), scale)
+		}
+		for a := range e {
+			top[a] = v.set(num(0xff800000))
+			v.greater(e[a], top[a], maskOf(a))
+		}
+		m := v.tree(top, func(a, b vector) { VMAXPS(b, a, a) })
+		var s []vector
+		for a := range e {
+			e[a] = v.clean(v.expLow(v.sub(e[a], m)), maskOf(a))
+		}
+		for a := range e {
+			s = append(s, v.copy(e[a]))
+		}
+		sum := v.sum(s)
+		putStats(stats, m, sum)
+		inv := v.scalarDiv(sum)
+		for a := range e {
+			v.store(v.mul(e[a], inv), at(y, a), maskOf(a))
+		}
+		JMP(operand.LabelRef(stored))
+		Label(next)
+	}
 }
 
 // scalarDiv is 1/s in all lanes, for an s that is the same in all lanes.

@@ -103,14 +103,16 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 	att.Resize(tensor.Of(B, H, T, T))
 	linear(B*T, C, ld, x.F32, s.w, s.wb, qkv.F32)
 	scale := float32(1 / math.Sqrt(float64(hs)))
-	for b := range B {
+	for b := range B { // all heads of an example at a time: a row of one softmax doesn't wait for the products of the next
+		heads := att.F32[b*H*T*T:][:H*T*T]
 		for h := range H {
 			q := qkv.F32[b*T*ld+h*hs:]
-			k, v := q[D:], q[2*D:]
-			a := att.F32[(b*H+h)*T*T:][:T*T]
-			kernel.Gemm(kernel.NT, T, T, hs, q, ld, k, ld, a, T, false)
-			kernel.SoftmaxRows(a, a, T, T, T, scale, s.causal)
-			kernel.Gemm(kernel.NN, T, hs, T, a, T, v, ld, ctx.F32[b*T*D+h*hs:], D, false)
+			kernel.Gemm(kernel.NT, T, T, hs, q, ld, q[D:], ld, heads[h*T*T:], T, false)
+		}
+		kernel.SoftmaxRows(heads, heads, H*T, T, T, scale, s.causal)
+		for h := range H {
+			v := qkv.F32[b*T*ld+2*D+h*hs:]
+			kernel.Gemm(kernel.NN, T, hs, T, heads[h*T*T:], T, v, ld, ctx.F32[b*T*D+h*hs:], D, false)
 		}
 	}
 	if s.p != nil {

@@ -202,8 +202,12 @@ func addBias(rows, n int, a []float32, lda int, bias []float32) bool {
 	return true
 }
 
-// A group is rows for one call: h rows from r on, the first with n elements in use, each other with step more than the one before it.
-type group struct{ r, h, n, step int }
+// A group is rows for one call: h rows from r on, the first with n elements in use, each other with step more than the one before it or, beyond
+// the columns, with 1.
+type group struct {
+	r, h, n, step int
+	phase         int // rows of the matrix before these
+}
 
 func (g *group) next(rows, cols int, causal bool) bool {
 	g.r += g.h
@@ -212,8 +216,7 @@ func (g *group) next(rows, cols int, causal bool) bool {
 	}
 	g.h, g.n, g.step = min(rows-g.r, max(piece/cols, 1)), cols, 0
 	if causal {
-		g.n, g.step = g.r%cols+1, 1
-		g.h = min(g.h, cols+1-g.n)
+		g.n, g.step = (g.phase+g.r)%cols+1, 1
 	}
 	return true
 }
@@ -222,7 +225,28 @@ func softmaxRows(y, x []float32, rows, cols, ld int, scale float32, causal bool,
 	if level == 0 {
 		return false
 	}
-	for g := (group{}); g.next(rows, cols, causal); {
+	if len(x) > 0 && &y[0] == &x[0] && cols < lanes && ld < lanes && cols%16 != 0 {
+		// In place and in registers that reach into the next row, which then can't be loaded before the store of this one is done: work on a copy.
+		var copied [8 * lanes]float32
+		for per, r := len(copied)/ld, 0; r < rows; r += per {
+			h := min(per, rows-r)
+			part := x[r*ld : r*ld+span(h, cols, ld)]
+			copy(copied[:], part)
+			s := stats
+			if s != nil {
+				s = stats[2*r:]
+			}
+			softmaxFrom(r, part, copied[:], h, cols, ld, scale, causal, s)
+		}
+		return true
+	}
+	softmaxFrom(0, y, x, rows, cols, ld, scale, causal, stats)
+	return true
+}
+
+// softmaxFrom is softmaxRows for rows after the first so many of a matrix.
+func softmaxFrom(before int, y, x []float32, rows, cols, ld int, scale float32, causal bool, stats []float32) {
+	for g := (group{phase: before}); g.next(rows, cols, causal); {
 		s := first(stats)
 		if s != nil {
 			s = &stats[2*g.r]
@@ -233,7 +257,6 @@ func softmaxRows(y, x []float32, rows, cols, ld int, scale float32, causal bool,
 			softmaxRowsAVX2(g.h, g.n, g.step, cols, ld, &y[at], &x[at], scale, s)
 		}
 	}
-	return true
 }
 
 func softmaxBackward(dx, dy, y []float32, rows, cols, ld int, scale float32, causal bool) bool {

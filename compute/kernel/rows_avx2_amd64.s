@@ -3340,7 +3340,7 @@ done194:
 	RET
 
 // func softmaxRowsAVX2(rows int, n int, step int, cols int, ld int, y *float32, x *float32, scale float32, stats *float32)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, CMOV, FMA3
 TEXT ·softmaxRowsAVX2(SB), NOSPLIT, $0-72
 	MOVQ         rows+0(FP), AX
 	MOVQ         n+8(FP), CX
@@ -4925,16 +4925,19 @@ tail243:
 
 done244:
 cleared240:
-	ADDQ DX, CX
-	ADDQ SI, R8
-	ADDQ SI, DI
-	DECQ AX
-	JNZ  rows195
+	MOVQ    $0x00000001, R10
+	ADDQ    DX, CX
+	CMPQ    CX, BX
+	CMOVQGT R10, CX
+	ADDQ    SI, R8
+	ADDQ    SI, DI
+	DECQ    AX
+	JNZ     rows195
 	VZEROUPPER
 	RET
 
 // func softmaxBackwardAVX2(rows int, n int, step int, cols int, ld int, dx *float32, dy *float32, y *float32, scale float32)
-// Requires: AVX, FMA3
+// Requires: AVX, CMOV, FMA3
 TEXT ·softmaxBackwardAVX2(SB), NOSPLIT, $0-68
 	MOVQ         rows+0(FP), AX
 	MOVQ         n+8(FP), CX
@@ -5360,12 +5363,15 @@ tail271:
 
 done272:
 cleared268:
-	ADDQ DX, CX
-	ADDQ SI, DI
-	ADDQ SI, R8
-	ADDQ SI, R9
-	DECQ AX
-	JNZ  rows245
+	MOVQ    $0x00000001, R10
+	ADDQ    DX, CX
+	CMPQ    CX, BX
+	CMOVQGT R10, CX
+	ADDQ    SI, DI
+	ADDQ    SI, R8
+	ADDQ    SI, R9
+	DECQ    AX
+	JNZ     rows245
 	VZEROUPPER
 	RET
 

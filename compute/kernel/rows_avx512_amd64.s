@@ -2899,7 +2899,7 @@ done182:
 	RET
 
 // func softmaxRowsAVX512(rows int, n int, step int, cols int, ld int, y *float32, x *float32, scale float32, stats *float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·softmaxRowsAVX512(SB), NOSPLIT, $0-72
 	MOVQ         rows+0(FP), AX
 	MOVQ         n+8(FP), CX
@@ -3807,16 +3807,19 @@ tail219:
 
 done220:
 cleared216:
-	ADDQ DX, CX
-	ADDQ SI, R8
-	ADDQ SI, DI
-	DECQ AX
-	JNZ  rows183
+	MOVQ    $0x00000001, R10
+	ADDQ    DX, CX
+	CMPQ    CX, BX
+	CMOVQGT R10, CX
+	ADDQ    SI, R8
+	ADDQ    SI, DI
+	DECQ    AX
+	JNZ     rows183
 	VZEROUPPER
 	RET
 
 // func softmaxBackwardAVX512(rows int, n int, step int, cols int, ld int, dx *float32, dy *float32, y *float32, scale float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·softmaxBackwardAVX512(SB), NOSPLIT, $0-68
 	MOVQ         rows+0(FP), AX
 	MOVQ         n+8(FP), CX
@@ -4073,12 +4076,15 @@ tail239:
 
 done240:
 cleared236:
-	ADDQ DX, CX
-	ADDQ SI, DI
-	ADDQ SI, R8
-	ADDQ SI, R9
-	DECQ AX
-	JNZ  rows221
+	MOVQ    $0x00000001, R10
+	ADDQ    DX, CX
+	CMPQ    CX, BX
+	CMOVQGT R10, CX
+	ADDQ    SI, DI
+	ADDQ    SI, R8
+	ADDQ    SI, R9
+	DECQ    AX
+	JNZ     rows221
 	VZEROUPPER
 	RET
 

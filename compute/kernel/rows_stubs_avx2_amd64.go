@@ -177,7 +177,7 @@ func colSumAVX2(rows int, n int, a *float32, lda int, dst *float32, acc int)
 //go:noescape
 func addRowsAVX2(rows int, n int, dst *float32, ldd int, src *float32, lds int)
 
-// softmaxRowsAVX2 is the softmax of scale·x, row by row. Row r has n + r·step elements in use, the others up to cols get 0. Rows lie ld elements apart.
+// softmaxRowsAVX2 is the softmax of scale·x, row by row. Row 0 has n elements in use, each other row step more than the one before it or, beyond cols, 1; the others up to cols get 0. Rows lie ld elements apart.
 // The maximum and the sum of row r go to stats[2r], stats[2r+1], where that is not nil. rows > 0, n > 0.
 //
 //go:noescape

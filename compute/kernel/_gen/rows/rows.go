@@ -6,11 +6,11 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// softmaxRows is the loop that SoftmaxRows gives, for rows whose lengths start at n and grow by step. stats, where not nil, takes the
+// softmaxRows is the loop that SoftmaxRows gives, for rows whose lengths start at n and grow by step, after cols from 1 again. stats, where not nil, takes the
 // sum of each row.
 func (v isa) softmaxRows() {
 	v.text("softmaxRows", "func(rows, n, step, cols, ld int, y, x *float32, scale float32, stats *float32)",
-		"is the softmax of scale·x, row by row. Row r has n + r·step elements in use, the others up to cols get 0. Rows lie ld elements apart.",
+		"is the softmax of scale·x, row by row. Row 0 has n elements in use, each other row step more than the one before it or, beyond cols, 1; the others up to cols get 0. Rows lie ld elements apart.",
 		"The maximum and the sum of row r go to stats[2r], stats[2r+1], where that is not nil. rows > 0, n > 0.")
 	rows, n, step, cols, ld, y, x, stats := gp("rows"), gp("n"), gp("step"), gp("cols"), gp("ld"), gp("y"), gp("x"), gp("stats")
 	scale := v.broadcast("scale")
@@ -49,12 +49,21 @@ func (v isa) softmaxRows() {
 	})
 	Label(stored)
 	v.clearRest(y, n, cols)
-	ADDQ(step, n)
+	nextLength(n, step, cols)
 	ADDQ(ld, x)
 	ADDQ(ld, y)
 	DECQ(rows)
 	JNZ(operand.LabelRef(loop))
 	ret()
+}
+
+// nextLength is the number of elements in use in the next row.
+func nextLength(n, step, cols reg.GPVirtual) {
+	one := GP64()
+	MOVQ(operand.U32(1), one)
+	ADDQ(step, n)
+	CMPQ(n, cols)
+	CMOVQGT(one, n)
 }
 
 // putStats stores a row's maximum and sum where they are wanted.
@@ -186,7 +195,7 @@ func (v isa) softmaxBackward() {
 		v.store(v.mul(v.mul(v.load(at(y), mk), scale), v.sub(v.load(at(dy), mk), t)), at(dx), mk)
 	})
 	v.clearRest(dx, n, cols)
-	ADDQ(step, n)
+	nextLength(n, step, cols)
 	for _, p := range []reg.GPVirtual{dx, dy, y} {
 		ADDQ(ld, p)
 	}

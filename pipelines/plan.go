@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"vtpu/pipelines/exec"
+	"vtpu/smtpool"
 	"vtpu/stages"
 	"vtpu/stages/rng"
 	"vtpu/stages/tensor"
@@ -69,6 +70,7 @@ type value struct {
 type planner struct {
 	*Plan
 	found  stages.Findings
+	lack   error // of memory; nothing more is planned then
 	facts  map[string]int
 	values map[string]*value
 	marks  map[string]*value // what the branch of a residual reads
@@ -93,11 +95,13 @@ type use struct {
 // NewPlan checks everything. Its error is a stages.Findings with all that is wrong, or an error of the environment. loaded is a data
 // set that was loaded for the same pipeline before, or nil.
 func NewPlan(p *Pipeline, dir string, loaded *stages.Dataset) (*Plan, error) {
+	room := smtpool.Memory()
 	pl := &planner{
 		Plan:   &Plan{Pipe: p, Store: weights.NewStore(), Layout: &stages.Layout{}, Data: loaded, inits: map[string]stages.Init{}},
 		values: map[string]*value{}, marks: map[string]*value{}, ins: map[*Node][]*value{}, outs: map[*Node][]*value{},
 		params: map[string]*stages.ParamBinding{}, used: map[string]*use{}, facts: map[string]int{},
 	}
+	pl.Store.Room = room
 	if p.Data != nil && loaded == nil {
 		d, err := p.Data.Source.Load(stages.LoadEnv{Seed: p.Seed, Dir: dir, Embedded: embedded}, p.Data.Cfg)
 		if err != nil {
@@ -128,10 +132,31 @@ func NewPlan(p *Pipeline, dir string, loaded *stages.Dataset) (*Plan, error) {
 	if len(pl.found) == 0 {
 		pl.finish()
 	}
+	if pl.lack != nil {
+		return nil, pl.lack
+	}
 	if err := pl.found.Err(); err != nil {
 		return nil, err
 	}
+	if store, messages := pl.Bytes(); room > 0 && store+messages > room {
+		return nil, tooLarge(fmt.Errorf("weights and state of %d bytes and messages of %d: %w", store, messages, weights.ErrRoom), room)
+	}
 	return pl.Plan, nil
+}
+
+// refuse notes why something can't be made: a finding about the file, or a lack of memory, which no other place in the file can mend.
+func (pl *planner) refuse(at Place, err error) {
+	if errors.Is(err, weights.ErrRoom) {
+		err = tooLarge(errors.New(at.finding(err.Error(), "").String()), pl.Store.Room)
+		if pl.lack == nil {
+			pl.lack = err
+		}
+	}
+	pl.fault(at, "", "%v", err)
+}
+
+func tooLarge(err error, room int64) error {
+	return &stages.EnvError{Err: err, Fix: fmt.Sprintf("this process can have %.1f GiB: a smaller model, or a machine with more memory", float64(room)/(1<<30))}
 }
 
 func (pl *planner) fault(at Place, fix, format string, args ...any) {
@@ -364,7 +389,7 @@ func (pl *planner) bindParams(it *Item, n *Node) bool {
 			}
 			w, err := pl.Store.Add(full, weights.Weight, tensor.F32, p.Dims, at)
 			if err != nil {
-				pl.fault(it.Place, "", "%v", err)
+				pl.refuse(it.Place, err)
 				return false
 			}
 			if it.Freeze || p.Frozen {
@@ -724,7 +749,10 @@ func (pl *planner) finish() {
 		n.Env.Steps = pl.Steps
 		s, err := n.Def.New(n.Env, n.Cfg)
 		if err != nil {
-			pl.fault(n.Place, "", "%s: %v", n.Name, err)
+			pl.refuse(n.Place, fmt.Errorf("%s: %w", n.Name, err))
+			if pl.lack != nil {
+				return
+			}
 			continue
 		}
 		if c, ok := s.(interface{ Close() error }); ok {

@@ -266,6 +266,24 @@ func TestAFullDisk(t *testing.T) {
 	lackOfRoom(t, dir, child)
 }
 
+// A model that the machine has no memory for is refused before anything is made, by lint too.
+func TestAModelTooLargeForTheMachine(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("SKIP: the limit of the address space is read on Linux only")
+	}
+	t.Chdir(t.TempDir())
+	write(t, map[string]string{"big.yaml": "data: {source: synthetic, task: linear, rows: 64, features: 1024}\nparts: 2\nstages:\n  - batches: {batch: 4}\n" +
+		"  - repeat: 3\n    stages:\n      - dense: {units: 2000000, act: relu}\n      - dense: {units: 1024}\n  - dense: {units: 1}\n  - mse: {}\n  - adam: {lr: 0.1}\nrun: {steps: 2}\n"})
+	c := child("lint", "big.yaml")
+	var errOut bytes.Buffer
+	c.Path, c.Args, c.Stderr = "/bin/sh", []string{"sh", "-c", `ulimit -v 8000000; exec "$0" lint big.yaml`, os.Args[0]}, &errOut
+	var ee *exec.ExitError
+	if err := c.Run(); !errors.As(err, &ee) || ee.ExitCode() != stages.ExitEnv || strings.Count(errOut.String(), "\n") != 1 ||
+		!strings.HasPrefix(errOut.String(), "vtpu: big.yaml:7:9: weight h0.dense.weight of 8192000000 bytes, after 0 of others: more memory than there is (this process can have 5.7 GiB") {
+		t.Errorf("%v: %s", err, errOut.String())
+	}
+}
+
 func TestOutputOnAFullDevice(t *testing.T) {
 	f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"math"
@@ -109,8 +110,15 @@ func (p *Param) Changed(r int32, since int64) bool {
 	return p.all > since || p.rows != nil && p.rows[r&p.mask] > since
 }
 
+// ErrRoom says that an entry would take the store beyond its room.
+var ErrRoom = errors.New("more memory than there is")
+
 // Store holds the entries of a run.
 type Store struct {
+	// Room is the number of bytes that entries may take together; 0 is no limit. What does not fit is refused before it is made.
+	Room int64
+
+	bytes   int64
 	byName  map[string]*Param
 	sorted  []*Param
 	next    Coord
@@ -146,6 +154,11 @@ func (s *Store) Add(name string, kind Kind, d tensor.DType, shape tensor.Shape, 
 	} else if p := s.At(at); p != nil {
 		return nil, fmt.Errorf("weight %s and weight %s have the same home %s", p.Name, name, at)
 	}
+	size := 4 * int64(shape.Len())
+	if s.Room > 0 && s.bytes+size > s.Room {
+		return nil, fmt.Errorf("weight %s of %d bytes, after %d of others: %w", name, size, s.bytes, ErrRoom)
+	}
+	s.bytes += size
 	p := &Param{Name: name, Kind: kind, Coord: at, T: tensor.New(d, shape)}
 	s.byName[name] = p
 	i, _ := slices.BinarySearchFunc(s.sorted, name, func(p *Param, n string) int { return strings.Compare(p.Name, n) })

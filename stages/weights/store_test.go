@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"math"
 	"slices"
 	"testing"
@@ -291,5 +292,22 @@ func TestLedgerOfALargeTable(t *testing.T) {
 	}
 	if more > 5*len(ids) {
 		t.Errorf("%d rows seem changed, %d are", more, len(ids))
+	}
+}
+
+func TestRoom(t *testing.T) {
+	s := NewStore()
+	s.Room = 100
+	if _, err := s.Add("a", Weight, tensor.F32, tensor.Of(20), Coord{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Add("huge", Weight, tensor.F32, tensor.Of(1<<30, 1<<30), Coord{}); !errors.Is(err, ErrRoom) {
+		t.Errorf("2^60 numbers: %v", err)
+	}
+	if _, err := s.State("a", "adam", "m", tensor.F32, tensor.Of(6)); !errors.Is(err, ErrRoom) || s.Get("a/adam/m") != nil {
+		t.Errorf("24 bytes after 80 of 100: %v", err)
+	}
+	if _, err := s.State("a", "adam", "m", tensor.F32, tensor.Of(5)); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package smtpool
+
+func memory() int64 { return 0 }

@@ -43,8 +43,28 @@ func caches() (l1, l2 int) {
 // second-level cache with that depth. Neither changes a bit: an element of C takes k in ascending order whatever the blocks.
 func blocking(nr int) (depth, height int) {
 	depth = min(l1*2/3/(4*nr)/16*16, maxDepth)
-	height = max(l2/4/(4*depth)/callRows, 1) * callRows
+	height = max(l2/4/(4*depth)/128, 1) * 128
 	return depth, height
+}
+
+// cut gives the blocks of a large product with AVX-512 for a second-level cache of so many bytes: the depth of a panel, the rows of A that take a quarter
+// of the cache, the columns of C that take three eighths of it with these rows, and the part of k for which A is packed at once.
+func cut(m, n, k, l2 int) (depth, height, wide, super int) {
+	most, _ := blocking(maxNR)
+	depth = roundUp(even(k, most), 16)
+	height = roundUp(even(m, max(l2/4/(4*depth)/12, 1)*12), 12)
+	room := l2 * 3 / 8 / 4
+	if height*n <= room {
+		return depth, height, n, depth
+	}
+	wide = roundUp(even(n, max(room/height/maxNR, 1)*maxNR), maxNR)
+	return depth, height, wide, max(maxSuper/depth, 1) * depth
+}
+
+// even cuts n in equal parts of at most so many and returns the size of one.
+func even(n, most int) int {
+	parts := (n + most - 1) / most
+	return (n + parts - 1) / parts
 }
 
 // spreads says that kc rows of nr columns, ldb apart, stay in the first-level cache as they are: rows that lie a multiple of a large power of two

@@ -80,6 +80,9 @@ func gemmGeneric(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int
 			copy(c[i*ldc:i*ldc+n], bias)
 		}
 	}
+	if k == 0 {
+		return
+	}
 	switch f {
 	case NN:
 		for i := range m {

@@ -7,6 +7,50 @@
 // func panel1x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F
 TEXT ·panel1x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), CX
+	MOVQ ldb+56(FP), DX
+	MOVQ a+16(FP), BX
+	MOVQ BX, (SP)
+	MOVQ in+64(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ c+88(FP), BX
+	MOVQ BX, 16(SP)
+
+block:
+	MOVQ    ldin+80(FP), BX
+	MOVQ    8(SP), BX
+	VMOVUPS (BX), Z0
+	MOVQ    (SP), BX
+	MOVQ    b+48(FP), SI
+	MOVQ    k+8(FP), DI
+
+loop:
+	VMOVUPS      (SI), Z1
+	VBROADCASTSS (BX), Z2
+	VFMADD231PS  Z2, Z1, Z0
+	ADDQ         CX, BX
+	ADDQ         DX, SI
+	DECQ         DI
+	JNZ          loop
+	MOVQ         ldc+104(FP), BX
+	MOVQ         16(SP), BX
+	VMOVUPS      Z0, (BX)
+	MOVQ         astep+24(FP), BX
+	ADDQ         BX, (SP)
+	MOVQ         instep+72(FP), BX
+	ADDQ         BX, 8(SP)
+	MOVQ         cstep+96(FP), BX
+	ADDQ         BX, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel1x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F
+TEXT ·panel1x1AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), CX
@@ -56,6 +100,54 @@ loop:
 // func panel1x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F
 TEXT ·panel1x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), CX
+	MOVQ ldb+56(FP), DX
+	MOVQ a+16(FP), BX
+	MOVQ BX, (SP)
+	MOVQ in+64(FP), BX
+	MOVQ BX, 8(SP)
+	MOVQ c+88(FP), BX
+	MOVQ BX, 16(SP)
+
+block:
+	MOVQ    ldin+80(FP), BX
+	MOVQ    8(SP), BX
+	VMOVUPS (BX), Z0
+	VMOVUPS 64(BX), Z1
+	MOVQ    (SP), BX
+	MOVQ    b+48(FP), SI
+	MOVQ    k+8(FP), DI
+
+loop:
+	VMOVUPS      (SI), Z2
+	VMOVUPS      64(SI), Z3
+	VBROADCASTSS (BX), Z4
+	VFMADD231PS  Z4, Z2, Z0
+	VFMADD231PS  Z4, Z3, Z1
+	ADDQ         CX, BX
+	ADDQ         DX, SI
+	DECQ         DI
+	JNZ          loop
+	MOVQ         ldc+104(FP), BX
+	MOVQ         16(SP), BX
+	VMOVUPS      Z0, (BX)
+	VMOVUPS      Z1, 64(BX)
+	MOVQ         astep+24(FP), BX
+	ADDQ         BX, (SP)
+	MOVQ         instep+72(FP), BX
+	ADDQ         BX, 8(SP)
+	MOVQ         cstep+96(FP), BX
+	ADDQ         BX, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel1x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F
+TEXT ·panel1x2AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), CX
@@ -109,6 +201,56 @@ loop:
 // func panel2x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F
 TEXT ·panel2x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ    ldin+80(FP), DI
+	MOVQ    8(SP), SI
+	VMOVUPS (SI), Z0
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z1
+	MOVQ    (SP), SI
+	MOVQ    b+48(FP), DI
+	MOVQ    k+8(FP), R8
+
+loop:
+	VMOVUPS      (DI), Z2
+	VBROADCASTSS (SI), Z3
+	VFMADD231PS  Z3, Z2, Z0
+	VBROADCASTSS (SI)(CX*1), Z3
+	VFMADD231PS  Z3, Z2, Z1
+	ADDQ         DX, SI
+	ADDQ         BX, DI
+	DECQ         R8
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel2x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F
+TEXT ·panel2x1AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -164,6 +306,63 @@ loop:
 // func panel2x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F
 TEXT ·panel2x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ    ldin+80(FP), DI
+	MOVQ    8(SP), SI
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z2
+	VMOVUPS 64(SI), Z3
+	MOVQ    (SP), SI
+	MOVQ    b+48(FP), DI
+	MOVQ    k+8(FP), R8
+
+loop:
+	VMOVUPS      (DI), Z4
+	VMOVUPS      64(DI), Z5
+	VBROADCASTSS (SI), Z6
+	VFMADD231PS  Z6, Z4, Z0
+	VFMADD231PS  Z6, Z5, Z1
+	VBROADCASTSS (SI)(CX*1), Z6
+	VFMADD231PS  Z6, Z4, Z2
+	VFMADD231PS  Z6, Z5, Z3
+	ADDQ         DX, SI
+	ADDQ         BX, DI
+	DECQ         R8
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel2x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F
+TEXT ·panel2x2AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -226,6 +425,62 @@ loop:
 // func panel3x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F
 TEXT ·panel3x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ    ldin+80(FP), DI
+	MOVQ    8(SP), SI
+	VMOVUPS (SI), Z0
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z1
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z2
+	MOVQ    (SP), SI
+	MOVQ    b+48(FP), DI
+	MOVQ    k+8(FP), R8
+
+loop:
+	VMOVUPS      (DI), Z3
+	VBROADCASTSS (SI), Z4
+	VFMADD231PS  Z4, Z3, Z0
+	VBROADCASTSS (SI)(CX*1), Z4
+	VFMADD231PS  Z4, Z3, Z1
+	VBROADCASTSS (SI)(CX*2), Z4
+	VFMADD231PS  Z4, Z3, Z2
+	ADDQ         DX, SI
+	ADDQ         BX, DI
+	DECQ         R8
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel3x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F
+TEXT ·panel3x1AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -287,6 +542,72 @@ loop:
 // func panel3x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F
 TEXT ·panel3x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ    ldin+80(FP), DI
+	MOVQ    8(SP), SI
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z2
+	VMOVUPS 64(SI), Z3
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z4
+	VMOVUPS 64(SI), Z5
+	MOVQ    (SP), SI
+	MOVQ    b+48(FP), DI
+	MOVQ    k+8(FP), R8
+
+loop:
+	VMOVUPS      (DI), Z6
+	VMOVUPS      64(DI), Z7
+	VBROADCASTSS (SI), Z8
+	VFMADD231PS  Z8, Z6, Z0
+	VFMADD231PS  Z8, Z7, Z1
+	VBROADCASTSS (SI)(CX*1), Z8
+	VFMADD231PS  Z8, Z6, Z2
+	VFMADD231PS  Z8, Z7, Z3
+	VBROADCASTSS (SI)(CX*2), Z8
+	VFMADD231PS  Z8, Z6, Z4
+	VFMADD231PS  Z8, Z7, Z5
+	ADDQ         DX, SI
+	ADDQ         BX, DI
+	DECQ         R8
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel3x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F
+TEXT ·panel3x2AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -358,6 +679,71 @@ loop:
 // func panel4x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F
 TEXT ·panel4x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ    ldin+80(FP), DI
+	MOVQ    8(SP), SI
+	VMOVUPS (SI), Z0
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z1
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z2
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z3
+	MOVQ    (SP), SI
+	LEAQ    (SI)(CX*2), DI
+	ADDQ    CX, DI
+	MOVQ    b+48(FP), R8
+	MOVQ    k+8(FP), R9
+
+loop:
+	VMOVUPS      (R8), Z4
+	VBROADCASTSS (SI), Z5
+	VFMADD231PS  Z5, Z4, Z0
+	VBROADCASTSS (SI)(CX*1), Z5
+	VFMADD231PS  Z5, Z4, Z1
+	VBROADCASTSS (SI)(CX*2), Z5
+	VFMADD231PS  Z5, Z4, Z2
+	VBROADCASTSS (DI), Z5
+	VFMADD231PS  Z5, Z4, Z3
+	ADDQ         DX, SI
+	ADDQ         DX, DI
+	ADDQ         BX, R8
+	DECQ         R9
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel4x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F
+TEXT ·panel4x1AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -428,6 +814,84 @@ loop:
 // func panel4x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F
 TEXT ·panel4x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ    ldin+80(FP), DI
+	MOVQ    8(SP), SI
+	VMOVUPS (SI), Z0
+	VMOVUPS 64(SI), Z1
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z2
+	VMOVUPS 64(SI), Z3
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z4
+	VMOVUPS 64(SI), Z5
+	ADDQ    DI, SI
+	VMOVUPS (SI), Z6
+	VMOVUPS 64(SI), Z7
+	MOVQ    (SP), SI
+	LEAQ    (SI)(CX*2), DI
+	ADDQ    CX, DI
+	MOVQ    b+48(FP), R8
+	MOVQ    k+8(FP), R9
+
+loop:
+	VMOVUPS      (R8), Z8
+	VMOVUPS      64(R8), Z9
+	VBROADCASTSS (SI), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS (SI)(CX*1), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	VBROADCASTSS (SI)(CX*2), Z10
+	VFMADD231PS  Z10, Z8, Z4
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS (DI), Z10
+	VFMADD231PS  Z10, Z8, Z6
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         DX, SI
+	ADDQ         DX, DI
+	ADDQ         BX, R8
+	DECQ         R9
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel4x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F
+TEXT ·panel4x2AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -511,6 +975,89 @@ loop:
 // func panel5x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·panel5x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R9
+	ADDQ       16(SP), R9
+	PREFETCHT0 (R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R9
+
+loop:
+	VMOVUPS      (DI), Z5
+	VBROADCASTSS (SI), Z6
+	VFMADD231PS  Z6, Z5, Z0
+	VBROADCASTSS (SI)(CX*1), Z6
+	VFMADD231PS  Z6, Z5, Z1
+	VBROADCASTSS (SI)(CX*2), Z6
+	VFMADD231PS  Z6, Z5, Z2
+	VBROADCASTSS (R8), Z6
+	VFMADD231PS  Z6, Z5, Z3
+	VBROADCASTSS (R8)(CX*1), Z6
+	VFMADD231PS  Z6, Z5, Z4
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         BX, DI
+	DECQ         R9
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel5x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel5x1AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -599,6 +1146,110 @@ loop:
 // func panel5x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·panel5x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS    64(SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS    64(SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS    64(SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS    64(SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS    64(SI), Z9
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R9
+	ADDQ       16(SP), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R9
+
+loop:
+	VMOVUPS      (DI), Z10
+	VMOVUPS      64(DI), Z11
+	VBROADCASTSS (SI), Z12
+	VFMADD231PS  Z12, Z10, Z0
+	VFMADD231PS  Z12, Z11, Z1
+	VBROADCASTSS (SI)(CX*1), Z12
+	VFMADD231PS  Z12, Z10, Z2
+	VFMADD231PS  Z12, Z11, Z3
+	VBROADCASTSS (SI)(CX*2), Z12
+	VFMADD231PS  Z12, Z10, Z4
+	VFMADD231PS  Z12, Z11, Z5
+	VBROADCASTSS (R8), Z12
+	VFMADD231PS  Z12, Z10, Z6
+	VFMADD231PS  Z12, Z11, Z7
+	VBROADCASTSS (R8)(CX*1), Z12
+	VFMADD231PS  Z12, Z10, Z8
+	VFMADD231PS  Z12, Z11, Z9
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         BX, DI
+	DECQ         R9
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel5x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel5x2AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -708,6 +1359,97 @@ loop:
 // func panel6x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·panel6x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z5
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R9
+	ADDQ       16(SP), R9
+	PREFETCHT0 (R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R9
+
+loop:
+	VMOVUPS      (DI), Z6
+	VBROADCASTSS (SI), Z7
+	VFMADD231PS  Z7, Z6, Z0
+	VBROADCASTSS (SI)(CX*1), Z7
+	VFMADD231PS  Z7, Z6, Z1
+	VBROADCASTSS (SI)(CX*2), Z7
+	VFMADD231PS  Z7, Z6, Z2
+	VBROADCASTSS (R8), Z7
+	VFMADD231PS  Z7, Z6, Z3
+	VBROADCASTSS (R8)(CX*1), Z7
+	VFMADD231PS  Z7, Z6, Z4
+	VBROADCASTSS (R8)(CX*2), Z7
+	VFMADD231PS  Z7, Z6, Z5
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         BX, DI
+	DECQ         R9
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z5, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel6x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel6x1AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -804,6 +1546,122 @@ loop:
 // func panel6x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·panel6x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS    64(SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS    64(SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS    64(SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS    64(SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS    64(SI), Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	VMOVUPS    64(SI), Z11
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R9
+	ADDQ       16(SP), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R9
+
+loop:
+	VMOVUPS      (DI), Z12
+	VMOVUPS      64(DI), Z13
+	VBROADCASTSS (SI), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS (SI)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS (SI)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	VBROADCASTSS (R8), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS (R8)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS (R8)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         BX, DI
+	DECQ         R9
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel6x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel6x2AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -925,6 +1783,108 @@ loop:
 // func panel7x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·panel7x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R10
+	ADDQ       16(SP), R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R10
+
+loop:
+	VMOVUPS      (DI), Z7
+	VBROADCASTSS (SI), Z8
+	VFMADD231PS  Z8, Z7, Z0
+	VBROADCASTSS (SI)(CX*1), Z8
+	VFMADD231PS  Z8, Z7, Z1
+	VBROADCASTSS (SI)(CX*2), Z8
+	VFMADD231PS  Z8, Z7, Z2
+	VBROADCASTSS (R8), Z8
+	VFMADD231PS  Z8, Z7, Z3
+	VBROADCASTSS (R8)(CX*1), Z8
+	VFMADD231PS  Z8, Z7, Z4
+	VBROADCASTSS (R8)(CX*2), Z8
+	VFMADD231PS  Z8, Z7, Z5
+	VBROADCASTSS (R9), Z8
+	VFMADD231PS  Z8, Z7, Z6
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         BX, DI
+	DECQ         R10
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z5, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel7x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel7x1AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -1032,6 +1992,137 @@ loop:
 // func panel7x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·panel7x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS    64(SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS    64(SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS    64(SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS    64(SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS    64(SI), Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	VMOVUPS    64(SI), Z11
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z12
+	VMOVUPS    64(SI), Z13
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R10
+	ADDQ       16(SP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R10
+
+loop:
+	VMOVUPS      (DI), Z14
+	VMOVUPS      64(DI), Z15
+	VBROADCASTSS (SI), Z16
+	VFMADD231PS  Z16, Z14, Z0
+	VFMADD231PS  Z16, Z15, Z1
+	VBROADCASTSS (SI)(CX*1), Z16
+	VFMADD231PS  Z16, Z14, Z2
+	VFMADD231PS  Z16, Z15, Z3
+	VBROADCASTSS (SI)(CX*2), Z16
+	VFMADD231PS  Z16, Z14, Z4
+	VFMADD231PS  Z16, Z15, Z5
+	VBROADCASTSS (R8), Z16
+	VFMADD231PS  Z16, Z14, Z6
+	VFMADD231PS  Z16, Z15, Z7
+	VBROADCASTSS (R8)(CX*1), Z16
+	VFMADD231PS  Z16, Z14, Z8
+	VFMADD231PS  Z16, Z15, Z9
+	VBROADCASTSS (R8)(CX*2), Z16
+	VFMADD231PS  Z16, Z14, Z10
+	VFMADD231PS  Z16, Z15, Z11
+	VBROADCASTSS (R9), Z16
+	VFMADD231PS  Z16, Z14, Z12
+	VFMADD231PS  Z16, Z15, Z13
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         BX, DI
+	DECQ         R10
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z12, (SI)
+	VMOVUPS      Z13, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel7x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel7x2AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -1168,6 +2259,116 @@ loop:
 // func panel8x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·panel8x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z7
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R10
+	ADDQ       16(SP), R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R10
+
+loop:
+	VMOVUPS      (DI), Z8
+	VBROADCASTSS (SI), Z9
+	VFMADD231PS  Z9, Z8, Z0
+	VBROADCASTSS (SI)(CX*1), Z9
+	VFMADD231PS  Z9, Z8, Z1
+	VBROADCASTSS (SI)(CX*2), Z9
+	VFMADD231PS  Z9, Z8, Z2
+	VBROADCASTSS (R8), Z9
+	VFMADD231PS  Z9, Z8, Z3
+	VBROADCASTSS (R8)(CX*1), Z9
+	VFMADD231PS  Z9, Z8, Z4
+	VBROADCASTSS (R8)(CX*2), Z9
+	VFMADD231PS  Z9, Z8, Z5
+	VBROADCASTSS (R9), Z9
+	VFMADD231PS  Z9, Z8, Z6
+	VBROADCASTSS (R9)(CX*1), Z9
+	VFMADD231PS  Z9, Z8, Z7
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         BX, DI
+	DECQ         R10
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z5, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z7, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel8x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel8x1AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -1283,6 +2484,149 @@ loop:
 // func panel8x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·panel8x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS    64(SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS    64(SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS    64(SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS    64(SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS    64(SI), Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	VMOVUPS    64(SI), Z11
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z12
+	VMOVUPS    64(SI), Z13
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z14
+	VMOVUPS    64(SI), Z15
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R10
+	ADDQ       16(SP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R10
+
+loop:
+	VMOVUPS      (DI), Z16
+	VMOVUPS      64(DI), Z17
+	VBROADCASTSS (SI), Z18
+	VFMADD231PS  Z18, Z16, Z0
+	VFMADD231PS  Z18, Z17, Z1
+	VBROADCASTSS (SI)(CX*1), Z18
+	VFMADD231PS  Z18, Z16, Z2
+	VFMADD231PS  Z18, Z17, Z3
+	VBROADCASTSS (SI)(CX*2), Z18
+	VFMADD231PS  Z18, Z16, Z4
+	VFMADD231PS  Z18, Z17, Z5
+	VBROADCASTSS (R8), Z18
+	VFMADD231PS  Z18, Z16, Z6
+	VFMADD231PS  Z18, Z17, Z7
+	VBROADCASTSS (R8)(CX*1), Z18
+	VFMADD231PS  Z18, Z16, Z8
+	VFMADD231PS  Z18, Z17, Z9
+	VBROADCASTSS (R8)(CX*2), Z18
+	VFMADD231PS  Z18, Z16, Z10
+	VFMADD231PS  Z18, Z17, Z11
+	VBROADCASTSS (R9), Z18
+	VFMADD231PS  Z18, Z16, Z12
+	VFMADD231PS  Z18, Z17, Z13
+	VBROADCASTSS (R9)(CX*1), Z18
+	VFMADD231PS  Z18, Z16, Z14
+	VFMADD231PS  Z18, Z17, Z15
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         BX, DI
+	DECQ         R10
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z12, (SI)
+	VMOVUPS      Z13, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z14, (SI)
+	VMOVUPS      Z15, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel8x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel8x2AVX512Masked(SB), NOSPLIT, $24-120
 	MOVQ  blocks+0(FP), AX
 	MOVQ  lda+32(FP), CX
 	MOVQ  ska+40(FP), DX
@@ -1423,6 +2767,2695 @@ loop:
 	ADDQ         SI, 8(SP)
 	MOVQ         cstep+96(FP), SI
 	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel9x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel9x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R10
+	ADDQ       16(SP), R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R10
+
+loop:
+	VMOVUPS      (DI), Z9
+	VBROADCASTSS (SI), Z10
+	VFMADD231PS  Z10, Z9, Z0
+	VBROADCASTSS (SI)(CX*1), Z10
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS (SI)(CX*2), Z10
+	VFMADD231PS  Z10, Z9, Z2
+	VBROADCASTSS (R8), Z10
+	VFMADD231PS  Z10, Z9, Z3
+	VBROADCASTSS (R8)(CX*1), Z10
+	VFMADD231PS  Z10, Z9, Z4
+	VBROADCASTSS (R8)(CX*2), Z10
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS (R9), Z10
+	VFMADD231PS  Z10, Z9, Z6
+	VBROADCASTSS (R9)(CX*1), Z10
+	VFMADD231PS  Z10, Z9, Z7
+	VBROADCASTSS (R9)(CX*2), Z10
+	VFMADD231PS  Z10, Z9, Z8
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         BX, DI
+	DECQ         R10
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z5, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z7, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel9x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel9x1AVX512Masked(SB), NOSPLIT, $24-120
+	MOVQ  blocks+0(FP), AX
+	MOVQ  lda+32(FP), CX
+	MOVQ  ska+40(FP), DX
+	MOVQ  ldb+56(FP), BX
+	MOVQ  a+16(FP), SI
+	MOVQ  SI, (SP)
+	MOVQ  in+64(FP), SI
+	MOVQ  SI, 8(SP)
+	MOVQ  c+88(FP), SI
+	MOVQ  SI, 16(SP)
+	MOVQ  last+112(FP), SI
+	XORQ  DI, DI
+	BTSQ  SI, DI
+	DECQ  DI
+	KMOVW DI, K1
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS.Z  (SI), K1, Z0
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z1
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z2
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z3
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z4
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z5
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z6
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z7
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z8
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R10
+	ADDQ       16(SP), R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R10
+
+loop:
+	VMOVUPS.Z    (DI), K1, Z9
+	VBROADCASTSS (SI), Z10
+	VFMADD231PS  Z10, Z9, Z0
+	VBROADCASTSS (SI)(CX*1), Z10
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS (SI)(CX*2), Z10
+	VFMADD231PS  Z10, Z9, Z2
+	VBROADCASTSS (R8), Z10
+	VFMADD231PS  Z10, Z9, Z3
+	VBROADCASTSS (R8)(CX*1), Z10
+	VFMADD231PS  Z10, Z9, Z4
+	VBROADCASTSS (R8)(CX*2), Z10
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS (R9), Z10
+	VFMADD231PS  Z10, Z9, Z6
+	VBROADCASTSS (R9)(CX*1), Z10
+	VFMADD231PS  Z10, Z9, Z7
+	VBROADCASTSS (R9)(CX*2), Z10
+	VFMADD231PS  Z10, Z9, Z8
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         BX, DI
+	DECQ         R10
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z5, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z7, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, K1, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel9x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel9x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS    64(SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS    64(SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS    64(SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS    64(SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS    64(SI), Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	VMOVUPS    64(SI), Z11
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z12
+	VMOVUPS    64(SI), Z13
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z14
+	VMOVUPS    64(SI), Z15
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z16
+	VMOVUPS    64(SI), Z17
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R10
+	ADDQ       16(SP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R10
+
+loop:
+	VMOVUPS      (DI), Z18
+	VMOVUPS      64(DI), Z19
+	VBROADCASTSS (SI), Z20
+	VFMADD231PS  Z20, Z18, Z0
+	VFMADD231PS  Z20, Z19, Z1
+	VBROADCASTSS (SI)(CX*1), Z20
+	VFMADD231PS  Z20, Z18, Z2
+	VFMADD231PS  Z20, Z19, Z3
+	VBROADCASTSS (SI)(CX*2), Z20
+	VFMADD231PS  Z20, Z18, Z4
+	VFMADD231PS  Z20, Z19, Z5
+	VBROADCASTSS (R8), Z20
+	VFMADD231PS  Z20, Z18, Z6
+	VFMADD231PS  Z20, Z19, Z7
+	VBROADCASTSS (R8)(CX*1), Z20
+	VFMADD231PS  Z20, Z18, Z8
+	VFMADD231PS  Z20, Z19, Z9
+	VBROADCASTSS (R8)(CX*2), Z20
+	VFMADD231PS  Z20, Z18, Z10
+	VFMADD231PS  Z20, Z19, Z11
+	VBROADCASTSS (R9), Z20
+	VFMADD231PS  Z20, Z18, Z12
+	VFMADD231PS  Z20, Z19, Z13
+	VBROADCASTSS (R9)(CX*1), Z20
+	VFMADD231PS  Z20, Z18, Z14
+	VFMADD231PS  Z20, Z19, Z15
+	VBROADCASTSS (R9)(CX*2), Z20
+	VFMADD231PS  Z20, Z18, Z16
+	VFMADD231PS  Z20, Z19, Z17
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         BX, DI
+	DECQ         R10
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z12, (SI)
+	VMOVUPS      Z13, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z14, (SI)
+	VMOVUPS      Z15, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z16, (SI)
+	VMOVUPS      Z17, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel9x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel9x2AVX512Masked(SB), NOSPLIT, $24-120
+	MOVQ  blocks+0(FP), AX
+	MOVQ  lda+32(FP), CX
+	MOVQ  ska+40(FP), DX
+	MOVQ  ldb+56(FP), BX
+	MOVQ  a+16(FP), SI
+	MOVQ  SI, (SP)
+	MOVQ  in+64(FP), SI
+	MOVQ  SI, 8(SP)
+	MOVQ  c+88(FP), SI
+	MOVQ  SI, 16(SP)
+	MOVQ  last+112(FP), SI
+	XORQ  DI, DI
+	BTSQ  SI, DI
+	DECQ  DI
+	KMOVW DI, K1
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS.Z  64(SI), K1, Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS.Z  64(SI), K1, Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS.Z  64(SI), K1, Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS.Z  64(SI), K1, Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS.Z  64(SI), K1, Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	VMOVUPS.Z  64(SI), K1, Z11
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z12
+	VMOVUPS.Z  64(SI), K1, Z13
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z14
+	VMOVUPS.Z  64(SI), K1, Z15
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z16
+	VMOVUPS.Z  64(SI), K1, Z17
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R10
+	ADDQ       16(SP), R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	ADDQ       DI, R10
+	PREFETCHT0 (R10)
+	PREFETCHT0 64(R10)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R10
+
+loop:
+	VMOVUPS      (DI), Z18
+	VMOVUPS.Z    64(DI), K1, Z19
+	VBROADCASTSS (SI), Z20
+	VFMADD231PS  Z20, Z18, Z0
+	VFMADD231PS  Z20, Z19, Z1
+	VBROADCASTSS (SI)(CX*1), Z20
+	VFMADD231PS  Z20, Z18, Z2
+	VFMADD231PS  Z20, Z19, Z3
+	VBROADCASTSS (SI)(CX*2), Z20
+	VFMADD231PS  Z20, Z18, Z4
+	VFMADD231PS  Z20, Z19, Z5
+	VBROADCASTSS (R8), Z20
+	VFMADD231PS  Z20, Z18, Z6
+	VFMADD231PS  Z20, Z19, Z7
+	VBROADCASTSS (R8)(CX*1), Z20
+	VFMADD231PS  Z20, Z18, Z8
+	VFMADD231PS  Z20, Z19, Z9
+	VBROADCASTSS (R8)(CX*2), Z20
+	VFMADD231PS  Z20, Z18, Z10
+	VFMADD231PS  Z20, Z19, Z11
+	VBROADCASTSS (R9), Z20
+	VFMADD231PS  Z20, Z18, Z12
+	VFMADD231PS  Z20, Z19, Z13
+	VBROADCASTSS (R9)(CX*1), Z20
+	VFMADD231PS  Z20, Z18, Z14
+	VFMADD231PS  Z20, Z19, Z15
+	VBROADCASTSS (R9)(CX*2), Z20
+	VFMADD231PS  Z20, Z18, Z16
+	VFMADD231PS  Z20, Z19, Z17
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         BX, DI
+	DECQ         R10
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z12, (SI)
+	VMOVUPS      Z13, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z14, (SI)
+	VMOVUPS      Z15, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z16, (SI)
+	VMOVUPS      Z17, K1, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel10x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel10x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z9
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS      (DI), Z10
+	VBROADCASTSS (SI), Z11
+	VFMADD231PS  Z11, Z10, Z0
+	VBROADCASTSS (SI)(CX*1), Z11
+	VFMADD231PS  Z11, Z10, Z1
+	VBROADCASTSS (SI)(CX*2), Z11
+	VFMADD231PS  Z11, Z10, Z2
+	VBROADCASTSS (R8), Z11
+	VFMADD231PS  Z11, Z10, Z3
+	VBROADCASTSS (R8)(CX*1), Z11
+	VFMADD231PS  Z11, Z10, Z4
+	VBROADCASTSS (R8)(CX*2), Z11
+	VFMADD231PS  Z11, Z10, Z5
+	VBROADCASTSS (R9), Z11
+	VFMADD231PS  Z11, Z10, Z6
+	VBROADCASTSS (R9)(CX*1), Z11
+	VFMADD231PS  Z11, Z10, Z7
+	VBROADCASTSS (R9)(CX*2), Z11
+	VFMADD231PS  Z11, Z10, Z8
+	VBROADCASTSS (R10), Z11
+	VFMADD231PS  Z11, Z10, Z9
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z5, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z7, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z9, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel10x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel10x1AVX512Masked(SB), NOSPLIT, $24-120
+	MOVQ  blocks+0(FP), AX
+	MOVQ  lda+32(FP), CX
+	MOVQ  ska+40(FP), DX
+	MOVQ  ldb+56(FP), BX
+	MOVQ  a+16(FP), SI
+	MOVQ  SI, (SP)
+	MOVQ  in+64(FP), SI
+	MOVQ  SI, 8(SP)
+	MOVQ  c+88(FP), SI
+	MOVQ  SI, 16(SP)
+	MOVQ  last+112(FP), SI
+	XORQ  DI, DI
+	BTSQ  SI, DI
+	DECQ  DI
+	KMOVW DI, K1
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS.Z  (SI), K1, Z0
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z1
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z2
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z3
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z4
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z5
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z6
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z7
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z8
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z9
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS.Z    (DI), K1, Z10
+	VBROADCASTSS (SI), Z11
+	VFMADD231PS  Z11, Z10, Z0
+	VBROADCASTSS (SI)(CX*1), Z11
+	VFMADD231PS  Z11, Z10, Z1
+	VBROADCASTSS (SI)(CX*2), Z11
+	VFMADD231PS  Z11, Z10, Z2
+	VBROADCASTSS (R8), Z11
+	VFMADD231PS  Z11, Z10, Z3
+	VBROADCASTSS (R8)(CX*1), Z11
+	VFMADD231PS  Z11, Z10, Z4
+	VBROADCASTSS (R8)(CX*2), Z11
+	VFMADD231PS  Z11, Z10, Z5
+	VBROADCASTSS (R9), Z11
+	VFMADD231PS  Z11, Z10, Z6
+	VBROADCASTSS (R9)(CX*1), Z11
+	VFMADD231PS  Z11, Z10, Z7
+	VBROADCASTSS (R9)(CX*2), Z11
+	VFMADD231PS  Z11, Z10, Z8
+	VBROADCASTSS (R10), Z11
+	VFMADD231PS  Z11, Z10, Z9
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z5, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z7, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z9, K1, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel10x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel10x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS    64(SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS    64(SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS    64(SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS    64(SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS    64(SI), Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	VMOVUPS    64(SI), Z11
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z12
+	VMOVUPS    64(SI), Z13
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z14
+	VMOVUPS    64(SI), Z15
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z16
+	VMOVUPS    64(SI), Z17
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z18
+	VMOVUPS    64(SI), Z19
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS      (DI), Z20
+	VMOVUPS      64(DI), Z21
+	VBROADCASTSS (SI), Z22
+	VFMADD231PS  Z22, Z20, Z0
+	VFMADD231PS  Z22, Z21, Z1
+	VBROADCASTSS (SI)(CX*1), Z22
+	VFMADD231PS  Z22, Z20, Z2
+	VFMADD231PS  Z22, Z21, Z3
+	VBROADCASTSS (SI)(CX*2), Z22
+	VFMADD231PS  Z22, Z20, Z4
+	VFMADD231PS  Z22, Z21, Z5
+	VBROADCASTSS (R8), Z22
+	VFMADD231PS  Z22, Z20, Z6
+	VFMADD231PS  Z22, Z21, Z7
+	VBROADCASTSS (R8)(CX*1), Z22
+	VFMADD231PS  Z22, Z20, Z8
+	VFMADD231PS  Z22, Z21, Z9
+	VBROADCASTSS (R8)(CX*2), Z22
+	VFMADD231PS  Z22, Z20, Z10
+	VFMADD231PS  Z22, Z21, Z11
+	VBROADCASTSS (R9), Z22
+	VFMADD231PS  Z22, Z20, Z12
+	VFMADD231PS  Z22, Z21, Z13
+	VBROADCASTSS (R9)(CX*1), Z22
+	VFMADD231PS  Z22, Z20, Z14
+	VFMADD231PS  Z22, Z21, Z15
+	VBROADCASTSS (R9)(CX*2), Z22
+	VFMADD231PS  Z22, Z20, Z16
+	VFMADD231PS  Z22, Z21, Z17
+	VBROADCASTSS (R10), Z22
+	VFMADD231PS  Z22, Z20, Z18
+	VFMADD231PS  Z22, Z21, Z19
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z12, (SI)
+	VMOVUPS      Z13, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z14, (SI)
+	VMOVUPS      Z15, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z16, (SI)
+	VMOVUPS      Z17, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z18, (SI)
+	VMOVUPS      Z19, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel10x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel10x2AVX512Masked(SB), NOSPLIT, $24-120
+	MOVQ  blocks+0(FP), AX
+	MOVQ  lda+32(FP), CX
+	MOVQ  ska+40(FP), DX
+	MOVQ  ldb+56(FP), BX
+	MOVQ  a+16(FP), SI
+	MOVQ  SI, (SP)
+	MOVQ  in+64(FP), SI
+	MOVQ  SI, 8(SP)
+	MOVQ  c+88(FP), SI
+	MOVQ  SI, 16(SP)
+	MOVQ  last+112(FP), SI
+	XORQ  DI, DI
+	BTSQ  SI, DI
+	DECQ  DI
+	KMOVW DI, K1
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS.Z  64(SI), K1, Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS.Z  64(SI), K1, Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS.Z  64(SI), K1, Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS.Z  64(SI), K1, Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS.Z  64(SI), K1, Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	VMOVUPS.Z  64(SI), K1, Z11
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z12
+	VMOVUPS.Z  64(SI), K1, Z13
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z14
+	VMOVUPS.Z  64(SI), K1, Z15
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z16
+	VMOVUPS.Z  64(SI), K1, Z17
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z18
+	VMOVUPS.Z  64(SI), K1, Z19
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS      (DI), Z20
+	VMOVUPS.Z    64(DI), K1, Z21
+	VBROADCASTSS (SI), Z22
+	VFMADD231PS  Z22, Z20, Z0
+	VFMADD231PS  Z22, Z21, Z1
+	VBROADCASTSS (SI)(CX*1), Z22
+	VFMADD231PS  Z22, Z20, Z2
+	VFMADD231PS  Z22, Z21, Z3
+	VBROADCASTSS (SI)(CX*2), Z22
+	VFMADD231PS  Z22, Z20, Z4
+	VFMADD231PS  Z22, Z21, Z5
+	VBROADCASTSS (R8), Z22
+	VFMADD231PS  Z22, Z20, Z6
+	VFMADD231PS  Z22, Z21, Z7
+	VBROADCASTSS (R8)(CX*1), Z22
+	VFMADD231PS  Z22, Z20, Z8
+	VFMADD231PS  Z22, Z21, Z9
+	VBROADCASTSS (R8)(CX*2), Z22
+	VFMADD231PS  Z22, Z20, Z10
+	VFMADD231PS  Z22, Z21, Z11
+	VBROADCASTSS (R9), Z22
+	VFMADD231PS  Z22, Z20, Z12
+	VFMADD231PS  Z22, Z21, Z13
+	VBROADCASTSS (R9)(CX*1), Z22
+	VFMADD231PS  Z22, Z20, Z14
+	VFMADD231PS  Z22, Z21, Z15
+	VBROADCASTSS (R9)(CX*2), Z22
+	VFMADD231PS  Z22, Z20, Z16
+	VFMADD231PS  Z22, Z21, Z17
+	VBROADCASTSS (R10), Z22
+	VFMADD231PS  Z22, Z20, Z18
+	VFMADD231PS  Z22, Z21, Z19
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z12, (SI)
+	VMOVUPS      Z13, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z14, (SI)
+	VMOVUPS      Z15, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z16, (SI)
+	VMOVUPS      Z17, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z18, (SI)
+	VMOVUPS      Z19, K1, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel11x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel11x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS      (DI), Z11
+	VBROADCASTSS (SI), Z12
+	VFMADD231PS  Z12, Z11, Z0
+	VBROADCASTSS (SI)(CX*1), Z12
+	VFMADD231PS  Z12, Z11, Z1
+	VBROADCASTSS (SI)(CX*2), Z12
+	VFMADD231PS  Z12, Z11, Z2
+	VBROADCASTSS (R8), Z12
+	VFMADD231PS  Z12, Z11, Z3
+	VBROADCASTSS (R8)(CX*1), Z12
+	VFMADD231PS  Z12, Z11, Z4
+	VBROADCASTSS (R8)(CX*2), Z12
+	VFMADD231PS  Z12, Z11, Z5
+	VBROADCASTSS (R9), Z12
+	VFMADD231PS  Z12, Z11, Z6
+	VBROADCASTSS (R9)(CX*1), Z12
+	VFMADD231PS  Z12, Z11, Z7
+	VBROADCASTSS (R9)(CX*2), Z12
+	VFMADD231PS  Z12, Z11, Z8
+	VBROADCASTSS (R10), Z12
+	VFMADD231PS  Z12, Z11, Z9
+	VBROADCASTSS (R10)(CX*1), Z12
+	VFMADD231PS  Z12, Z11, Z10
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z5, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z7, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z9, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel11x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel11x1AVX512Masked(SB), NOSPLIT, $24-120
+	MOVQ  blocks+0(FP), AX
+	MOVQ  lda+32(FP), CX
+	MOVQ  ska+40(FP), DX
+	MOVQ  ldb+56(FP), BX
+	MOVQ  a+16(FP), SI
+	MOVQ  SI, (SP)
+	MOVQ  in+64(FP), SI
+	MOVQ  SI, 8(SP)
+	MOVQ  c+88(FP), SI
+	MOVQ  SI, 16(SP)
+	MOVQ  last+112(FP), SI
+	XORQ  DI, DI
+	BTSQ  SI, DI
+	DECQ  DI
+	KMOVW DI, K1
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS.Z  (SI), K1, Z0
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z1
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z2
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z3
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z4
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z5
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z6
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z7
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z8
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z9
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z10
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS.Z    (DI), K1, Z11
+	VBROADCASTSS (SI), Z12
+	VFMADD231PS  Z12, Z11, Z0
+	VBROADCASTSS (SI)(CX*1), Z12
+	VFMADD231PS  Z12, Z11, Z1
+	VBROADCASTSS (SI)(CX*2), Z12
+	VFMADD231PS  Z12, Z11, Z2
+	VBROADCASTSS (R8), Z12
+	VFMADD231PS  Z12, Z11, Z3
+	VBROADCASTSS (R8)(CX*1), Z12
+	VFMADD231PS  Z12, Z11, Z4
+	VBROADCASTSS (R8)(CX*2), Z12
+	VFMADD231PS  Z12, Z11, Z5
+	VBROADCASTSS (R9), Z12
+	VFMADD231PS  Z12, Z11, Z6
+	VBROADCASTSS (R9)(CX*1), Z12
+	VFMADD231PS  Z12, Z11, Z7
+	VBROADCASTSS (R9)(CX*2), Z12
+	VFMADD231PS  Z12, Z11, Z8
+	VBROADCASTSS (R10), Z12
+	VFMADD231PS  Z12, Z11, Z9
+	VBROADCASTSS (R10)(CX*1), Z12
+	VFMADD231PS  Z12, Z11, Z10
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z5, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z7, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z9, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, K1, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel11x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel11x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS    64(SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS    64(SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS    64(SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS    64(SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS    64(SI), Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	VMOVUPS    64(SI), Z11
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z12
+	VMOVUPS    64(SI), Z13
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z14
+	VMOVUPS    64(SI), Z15
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z16
+	VMOVUPS    64(SI), Z17
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z18
+	VMOVUPS    64(SI), Z19
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z20
+	VMOVUPS    64(SI), Z21
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS      (DI), Z22
+	VMOVUPS      64(DI), Z23
+	VBROADCASTSS (SI), Z24
+	VFMADD231PS  Z24, Z22, Z0
+	VFMADD231PS  Z24, Z23, Z1
+	VBROADCASTSS (SI)(CX*1), Z24
+	VFMADD231PS  Z24, Z22, Z2
+	VFMADD231PS  Z24, Z23, Z3
+	VBROADCASTSS (SI)(CX*2), Z24
+	VFMADD231PS  Z24, Z22, Z4
+	VFMADD231PS  Z24, Z23, Z5
+	VBROADCASTSS (R8), Z24
+	VFMADD231PS  Z24, Z22, Z6
+	VFMADD231PS  Z24, Z23, Z7
+	VBROADCASTSS (R8)(CX*1), Z24
+	VFMADD231PS  Z24, Z22, Z8
+	VFMADD231PS  Z24, Z23, Z9
+	VBROADCASTSS (R8)(CX*2), Z24
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z11
+	VBROADCASTSS (R9), Z24
+	VFMADD231PS  Z24, Z22, Z12
+	VFMADD231PS  Z24, Z23, Z13
+	VBROADCASTSS (R9)(CX*1), Z24
+	VFMADD231PS  Z24, Z22, Z14
+	VFMADD231PS  Z24, Z23, Z15
+	VBROADCASTSS (R9)(CX*2), Z24
+	VFMADD231PS  Z24, Z22, Z16
+	VFMADD231PS  Z24, Z23, Z17
+	VBROADCASTSS (R10), Z24
+	VFMADD231PS  Z24, Z22, Z18
+	VFMADD231PS  Z24, Z23, Z19
+	VBROADCASTSS (R10)(CX*1), Z24
+	VFMADD231PS  Z24, Z22, Z20
+	VFMADD231PS  Z24, Z23, Z21
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z12, (SI)
+	VMOVUPS      Z13, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z14, (SI)
+	VMOVUPS      Z15, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z16, (SI)
+	VMOVUPS      Z17, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z18, (SI)
+	VMOVUPS      Z19, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z20, (SI)
+	VMOVUPS      Z21, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel11x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel11x2AVX512Masked(SB), NOSPLIT, $24-120
+	MOVQ  blocks+0(FP), AX
+	MOVQ  lda+32(FP), CX
+	MOVQ  ska+40(FP), DX
+	MOVQ  ldb+56(FP), BX
+	MOVQ  a+16(FP), SI
+	MOVQ  SI, (SP)
+	MOVQ  in+64(FP), SI
+	MOVQ  SI, 8(SP)
+	MOVQ  c+88(FP), SI
+	MOVQ  SI, 16(SP)
+	MOVQ  last+112(FP), SI
+	XORQ  DI, DI
+	BTSQ  SI, DI
+	DECQ  DI
+	KMOVW DI, K1
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS.Z  64(SI), K1, Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS.Z  64(SI), K1, Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS.Z  64(SI), K1, Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS.Z  64(SI), K1, Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS.Z  64(SI), K1, Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	VMOVUPS.Z  64(SI), K1, Z11
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z12
+	VMOVUPS.Z  64(SI), K1, Z13
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z14
+	VMOVUPS.Z  64(SI), K1, Z15
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z16
+	VMOVUPS.Z  64(SI), K1, Z17
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z18
+	VMOVUPS.Z  64(SI), K1, Z19
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z20
+	VMOVUPS.Z  64(SI), K1, Z21
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS      (DI), Z22
+	VMOVUPS.Z    64(DI), K1, Z23
+	VBROADCASTSS (SI), Z24
+	VFMADD231PS  Z24, Z22, Z0
+	VFMADD231PS  Z24, Z23, Z1
+	VBROADCASTSS (SI)(CX*1), Z24
+	VFMADD231PS  Z24, Z22, Z2
+	VFMADD231PS  Z24, Z23, Z3
+	VBROADCASTSS (SI)(CX*2), Z24
+	VFMADD231PS  Z24, Z22, Z4
+	VFMADD231PS  Z24, Z23, Z5
+	VBROADCASTSS (R8), Z24
+	VFMADD231PS  Z24, Z22, Z6
+	VFMADD231PS  Z24, Z23, Z7
+	VBROADCASTSS (R8)(CX*1), Z24
+	VFMADD231PS  Z24, Z22, Z8
+	VFMADD231PS  Z24, Z23, Z9
+	VBROADCASTSS (R8)(CX*2), Z24
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z11
+	VBROADCASTSS (R9), Z24
+	VFMADD231PS  Z24, Z22, Z12
+	VFMADD231PS  Z24, Z23, Z13
+	VBROADCASTSS (R9)(CX*1), Z24
+	VFMADD231PS  Z24, Z22, Z14
+	VFMADD231PS  Z24, Z23, Z15
+	VBROADCASTSS (R9)(CX*2), Z24
+	VFMADD231PS  Z24, Z22, Z16
+	VFMADD231PS  Z24, Z23, Z17
+	VBROADCASTSS (R10), Z24
+	VFMADD231PS  Z24, Z22, Z18
+	VFMADD231PS  Z24, Z23, Z19
+	VBROADCASTSS (R10)(CX*1), Z24
+	VFMADD231PS  Z24, Z22, Z20
+	VFMADD231PS  Z24, Z23, Z21
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z12, (SI)
+	VMOVUPS      Z13, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z14, (SI)
+	VMOVUPS      Z15, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z16, (SI)
+	VMOVUPS      Z17, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z18, (SI)
+	VMOVUPS      Z19, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z20, (SI)
+	VMOVUPS      Z21, K1, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel12x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel12x1AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z11
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS      (DI), Z12
+	VBROADCASTSS (SI), Z13
+	VFMADD231PS  Z13, Z12, Z0
+	VBROADCASTSS (SI)(CX*1), Z13
+	VFMADD231PS  Z13, Z12, Z1
+	VBROADCASTSS (SI)(CX*2), Z13
+	VFMADD231PS  Z13, Z12, Z2
+	VBROADCASTSS (R8), Z13
+	VFMADD231PS  Z13, Z12, Z3
+	VBROADCASTSS (R8)(CX*1), Z13
+	VFMADD231PS  Z13, Z12, Z4
+	VBROADCASTSS (R8)(CX*2), Z13
+	VFMADD231PS  Z13, Z12, Z5
+	VBROADCASTSS (R9), Z13
+	VFMADD231PS  Z13, Z12, Z6
+	VBROADCASTSS (R9)(CX*1), Z13
+	VFMADD231PS  Z13, Z12, Z7
+	VBROADCASTSS (R9)(CX*2), Z13
+	VFMADD231PS  Z13, Z12, Z8
+	VBROADCASTSS (R10), Z13
+	VFMADD231PS  Z13, Z12, Z9
+	VBROADCASTSS (R10)(CX*1), Z13
+	VFMADD231PS  Z13, Z12, Z10
+	VBROADCASTSS (R10)(CX*2), Z13
+	VFMADD231PS  Z13, Z12, Z11
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z5, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z7, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z9, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z11, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel12x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel12x1AVX512Masked(SB), NOSPLIT, $24-120
+	MOVQ  blocks+0(FP), AX
+	MOVQ  lda+32(FP), CX
+	MOVQ  ska+40(FP), DX
+	MOVQ  ldb+56(FP), BX
+	MOVQ  a+16(FP), SI
+	MOVQ  SI, (SP)
+	MOVQ  in+64(FP), SI
+	MOVQ  SI, 8(SP)
+	MOVQ  c+88(FP), SI
+	MOVQ  SI, 16(SP)
+	MOVQ  last+112(FP), SI
+	XORQ  DI, DI
+	BTSQ  SI, DI
+	DECQ  DI
+	KMOVW DI, K1
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS.Z  (SI), K1, Z0
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z1
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z2
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z3
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z4
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z5
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z6
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z7
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z8
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z9
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z10
+	ADDQ       DI, SI
+	VMOVUPS.Z  (SI), K1, Z11
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS.Z    (DI), K1, Z12
+	VBROADCASTSS (SI), Z13
+	VFMADD231PS  Z13, Z12, Z0
+	VBROADCASTSS (SI)(CX*1), Z13
+	VFMADD231PS  Z13, Z12, Z1
+	VBROADCASTSS (SI)(CX*2), Z13
+	VFMADD231PS  Z13, Z12, Z2
+	VBROADCASTSS (R8), Z13
+	VFMADD231PS  Z13, Z12, Z3
+	VBROADCASTSS (R8)(CX*1), Z13
+	VFMADD231PS  Z13, Z12, Z4
+	VBROADCASTSS (R8)(CX*2), Z13
+	VFMADD231PS  Z13, Z12, Z5
+	VBROADCASTSS (R9), Z13
+	VFMADD231PS  Z13, Z12, Z6
+	VBROADCASTSS (R9)(CX*1), Z13
+	VFMADD231PS  Z13, Z12, Z7
+	VBROADCASTSS (R9)(CX*2), Z13
+	VFMADD231PS  Z13, Z12, Z8
+	VBROADCASTSS (R10), Z13
+	VFMADD231PS  Z13, Z12, Z9
+	VBROADCASTSS (R10)(CX*1), Z13
+	VFMADD231PS  Z13, Z12, Z10
+	VBROADCASTSS (R10)(CX*2), Z13
+	VFMADD231PS  Z13, Z12, Z11
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z1, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z3, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z5, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z7, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z9, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, K1, (SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z11, K1, (SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel12x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel12x2AVX512(SB), NOSPLIT, $24-120
+	MOVQ blocks+0(FP), AX
+	MOVQ lda+32(FP), CX
+	MOVQ ska+40(FP), DX
+	MOVQ ldb+56(FP), BX
+	MOVQ a+16(FP), SI
+	MOVQ SI, (SP)
+	MOVQ in+64(FP), SI
+	MOVQ SI, 8(SP)
+	MOVQ c+88(FP), SI
+	MOVQ SI, 16(SP)
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS    64(SI), Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS    64(SI), Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS    64(SI), Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS    64(SI), Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS    64(SI), Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	VMOVUPS    64(SI), Z11
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z12
+	VMOVUPS    64(SI), Z13
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z14
+	VMOVUPS    64(SI), Z15
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z16
+	VMOVUPS    64(SI), Z17
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z18
+	VMOVUPS    64(SI), Z19
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z20
+	VMOVUPS    64(SI), Z21
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z22
+	VMOVUPS    64(SI), Z23
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS      64(DI), Z25
+	VBROADCASTSS (SI), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (SI)(CX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (SI)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (R8), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS (R8)(CX*1), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS (R8)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS (R9), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS (R9)(CX*1), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	VBROADCASTSS (R9)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z16
+	VFMADD231PS  Z26, Z25, Z17
+	VBROADCASTSS (R10), Z26
+	VFMADD231PS  Z26, Z24, Z18
+	VFMADD231PS  Z26, Z25, Z19
+	VBROADCASTSS (R10)(CX*1), Z26
+	VFMADD231PS  Z26, Z24, Z20
+	VFMADD231PS  Z26, Z25, Z21
+	VBROADCASTSS (R10)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z22
+	VFMADD231PS  Z26, Z25, Z23
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z12, (SI)
+	VMOVUPS      Z13, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z14, (SI)
+	VMOVUPS      Z15, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z16, (SI)
+	VMOVUPS      Z17, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z18, (SI)
+	VMOVUPS      Z19, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z20, (SI)
+	VMOVUPS      Z21, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z22, (SI)
+	VMOVUPS      Z23, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func panel12x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·panel12x2AVX512Masked(SB), NOSPLIT, $24-120
+	MOVQ  blocks+0(FP), AX
+	MOVQ  lda+32(FP), CX
+	MOVQ  ska+40(FP), DX
+	MOVQ  ldb+56(FP), BX
+	MOVQ  a+16(FP), SI
+	MOVQ  SI, (SP)
+	MOVQ  in+64(FP), SI
+	MOVQ  SI, 8(SP)
+	MOVQ  c+88(FP), SI
+	MOVQ  SI, 16(SP)
+	MOVQ  last+112(FP), SI
+	XORQ  DI, DI
+	BTSQ  SI, DI
+	DECQ  DI
+	KMOVW DI, K1
+
+block:
+	MOVQ       ldin+80(FP), DI
+	MOVQ       8(SP), SI
+	VMOVUPS    (SI), Z0
+	VMOVUPS.Z  64(SI), K1, Z1
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z2
+	VMOVUPS.Z  64(SI), K1, Z3
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z4
+	VMOVUPS.Z  64(SI), K1, Z5
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z6
+	VMOVUPS.Z  64(SI), K1, Z7
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z8
+	VMOVUPS.Z  64(SI), K1, Z9
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z10
+	VMOVUPS.Z  64(SI), K1, Z11
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z12
+	VMOVUPS.Z  64(SI), K1, Z13
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z14
+	VMOVUPS.Z  64(SI), K1, Z15
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z16
+	VMOVUPS.Z  64(SI), K1, Z17
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z18
+	VMOVUPS.Z  64(SI), K1, Z19
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z20
+	VMOVUPS.Z  64(SI), K1, Z21
+	ADDQ       DI, SI
+	VMOVUPS    (SI), Z22
+	VMOVUPS.Z  64(SI), K1, Z23
+	MOVQ       (SP), SI
+	LEAQ       (SI)(CX*2), R8
+	ADDQ       CX, R8
+	LEAQ       (R8)(CX*2), R9
+	ADDQ       CX, R9
+	LEAQ       (R9)(CX*2), R10
+	ADDQ       CX, R10
+	MOVQ       ldc+104(FP), DI
+	MOVQ       cstep+96(FP), R11
+	ADDQ       16(SP), R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 64(R11)
+	MOVQ       b+48(FP), DI
+	MOVQ       k+8(FP), R11
+
+loop:
+	VMOVUPS      (DI), Z24
+	VMOVUPS.Z    64(DI), K1, Z25
+	VBROADCASTSS (SI), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (SI)(CX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (SI)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (R8), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS (R8)(CX*1), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS (R8)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS (R9), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS (R9)(CX*1), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	VBROADCASTSS (R9)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z16
+	VFMADD231PS  Z26, Z25, Z17
+	VBROADCASTSS (R10), Z26
+	VFMADD231PS  Z26, Z24, Z18
+	VFMADD231PS  Z26, Z25, Z19
+	VBROADCASTSS (R10)(CX*1), Z26
+	VFMADD231PS  Z26, Z24, Z20
+	VFMADD231PS  Z26, Z25, Z21
+	VBROADCASTSS (R10)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z22
+	VFMADD231PS  Z26, Z25, Z23
+	ADDQ         DX, SI
+	ADDQ         DX, R8
+	ADDQ         DX, R9
+	ADDQ         DX, R10
+	ADDQ         BX, DI
+	DECQ         R11
+	JNZ          loop
+	MOVQ         ldc+104(FP), DI
+	MOVQ         16(SP), SI
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z12, (SI)
+	VMOVUPS      Z13, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z14, (SI)
+	VMOVUPS      Z15, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z16, (SI)
+	VMOVUPS      Z17, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z18, (SI)
+	VMOVUPS      Z19, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z20, (SI)
+	VMOVUPS      Z21, K1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z22, (SI)
+	VMOVUPS      Z23, K1, 64(SI)
+	MOVQ         astep+24(FP), SI
+	ADDQ         SI, (SP)
+	MOVQ         instep+72(FP), SI
+	ADDQ         SI, 8(SP)
+	MOVQ         cstep+96(FP), SI
+	ADDQ         SI, 16(SP)
+	DECQ         AX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func block12x2AVX512(blocks int, k int, a *float32, b *float32, in *float32, ldin int, c *float32, ldc int, next *float32, nextstep int, nextpair int, nextblock int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·block12x2AVX512(SB), NOSPLIT, $0-96
+	MOVQ blocks+0(FP), AX
+	MOVQ a+16(FP), CX
+	MOVQ in+32(FP), DX
+	MOVQ ldin+40(FP), BX
+	MOVQ c+48(FP), SI
+	MOVQ ldc+56(FP), DI
+	MOVQ next+64(FP), R8
+	MOVQ nextstep+72(FP), R9
+	MOVQ nextpair+80(FP), R10
+
+block:
+	VMOVUPS    (DX), Z0
+	VMOVUPS    64(DX), Z1
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z2
+	VMOVUPS    64(DX), Z3
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z4
+	VMOVUPS    64(DX), Z5
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z6
+	VMOVUPS    64(DX), Z7
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z8
+	VMOVUPS    64(DX), Z9
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z10
+	VMOVUPS    64(DX), Z11
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z12
+	VMOVUPS    64(DX), Z13
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z14
+	VMOVUPS    64(DX), Z15
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z16
+	VMOVUPS    64(DX), Z17
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z18
+	VMOVUPS    64(DX), Z19
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z20
+	VMOVUPS    64(DX), Z21
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z22
+	VMOVUPS    64(DX), Z23
+	ADDQ       BX, DX
+	IMUL3Q     $0x0c, DI, R11
+	ADDQ       SI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	PREFETCHT0 (R11)
+	PREFETCHT0 124(R11)
+	ADDQ       DI, R11
+	MOVQ       b+24(FP), R11
+	MOVQ       k+8(FP), R12
+
+chunk:
+	PREFETCHT1 (R8)
+	PREFETCHT1 (R8)(R10*1)
+	ADDQ       R9, R8
+	MOVQ       $0x00000010, R13
+	CMPQ       R12, R13
+	CMOVQLT    R12, R13
+	SUBQ       R13, R12
+	PCALIGN    $0x20
+
+loop:
+	VMOVUPS      (R11), Z24
+	VMOVUPS      64(R11), Z25
+	VBROADCASTSS (CX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS 4(CX), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS 8(CX), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS 12(CX), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS 16(CX), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS 20(CX), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS 24(CX), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS 28(CX), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	VBROADCASTSS 32(CX), Z26
+	VFMADD231PS  Z26, Z24, Z16
+	VFMADD231PS  Z26, Z25, Z17
+	VBROADCASTSS 36(CX), Z26
+	VFMADD231PS  Z26, Z24, Z18
+	VFMADD231PS  Z26, Z25, Z19
+	VBROADCASTSS 40(CX), Z26
+	VFMADD231PS  Z26, Z24, Z20
+	VFMADD231PS  Z26, Z25, Z21
+	VBROADCASTSS 44(CX), Z26
+	VFMADD231PS  Z26, Z24, Z22
+	VFMADD231PS  Z26, Z25, Z23
+	ADDQ         $0x30, CX
+	ADDQ         $+128, R11
+	DECQ         R13
+	JNZ          loop
+	TESTQ        R12, R12
+	JNZ          chunk
+	VMOVUPS      Z0, (SI)
+	VMOVUPS      Z1, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z2, (SI)
+	VMOVUPS      Z3, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z4, (SI)
+	VMOVUPS      Z5, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z6, (SI)
+	VMOVUPS      Z7, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z8, (SI)
+	VMOVUPS      Z9, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z10, (SI)
+	VMOVUPS      Z11, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z12, (SI)
+	VMOVUPS      Z13, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z14, (SI)
+	VMOVUPS      Z15, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z16, (SI)
+	VMOVUPS      Z17, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z18, (SI)
+	VMOVUPS      Z19, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z20, (SI)
+	VMOVUPS      Z21, 64(SI)
+	ADDQ         DI, SI
+	VMOVUPS      Z22, (SI)
+	VMOVUPS      Z23, 64(SI)
+	ADDQ         DI, SI
+	MOVQ         nextblock+88(FP), R11
+	ADDQ         R11, R8
 	DECQ         AX
 	JNZ          block
 	VZEROUPPER
@@ -1665,6 +5698,59 @@ done:
 	VZEROUPPER
 	RET
 
+// func packT16AVX512(k int, b *float32, ldb int, dst *float32, ldd int)
+// Requires: AVX, AVX512F
+TEXT ·packT16AVX512(SB), NOSPLIT, $0-40
+	MOVQ k+0(FP), AX
+	MOVQ b+8(FP), CX
+	MOVQ ldb+16(FP), DX
+	MOVQ dst+24(FP), BX
+	MOVQ ldd+32(FP), SI
+	LEAQ (DX)(DX*2), DI
+	LEAQ (DX)(DX*4), R8
+	LEAQ (DI)(DX*4), R9
+	LEAQ (CX)(DX*8), R10
+
+loop:
+	VMOVUPS      (CX), X0
+	VINSERTF32X4 $0x01, (CX)(DX*4), Z0, Z0
+	VINSERTF32X4 $0x02, (R10), Z0, Z0
+	VINSERTF32X4 $0x03, (R10)(DX*4), Z0, Z0
+	VMOVUPS      (CX)(DX*1), X1
+	VINSERTF32X4 $0x01, (CX)(R8*1), Z1, Z1
+	VINSERTF32X4 $0x02, (R10)(DX*1), Z1, Z1
+	VINSERTF32X4 $0x03, (R10)(R8*1), Z1, Z1
+	VMOVUPS      (CX)(DX*2), X2
+	VINSERTF32X4 $0x01, (CX)(DI*2), Z2, Z2
+	VINSERTF32X4 $0x02, (R10)(DX*2), Z2, Z2
+	VINSERTF32X4 $0x03, (R10)(DI*2), Z2, Z2
+	VMOVUPS      (CX)(DI*1), X3
+	VINSERTF32X4 $0x01, (CX)(R9*1), Z3, Z3
+	VINSERTF32X4 $0x02, (R10)(DI*1), Z3, Z3
+	VINSERTF32X4 $0x03, (R10)(R9*1), Z3, Z3
+	VUNPCKLPS    Z1, Z0, Z4
+	VUNPCKHPS    Z1, Z0, Z6
+	VUNPCKLPS    Z3, Z2, Z7
+	VUNPCKHPS    Z3, Z2, Z8
+	VUNPCKLPD    Z7, Z4, Z5
+	VUNPCKHPD    Z7, Z4, Z4
+	VUNPCKLPD    Z8, Z6, Z7
+	VUNPCKHPD    Z8, Z6, Z6
+	VMOVUPS      Z5, (BX)
+	ADDQ         SI, BX
+	VMOVUPS      Z4, (BX)
+	ADDQ         SI, BX
+	VMOVUPS      Z7, (BX)
+	ADDQ         SI, BX
+	VMOVUPS      Z6, (BX)
+	ADDQ         SI, BX
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, R10
+	SUBQ         $0x04, AX
+	JNZ          loop
+	VZEROUPPER
+	RET
+
 // func packNAVX512(k int, b *float32, ldb int, n int, dst *float32)
 // Requires: AVX, AVX512F
 TEXT ·packNAVX512(SB), NOSPLIT, $0-40
@@ -1692,21 +5778,102 @@ loop:
 	VZEROUPPER
 	RET
 
-// func packAAVX512(k int, a *float32, lda int, dst *float32)
-// Requires: AVX
-TEXT ·packAAVX512(SB), NOSPLIT, $0-32
+// func packANAVX512(k int, a *float32, lda int, dst *float32)
+// Requires: AVX, AVX512F
+TEXT ·packANAVX512(SB), NOSPLIT, $0-32
 	MOVQ k+0(FP), AX
 	MOVQ a+8(FP), CX
 	MOVQ lda+16(FP), DX
 	MOVQ dst+24(FP), BX
+	LEAQ (DX)(DX*2), SI
+	LEAQ (DX)(DX*4), DI
+	LEAQ (SI)(DX*4), R8
+	LEAQ (CX)(DX*8), R9
 
 loop:
-	VMOVUPS (CX), Y0
-	VMOVUPS Y0, (BX)
-	ADDQ    DX, CX
-	ADDQ    $0x20, BX
-	DECQ    AX
-	JNZ     loop
+	VMOVUPS      (CX), X0
+	VINSERTF32X4 $0x01, (CX)(DX*4), Z0, Z0
+	VINSERTF32X4 $0x02, (R9), Z0, Z0
+	VMOVUPS      (CX)(DX*1), X1
+	VINSERTF32X4 $0x01, (CX)(DI*1), Z1, Z1
+	VINSERTF32X4 $0x02, (R9)(DX*1), Z1, Z1
+	VMOVUPS      (CX)(DX*2), X2
+	VINSERTF32X4 $0x01, (CX)(SI*2), Z2, Z2
+	VINSERTF32X4 $0x02, (R9)(DX*2), Z2, Z2
+	VMOVUPS      (CX)(SI*1), X3
+	VINSERTF32X4 $0x01, (CX)(R8*1), Z3, Z3
+	VINSERTF32X4 $0x02, (R9)(SI*1), Z3, Z3
+	VUNPCKLPS    Z1, Z0, Z4
+	VUNPCKHPS    Z1, Z0, Z6
+	VUNPCKLPS    Z3, Z2, Z7
+	VUNPCKHPS    Z3, Z2, Z8
+	VUNPCKLPD    Z7, Z4, Z5
+	VUNPCKHPD    Z7, Z4, Z4
+	VUNPCKLPD    Z8, Z6, Z7
+	VUNPCKHPD    Z8, Z6, Z6
+	VMOVUPS      Z5, (BX)
+	VMOVUPS      Z4, 48(BX)
+	VMOVUPS      Z7, 96(BX)
+	VMOVUPS      Z6, 144(BX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x10, R9
+	ADDQ         $0x000000c0, BX
+	SUBQ         $0x04, AX
+	JNZ          loop
+	VZEROUPPER
+	RET
+
+// func packATAVX512(k int, a *float32, lda int, dst *float32)
+// Requires: AVX, AVX512F
+TEXT ·packATAVX512(SB), NOSPLIT, $0-32
+	MOVQ  k+0(FP), AX
+	MOVQ  a+8(FP), CX
+	MOVQ  lda+16(FP), DX
+	MOVQ  dst+24(FP), BX
+	MOVQ  $0x00000fff, SI
+	KMOVW SI, K1
+
+loop:
+	VMOVUPS.Z (CX), K1, Z0
+	VMOVUPS   Z0, (BX)
+	ADDQ      DX, CX
+	ADDQ      $0x30, BX
+	DECQ      AX
+	JNZ       loop
+	VZEROUPPER
+	RET
+
+// func packAT4AVX512(k int, a *float32, lda int, dst *float32, ldd int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·packAT4AVX512(SB), NOSPLIT, $0-40
+	MOVQ  k+0(FP), AX
+	MOVQ  a+8(FP), CX
+	MOVQ  lda+16(FP), DX
+	MOVQ  dst+24(FP), BX
+	MOVQ  ldd+32(FP), SI
+	LEAQ  (SI)(SI*2), DI
+	LEAQ  (CX)(DX*8), R8
+	MOVQ  $0x00000fff, R9
+	KMOVW R9, K1
+
+loop:
+	VMOVUPS.Z  (CX), K1, Z0
+	VMOVUPS    Z0, K1, (BX)
+	PREFETCHT0 (R8)
+	VMOVUPS.Z  48(CX), K1, Z0
+	VMOVUPS    Z0, K1, (BX)(SI*1)
+	PREFETCHT0 64(R8)
+	VMOVUPS.Z  96(CX), K1, Z0
+	VMOVUPS    Z0, K1, (BX)(SI*2)
+	PREFETCHT0 128(R8)
+	VMOVUPS.Z  144(CX), K1, Z0
+	VMOVUPS    Z0, K1, (BX)(DI*1)
+	PREFETCHT0 192(R8)
+	ADDQ       DX, CX
+	ADDQ       DX, R8
+	ADDQ       $0x30, BX
+	DECQ       AX
+	JNZ        loop
 	VZEROUPPER
 	RET
 

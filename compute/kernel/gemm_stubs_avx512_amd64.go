@@ -11,12 +11,26 @@ package kernel
 //go:noescape
 func panel1x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
+// panel1x1AVX512Masked works on blocks of 1 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel1x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
 // panel1x2AVX512 works on blocks of 1 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
 // last is the number of columns in use of the last 16, where the version heeds it.
 //
 //go:noescape
 func panel1x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel1x2AVX512Masked works on blocks of 1 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel1x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
 // panel2x1AVX512 works on blocks of 2 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
@@ -25,12 +39,26 @@ func panel1x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, 
 //go:noescape
 func panel2x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
+// panel2x1AVX512Masked works on blocks of 2 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel2x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
 // panel2x2AVX512 works on blocks of 2 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
 // last is the number of columns in use of the last 16, where the version heeds it.
 //
 //go:noescape
 func panel2x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel2x2AVX512Masked works on blocks of 2 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel2x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
 // panel3x1AVX512 works on blocks of 3 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
@@ -39,12 +67,26 @@ func panel2x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, 
 //go:noescape
 func panel3x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
+// panel3x1AVX512Masked works on blocks of 3 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel3x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
 // panel3x2AVX512 works on blocks of 3 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
 // last is the number of columns in use of the last 16, where the version heeds it.
 //
 //go:noescape
 func panel3x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel3x2AVX512Masked works on blocks of 3 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel3x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
 // panel4x1AVX512 works on blocks of 4 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
@@ -53,12 +95,26 @@ func panel3x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, 
 //go:noescape
 func panel4x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
+// panel4x1AVX512Masked works on blocks of 4 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel4x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
 // panel4x2AVX512 works on blocks of 4 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
 // last is the number of columns in use of the last 16, where the version heeds it.
 //
 //go:noescape
 func panel4x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel4x2AVX512Masked works on blocks of 4 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel4x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
 // panel5x1AVX512 works on blocks of 5 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
@@ -67,12 +123,26 @@ func panel4x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, 
 //go:noescape
 func panel5x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
+// panel5x1AVX512Masked works on blocks of 5 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel5x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
 // panel5x2AVX512 works on blocks of 5 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
 // last is the number of columns in use of the last 16, where the version heeds it.
 //
 //go:noescape
 func panel5x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel5x2AVX512Masked works on blocks of 5 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel5x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
 // panel6x1AVX512 works on blocks of 6 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
@@ -81,12 +151,26 @@ func panel5x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, 
 //go:noescape
 func panel6x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
+// panel6x1AVX512Masked works on blocks of 6 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel6x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
 // panel6x2AVX512 works on blocks of 6 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
 // last is the number of columns in use of the last 16, where the version heeds it.
 //
 //go:noescape
 func panel6x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel6x2AVX512Masked works on blocks of 6 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel6x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
 // panel7x1AVX512 works on blocks of 7 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
@@ -95,12 +179,26 @@ func panel6x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, 
 //go:noescape
 func panel7x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
+// panel7x1AVX512Masked works on blocks of 7 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel7x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
 // panel7x2AVX512 works on blocks of 7 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
 // last is the number of columns in use of the last 16, where the version heeds it.
 //
 //go:noescape
 func panel7x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel7x2AVX512Masked works on blocks of 7 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel7x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
 // panel8x1AVX512 works on blocks of 8 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
@@ -109,6 +207,13 @@ func panel7x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, 
 //go:noescape
 func panel8x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
+// panel8x1AVX512Masked works on blocks of 8 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel8x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
 // panel8x2AVX512 works on blocks of 8 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
 // a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
 // last is the number of columns in use of the last 16, where the version heeds it.
@@ -116,21 +221,163 @@ func panel8x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, 
 //go:noescape
 func panel8x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
+// panel8x2AVX512Masked works on blocks of 8 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel8x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel9x1AVX512 works on blocks of 9 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel9x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel9x1AVX512Masked works on blocks of 9 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel9x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel9x2AVX512 works on blocks of 9 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel9x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel9x2AVX512Masked works on blocks of 9 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel9x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel10x1AVX512 works on blocks of 10 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel10x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel10x1AVX512Masked works on blocks of 10 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel10x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel10x2AVX512 works on blocks of 10 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel10x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel10x2AVX512Masked works on blocks of 10 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel10x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel11x1AVX512 works on blocks of 11 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel11x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel11x1AVX512Masked works on blocks of 11 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel11x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel11x2AVX512 works on blocks of 11 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel11x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel11x2AVX512Masked works on blocks of 11 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel11x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel12x1AVX512 works on blocks of 12 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel12x1AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel12x1AVX512Masked works on blocks of 12 rows and 16 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel12x1AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel12x2AVX512 works on blocks of 12 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel12x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// panel12x2AVX512Masked works on blocks of 12 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. A[i,p] is at
+// a+i*lda+p*ska, B[p,j] at b+p*ldb+4j, In[i,j] at in+i*ldin+4j, C[i,j] at c+i*ldc+4j; astep, instep and cstep lead to the next block. All in bytes.
+// last is the number of columns in use of the last 16, where the version heeds it.
+//
+//go:noescape
+func panel12x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
+
+// block12x2AVX512 works on blocks of 12 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. Block after block of A
+// has k rows of 12; B has k rows of 32. ldin and ldc are in bytes. From next on it fetches two cache lines, nextpair bytes apart, for every
+// 16 of k, and steps on by nextstep; after a block by nextblock.
+//
+//go:noescape
+func block12x2AVX512(blocks int, k int, a *float32, b *float32, in *float32, ldin int, c *float32, ldc int, next *float32, nextstep int, nextpair int, nextblock int)
+
 // packTAVX512 transposes n rows of B (at most 16), k elements each, into columns of dst: dst[p,j] = B[j,p] for p < k, j < n; 0 for n <= j < 16.
 // Strides in bytes.
 //
 //go:noescape
 func packTAVX512(k int, b *float32, ldb int, n int, dst *float32, ldd int)
 
+// packT16AVX512 transposes 16 rows of B, k elements each (a multiple of 4), into columns of dst: dst[p,j] = B[j,p]. Strides in bytes.
+//
+//go:noescape
+func packT16AVX512(k int, b *float32, ldb int, dst *float32, ldd int)
+
 // packNAVX512 copies k rows of n columns (1 to 32) to rows of 32: dst[p,j] = B[p,j] for j < n, else 0. ldb in bytes.
 //
 //go:noescape
 func packNAVX512(k int, b *float32, ldb int, n int, dst *float32)
 
-// packAAVX512 copies k rows of 8 columns to rows of 8: dst[p,i] = A[p,i]. lda in bytes.
+// packANAVX512 transposes 12 rows of A, k elements each (a multiple of 4), into rows of 12: dst[p,i] = A[i,p]. lda in bytes. It writes 16 bytes
+// more.
 //
 //go:noescape
-func packAAVX512(k int, a *float32, lda int, dst *float32)
+func packANAVX512(k int, a *float32, lda int, dst *float32)
+
+// packATAVX512 copies k rows of 12 columns to rows of 12: dst[p,i] = A[p,i]. lda in bytes. It writes 16 bytes more.
+//
+//go:noescape
+func packATAVX512(k int, a *float32, lda int, dst *float32)
+
+// packAT4AVX512 copies k rows of 48 columns to rows of 12, in four parts that lie ldd apart: dst[q,p,i] = A[p,12q+i]. Strides in bytes.
+//
+//go:noescape
+func packAT4AVX512(k int, a *float32, lda int, dst *float32, ldd int)
 
 // peakAVX512 runs n rounds of 24 independent FMAs of 16 elements: 768 floating-point operations a round.
 func peakAVX512(n int)

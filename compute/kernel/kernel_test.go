@@ -24,20 +24,6 @@ func spice(r *rand.Rand, s []float32) {
 	}
 }
 
-func at(f Form, a []float32, lda, i, p int) float32 {
-	if f == TN {
-		return a[p*lda+i]
-	}
-	return a[i*lda+p]
-}
-
-func bt(f Form, b []float32, ldb, p, j int) float32 {
-	if f == NT {
-		return b[j*ldb+p]
-	}
-	return b[p*ldb+j]
-}
-
 // each runs fn with every instruction set of this machine.
 func each(t *testing.T, fn func(t *testing.T)) {
 	was := ISA()
@@ -52,65 +38,6 @@ func each(t *testing.T, fn func(t *testing.T)) {
 		}
 		t.Run(name, fn)
 	}
-}
-
-func TestGemmEqualsItsLoop(t *testing.T) {
-	type dims struct{ m, n, k int }
-	var all []dims
-	for n := range 70 {
-		all = append(all, dims{3, n, 5}, dims{n, 3, 7}, dims{5, 17, n}, dims{n, n, 2})
-	}
-	all = append(all, dims{1, 1, 1000}, dims{64, 64, 300}, dims{13, 130, 129}, dims{33, 65, 513}, dims{2, 300, 64})
-	each(t, func(t *testing.T) {
-		r := rand.New(rand.NewPCG(3, 4))
-		for _, d := range all {
-			for _, f := range []Form{NN, NT, TN} {
-				for variant := range 3 {
-					ra, ca, rb, cb := d.m, d.k, d.k, d.n
-					if f == TN {
-						ra, ca = d.k, d.m
-					}
-					if f == NT {
-						rb, cb = d.n, d.k
-					}
-					lda, ldb, ldc := ca+r.IntN(3), cb+r.IntN(3), d.n+r.IntN(3)
-					a, b := randoms(r, ra*lda, r.IntN(4)), randoms(r, rb*ldb, r.IntN(4))
-					c := randoms(r, d.m*ldc, r.IntN(4))
-					if variant == 2 {
-						spice(r, a)
-						spice(r, c)
-					}
-					bias := randoms(r, d.n, 1)
-					want := append([]float32(nil), c...)
-					for i := range d.m {
-						for j := range d.n {
-							var s float32
-							switch variant {
-							case 1:
-								s = bias[j]
-							case 2:
-								s = c[i*ldc+j]
-							}
-							for p := range d.k {
-								s = FMA(at(f, a, lda, i, p), bt(f, b, ldb, p, j), s)
-							}
-							want[i*ldc+j] = s
-						}
-					}
-					if variant == 1 {
-						GemmBias(f, d.m, d.n, d.k, a, lda, b, ldb, c, ldc, bias)
-					} else {
-						Gemm(f, d.m, d.n, d.k, a, lda, b, ldb, c, ldc, variant == 2)
-					}
-					for i := range want {
-						if !same(c[i], want[i]) {
-							t.Fatalf("form %d, %+v, variant %d: element %d is %x, want %x", f, d, variant, i, c[i], want[i])
-						}
-					}
-				}
-			}
-		}
-	})
 }
 
 func TestDotAxpyAdamEqualTheirLoops(t *testing.T) {

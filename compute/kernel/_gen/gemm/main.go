@@ -8,6 +8,7 @@ import (
 	"os"
 
 	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/ir"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
@@ -27,14 +28,20 @@ func main() {
 			}
 		}
 	case "avx512":
-		for rows := 1; rows <= 8; rows++ {
+		for rows := 1; rows <= 12; rows++ {
 			for vecs := 1; vecs <= 2; vecs++ {
-				panel(target{"AVX512", 16, ZMM, true, Mem{}}, rows, vecs)
+				for _, masked := range []bool{false, true} {
+					panel(target{"AVX512", 16, ZMM, masked, Mem{}}, rows, vecs)
+				}
 			}
 		}
+		block(target{"AVX512", 16, ZMM, false, Mem{}}, 12, 2)
 		packT()
+		packT16()
 		packN()
-		packA()
+		packAN()
+		packAT()
+		packAT4()
 		peak()
 	default:
 		fmt.Fprintln(os.Stderr, "gemm: -isa wants avx2 or avx512")
@@ -67,7 +74,7 @@ func maskTable() Mem {
 // panel: C (blocks·rows, vecs registers) = In + A (blocks·rows,k) · B (k, vecs registers).
 func panel(v target, rows, vecs int) {
 	name := fmt.Sprintf("panel%dx%d%s", rows, vecs, v.name)
-	if v.masked && v.name == "AVX2" {
+	if v.masked {
 		name += "Masked"
 	}
 	TEXT(name, NOSPLIT, "func(blocks, k int, a *float32, astep, lda, ska int, b *float32, ldb int, in *float32, instep, ldin int, c *float32, cstep, ldc int, last int)")
@@ -143,7 +150,7 @@ func panel(v target, rows, vecs int) {
 			ADDQ(ld, p)
 		}
 	}
-	// Three pointers reach eight rows: rows 0..2 from a, 3..5 from a+3lda, 6..7 from a+6lda (x86 scales an index by 1 and 2).
+	// A pointer reaches three rows: 0..2 from a, 3..5 from a+3lda and so on (x86 scales an index by 1 and 2).
 	a := GP64()
 	MOVQ(frame, a)
 	base := []reg.GPVirtual{a}
@@ -340,21 +347,248 @@ func packN() {
 	RET()
 }
 
-// packA: P[p,i] = A[p,i] for 8 columns i.
-func packA() {
-	TEXT("packAAVX512", NOSPLIT, "func(k int, a *float32, lda int, dst *float32)")
+// align starts a loop at a multiple of n bytes.
+func align(n uint8) {
+	Instruction(&ir.Instruction{Opcode: "PCALIGN", Operands: []Op{Imm(uint64(n))}})
+}
+
+// block: the same as panel where A and B are packed and every column is in use. It runs one chunk of 16 k after the other; with each it asks for two
+// lines of memory that the caller will need next.
+func block(v target, rows, vecs int) {
+	name := fmt.Sprintf("block%dx%d%s", rows, vecs, v.name)
+	TEXT(name, NOSPLIT, "func(blocks, k int, a, b, in *float32, ldin int, c *float32, ldc int, next *float32, nextstep, nextpair, nextblock int)")
 	Pragma("noescape")
-	Doc("packAAVX512 copies k rows of 8 columns to rows of 8: dst[p,i] = A[p,i]. lda in bytes.")
+	Doc(fmt.Sprintf("%s works on blocks of %d rows and %d columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. Block after block of A", name, rows, vecs*v.lanes),
+		fmt.Sprintf("has k rows of %d; B has k rows of %d. ldin and ldc are in bytes. From next on it fetches two cache lines, nextpair bytes apart, for every", rows, vecs*v.lanes),
+		"16 of k, and steps on by nextstep; after a block by nextblock.")
+	w := 4 * v.lanes
+	blocks := Load(Param("blocks"), GP64())
+	a := Load(Param("a"), GP64())
+	in := Load(Param("in"), GP64())
+	ldin := Load(Param("ldin"), GP64())
+	c := Load(Param("c"), GP64())
+	ldc := Load(Param("ldc"), GP64())
+	next := Load(Param("next"), GP64())
+	step := Load(Param("nextstep"), GP64())
+	pair := Load(Param("nextpair"), GP64())
+
+	Label("block")
+	acc := make([][]reg.VecVirtual, rows)
+	for i := range acc {
+		for j := range vecs {
+			r := v.vec()
+			VMOVUPS(Mem{Base: in, Disp: w * j}, r)
+			acc[i] = append(acc[i], r)
+		}
+		ADDQ(ldin, in)
+	}
+	ahead := GP64() // the next block of C
+	IMUL3Q(Imm(uint64(rows)), ldc, ahead)
+	ADDQ(c, ahead)
+	for range rows {
+		PREFETCHT0(Mem{Base: ahead})
+		PREFETCHT0(Mem{Base: ahead, Disp: w*vecs - 4})
+		ADDQ(ldc, ahead)
+	}
+	b, left := GP64(), GP64()
+	Load(Param("b"), b)
+	Load(Param("k"), left)
+	Label("chunk")
+	PREFETCHT1(Mem{Base: next})
+	PREFETCHT1(Mem{Base: next, Index: pair, Scale: 1})
+	ADDQ(step, next)
+	n := GP64()
+	MOVQ(U32(16), n)
+	CMPQ(left, n)
+	CMOVQLT(left, n)
+	SUBQ(n, left)
+	align(32)
+	Label("loop")
+	bs := make([]reg.VecVirtual, vecs)
+	for j := range bs {
+		bs[j] = v.vec()
+		VMOVUPS(Mem{Base: b, Disp: w * j}, bs[j])
+	}
+	for i := range acc {
+		x := v.vec()
+		VBROADCASTSS(Mem{Base: a, Disp: 4 * i}, x)
+		for j := range bs {
+			VFMADD231PS(x, bs[j], acc[i][j])
+		}
+	}
+	ADDQ(Imm(uint64(4*rows)), a)
+	ADDQ(I32(int32(w*vecs)), b)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	TESTQ(left, left)
+	JNZ(LabelRef("chunk"))
+	for i := range acc {
+		for j := range vecs {
+			VMOVUPS(acc[i][j], Mem{Base: c, Disp: w * j})
+		}
+		ADDQ(ldc, c)
+	}
+	t := GP64()
+	Load(Param("nextblock"), t)
+	ADDQ(t, next)
+	DECQ(blocks)
+	JNZ(LabelRef("block"))
+	VZEROUPPER()
+	RET()
+}
+
+// rowsOf gives 16 rows of a matrix as memory operands: x86 reaches them with two pointers and four strides.
+func rowsOf(p, ld reg.GPVirtual) [16]Mem {
+	ld3, ld5, ld7, p8 := GP64(), GP64(), GP64(), GP64()
+	LEAQ(Mem{Base: ld, Index: ld, Scale: 2}, ld3)
+	LEAQ(Mem{Base: ld, Index: ld, Scale: 4}, ld5)
+	LEAQ(Mem{Base: ld3, Index: ld, Scale: 4}, ld7)
+	LEAQ(Mem{Base: p, Index: ld, Scale: 8}, p8)
+	var rows [16]Mem
+	for h, base := range []reg.GPVirtual{p, p8} {
+		r := rows[8*h:]
+		r[0] = Mem{Base: base}
+		r[1] = Mem{Base: base, Index: ld, Scale: 1}
+		r[2] = Mem{Base: base, Index: ld, Scale: 2}
+		r[3] = Mem{Base: base, Index: ld3, Scale: 1}
+		r[4] = Mem{Base: base, Index: ld, Scale: 4}
+		r[5] = Mem{Base: base, Index: ld5, Scale: 1}
+		r[6] = Mem{Base: base, Index: ld3, Scale: 2}
+		r[7] = Mem{Base: base, Index: ld7, Scale: 1}
+	}
+	return rows
+}
+
+// turn4 transposes the 4 x 4 blocks in the four quarters of x: element j of quarter q of result i is element i of quarter q of x[j].
+func turn4(x [4]reg.VecVirtual) [4]reg.VecVirtual {
+	var t, y [4]reg.VecVirtual
+	for i := range t {
+		t[i], y[i] = ZMM(), ZMM()
+	}
+	VUNPCKLPS(x[1], x[0], t[0])
+	VUNPCKHPS(x[1], x[0], t[1])
+	VUNPCKLPS(x[3], x[2], t[2])
+	VUNPCKHPS(x[3], x[2], t[3])
+	VUNPCKLPD(t[2], t[0], y[0])
+	VUNPCKHPD(t[2], t[0], y[1])
+	VUNPCKLPD(t[3], t[1], y[2])
+	VUNPCKHPD(t[3], t[1], y[3])
+	return y
+}
+
+// quarters loads four elements of rows 4q+r, q < n, at disp into quarter q of x[r]. Inserts from memory are cheaper than shuffles of registers.
+func quarters(rows [16]Mem, n, disp int) (x [4]reg.VecVirtual) {
+	for r := range x {
+		z := ZMM()
+		VMOVUPS(rows[r].Offset(disp), z.AsX())
+		for q := 1; q < n; q++ {
+			VINSERTF32X4(Imm(uint64(q)), rows[4*q+r].Offset(disp), z, z)
+		}
+		x[r] = z
+	}
+	return x
+}
+
+// packT16: P[p,j] = B[j,p] for 16 columns j, k a multiple of 4.
+func packT16() {
+	TEXT("packT16AVX512", NOSPLIT, "func(k int, b *float32, ldb int, dst *float32, ldd int)")
+	Pragma("noescape")
+	Doc("packT16AVX512 transposes 16 rows of B, k elements each (a multiple of 4), into columns of dst: dst[p,j] = B[j,p]. Strides in bytes.")
+	k := Load(Param("k"), GP64())
+	b := Load(Param("b"), GP64())
+	ldb := Load(Param("ldb"), GP64())
+	dst := Load(Param("dst"), GP64())
+	ldd := Load(Param("ldd"), GP64())
+	rows := rowsOf(b.(reg.GPVirtual), ldb.(reg.GPVirtual))
+	Label("loop")
+	for _, y := range turn4(quarters(rows, 4, 0)) {
+		VMOVUPS(y, Mem{Base: dst})
+		ADDQ(ldd, dst)
+	}
+	ADDQ(Imm(16), rows[0].Base)
+	ADDQ(Imm(16), rows[8].Base)
+	SUBQ(Imm(4), k)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// packAN: P[p,i] = A[i,p] for 12 rows i.
+func packAN() {
+	TEXT("packANAVX512", NOSPLIT, "func(k int, a *float32, lda int, dst *float32)")
+	Pragma("noescape")
+	Doc("packANAVX512 transposes 12 rows of A, k elements each (a multiple of 4), into rows of 12: dst[p,i] = A[i,p]. lda in bytes. It writes 16 bytes",
+		"more.")
 	k := Load(Param("k"), GP64())
 	a := Load(Param("a"), GP64())
 	lda := Load(Param("lda"), GP64())
 	dst := Load(Param("dst"), GP64())
-	x := YMM()
+	rows := rowsOf(a.(reg.GPVirtual), lda.(reg.GPVirtual))
 	Label("loop")
-	VMOVUPS(Mem{Base: a}, x)
+	for i, y := range turn4(quarters(rows, 3, 0)) {
+		VMOVUPS(y, Mem{Base: dst, Disp: 48 * i})
+	}
+	ADDQ(Imm(16), rows[0].Base)
+	ADDQ(Imm(16), rows[8].Base)
+	ADDQ(U32(192), dst)
+	SUBQ(Imm(4), k)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// packAT: P[p,i] = A[p,i] for 12 columns i.
+func packAT() {
+	TEXT("packATAVX512", NOSPLIT, "func(k int, a *float32, lda int, dst *float32)")
+	Pragma("noescape")
+	Doc("packATAVX512 copies k rows of 12 columns to rows of 12: dst[p,i] = A[p,i]. lda in bytes. It writes 16 bytes more.")
+	k := Load(Param("k"), GP64())
+	a := Load(Param("a"), GP64())
+	lda := Load(Param("lda"), GP64())
+	dst := Load(Param("dst"), GP64())
+	mask := K()
+	t := GP64()
+	MOVQ(U32(1<<12-1), t)
+	KMOVW(t.As32(), mask)
+	x := ZMM()
+	Label("loop")
+	VMOVUPS_Z(Mem{Base: a}, mask, x)
 	VMOVUPS(x, Mem{Base: dst})
 	ADDQ(lda, a)
-	ADDQ(Imm(32), dst)
+	ADDQ(Imm(48), dst)
+	DECQ(k)
+	JNZ(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// packAT4: the same for four times 12 columns.
+func packAT4() {
+	TEXT("packAT4AVX512", NOSPLIT, "func(k int, a *float32, lda int, dst *float32, ldd int)")
+	Pragma("noescape")
+	Doc("packAT4AVX512 copies k rows of 48 columns to rows of 12, in four parts that lie ldd apart: dst[q,p,i] = A[p,12q+i]. Strides in bytes.")
+	k := Load(Param("k"), GP64())
+	a := Load(Param("a"), GP64())
+	lda := Load(Param("lda"), GP64())
+	dst := Load(Param("dst"), GP64())
+	ldd := Load(Param("ldd"), GP64())
+	ld3, ahead := GP64(), GP64()
+	LEAQ(Mem{Base: ldd, Index: ldd, Scale: 2}, ld3)
+	LEAQ(Mem{Base: a, Index: lda, Scale: 8}, ahead)
+	mask := K()
+	t := GP64()
+	MOVQ(U32(1<<12-1), t)
+	KMOVW(t.As32(), mask)
+	Label("loop")
+	for i, m := range []Mem{{Base: dst}, {Base: dst, Index: ldd, Scale: 1}, {Base: dst, Index: ldd, Scale: 2}, {Base: dst, Index: ld3, Scale: 1}} {
+		x := ZMM()
+		VMOVUPS_Z(Mem{Base: a, Disp: 48 * i}, mask, x)
+		VMOVUPS(x, mask, m)
+		PREFETCHT0(Mem{Base: ahead, Disp: 64 * i})
+	}
+	ADDQ(lda, a)
+	ADDQ(lda, ahead)
+	ADDQ(Imm(48), dst)
 	DECQ(k)
 	JNZ(LabelRef("loop"))
 	VZEROUPPER()

@@ -1,0 +1,71 @@
+//go:build amd64 && !purego
+
+package kernel
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// small makes all blocks of large products small, so that a test passes through all of their edges.
+func small(t *testing.T) {
+	was, was1, was2 := large, l1, l2
+	t.Cleanup(func() { large, l1, l2 = was, was1, was2 })
+	large.m, large.n, large.mnk = 1, 1, 1
+	l1, l2 = 4<<10, 16<<10
+}
+
+func TestPackedProductsEqualTheirLoop(t *testing.T) {
+	if level < 2 {
+		t.Skip("packed products need AVX-512")
+	}
+	small(t)
+	r := rand.New(rand.NewPCG(5, 5))
+	depth, height, wide, super := cut(130, 200, 5000, l2)
+	t.Logf("blocks: %d of k, %d rows, %d columns, %d of k at once", depth, height, wide, super)
+	if depth >= 64 || height >= 100 || wide >= 150 {
+		t.Fatal("the blocks are too large for this test")
+	}
+	var all []layout
+	for _, f := range []Form{NN, NT, TN} {
+		for n := range 71 {
+			all = append(all, spread(r, f, n, 33, 5, 3), spread(r, f, 25, n, 9, 3), spread(r, f, 13, 65, n, 3))
+		}
+		for range 25 {
+			all = append(all, spread(r, f, 1+r.IntN(130), 1+r.IntN(200), 1+r.IntN(100), 30))
+		}
+		all = append(all, spread(r, f, 13, 40, maxSuper+30, 3), layout{f, 60, 96, 64, 128, 128, 128})
+	}
+	for i, l := range all {
+		l.try(t, r, start(i%3), i%5 == 0)
+	}
+}
+
+func TestPackedProductsAtTheirOwnSizes(t *testing.T) {
+	if level < 2 {
+		t.Skip("packed products need AVX-512")
+	}
+	r := rand.New(rand.NewPCG(6, 6))
+	for i, l := range []layout{
+		spread(r, NN, 61, 161, 300, 3), spread(r, NT, 61, 161, 300, 3), spread(r, TN, 61, 161, 300, 3), spread(r, NT, 49, 70, 600, 3), {TN, 128, 64, 70, 128, 64, 64},
+	} {
+		if l.m*l.n*l.k < large.mnk {
+			t.Fatalf("%+v is not packed", l)
+		}
+		l.try(t, r, start(i%3), false)
+	}
+}
+
+func TestBlocksFitTheCaches(t *testing.T) {
+	for _, l2 := range []int{256 << 10, 512 << 10, 1 << 20, 2 << 20, 8 << 20} {
+		for _, d := range [][3]int{{64, 64, 64}, {256, 50257, 768}, {256, 768, 50257}, {50257, 768, 256}, {4096, 4096, 4096}, {49, 65, 7}, {1, 1, 1}} {
+			depth, height, wide, super := cut(d[0], d[1], d[2], l2)
+			if depth%16 != 0 || depth > maxDepth || height%12 != 0 || super%depth != 0 {
+				t.Errorf("%v: depth %d, height %d, k at once %d", d, depth, height, super)
+			}
+			if height > 12 && 4*depth*height > l2/2 || wide > maxNR && 4*height*wide > l2*2/3 && wide < d[1] {
+				t.Errorf("%v: blocks of %d, %d, %d in %d KiB", d, depth, height, wide, l2>>10)
+			}
+		}
+	}
+}

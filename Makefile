@@ -1,4 +1,4 @@
-.PHONY: help build test bench race fuzz generate lint ci image demo-local
+.PHONY: help build test bench bench-peers race fuzz generate lint ci image demo-local
 
 help: ## print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
@@ -22,6 +22,9 @@ fuzz: ## every reader against random input, a minute each
 
 lint: ## golangci-lint, if it is installed
 	golangci-lint run ./...
+
+bench-peers: ## both sides of the comparison with NumPy, PyTorch, C, OpenBLAS, gonum and GoMLX, whichever are here: one table
+	go run ./bench
 
 generate: ## write the assembly anew
 	go generate ./compute/kernel ./smtpool/ruler

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"vtpu/compute/kernel"
@@ -80,6 +81,8 @@ type gemmRow struct {
 	OpenBLAS float64 `json:"openblas_gflops,omitempty"`
 	Share    spread  `json:"share_of_peak"`
 	Ratio    *spread `json:"times_openblas,omitempty"`
+	Gonum    float64 `json:"gonum_gflops,omitempty"`
+	GoMLX    float64 `json:"gomlx_gflops,omitempty"`
 	Must     bool    `json:"must"` // the row's demands hold from 256 on
 }
 
@@ -131,16 +134,45 @@ func (b *bench) compareProduct(p product, peak *runner) (gemmRow, error) {
 	} else {
 		b.tools.missing["openblas"] = err.Error()
 	}
+	first := len(rs) // of the peers in Go
+	var goPeers []string
+	for _, name := range []string{"gonum", "gomlx"} {
+		if p.gflop() > 5 || b.peers != nil && !slices.Contains(b.peers, name) { // beyond that a product of theirs takes a second
+			continue
+		}
+		vs, err := b.tools.variants(name, p.name())
+		if err == nil {
+			var r *runner
+			if r, err = pick(vs, b.seconds); err == nil {
+				defer func() { b.closed(r.close()) }()
+				if r.loss != own.loss {
+					return row, fmt.Errorf("the products differ: vTPU's sum is %v, that of %s %v", own.loss, name, r.loss)
+				}
+				rs, goPeers = append(rs, r), append(goPeers, name)
+			}
+		}
+		if err != nil {
+			b.tools.missing[name] = err.Error()
+		}
+	}
 	ts, err := alternate(rs, b.rounds, b.limit)
 	if err != nil {
 		return row, err
+	}
+	for i, name := range goPeers {
+		rate := p.gflop() / median(ts[first+i])
+		if name == "gonum" {
+			row.Gonum = rate
+		} else {
+			row.GoMLX = rate
+		}
 	}
 	rates := make([]float64, len(ts[0]))
 	for i := range rates {
 		rates[i] = p.gflop() / ts[0][i] / (peak.loss / ts[1][i])
 	}
 	row.Own, row.Share = p.gflop()/median(ts[0]), spreadOf(rates)
-	if len(rs) > 2 {
+	if first > 2 {
 		r := spreadOf(ratios(ts[2], ts[0]))
 		row.OpenBLAS, row.Ratio = p.gflop()/median(ts[2]), &r
 	}

@@ -188,7 +188,7 @@ func known() (ids, peers []string) {
 			}
 		}
 	}
-	return append(ids, "G", "M", "P"), peers
+	return append(ids, "G", "M", "P"), append(peers, "openblas", "gonum", "gomlx")
 }
 
 // run is the command without its flags' parsing and the process around it.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,6 +134,26 @@ func (t *toolbox) build(name string, flags ...string) (string, error) {
 	return bin, nil
 }
 
+// buildGo compiles the peers in Go, which are a module of their own: it needs their modules, from the network or the cache.
+func (t *toolbox) buildGo() (string, error) {
+	const key = "gopeers"
+	if p, ok := t.built[key]; ok {
+		if p == "" {
+			return "", fmt.Errorf("the modules of bench/gopeers can't be had here: %w", errMissing)
+		}
+		return p, nil
+	}
+	bin := filepath.Join(t.dir, key)
+	cmd := exec.Command("go", "build", "-o", bin, ".")
+	cmd.Dir = filepath.Join(t.root, "bench", key)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.built[key] = ""
+		return "", fmt.Errorf("go build in bench/gopeers: %v: %s: %w", err, bytes.TrimSpace(out), errMissing)
+	}
+	t.built[key] = bin
+	return bin, nil
+}
+
 // threads are the settings that a peer with threads of its own is tried at: those of its operators (OpenMP) and those of its products (OpenBLAS).
 var threads = [][2]int{{2, 2}, {1, 1}, {1, 2}}
 
@@ -175,6 +196,12 @@ func (t *toolbox) variants(peer, work string) ([]variant, error) {
 			return nil, err
 		}
 		return []variant{open("1 thread", nil, bin, filepath.Join(t.root, names))}, nil
+	case "gonum", "gomlx":
+		bin, err := t.buildGo()
+		if err != nil {
+			return nil, err
+		}
+		return []variant{open("1 thread", []string{"GOMAXPROCS=1"}, bin, peer)}, nil
 	case "openblas":
 		bin, err := t.build("gemm")
 		if err != nil {

@@ -1,4 +1,4 @@
-"""The peers in Python: the works of bench/works with plain Python, NumPy and PyTorch.
+"""The peers in Python: the works of pipelines/works with plain Python, NumPy and PyTorch.
 
     peers.py python|numpy|torch|torch-sparse --threads N [--text FILE] [--names FILE]
     peers.py check      the same works in two of them must have the same losses

@@ -51,7 +51,7 @@ func (r result) print(out io.Writer) error {
 		row("")
 	}
 	if len(r.Products) > 0 {
-		row("product", "of", "vTPU GFLOP/s", "OpenBLAS GFLOP/s", "vTPU/OpenBLAS", "must be", "is it?", "% of FMA peak", "must be", "is it?")
+		row("product", "of", "vTPU GFLOP/s", "OpenBLAS GFLOP/s", "vTPU/OpenBLAS", "must be", "is it?", "% of FMA peak", "must be", "is it?", "gonum GFLOP/s", "GoMLX GFLOP/s")
 		for _, g := range r.Products {
 			rate, ratio, least, ok := "", "", "", ""
 			bar := 0.0
@@ -66,7 +66,7 @@ func (r result) print(out io.Writer) error {
 			if g.Must {
 				percent = "90"
 			}
-			row(g.Product, g.Of, short(g.Own), rate, ratio, least, ok, share.String(), percent, verdict(share, 90*bar))
+			row(g.Product, g.Of, short(g.Own), rate, ratio, least, ok, share.String(), percent, verdict(share, 90*bar), ifKnown(g.Gonum), ifKnown(g.GoMLX))
 		}
 		row("")
 	}
@@ -107,4 +107,12 @@ func (r result) print(out io.Writer) error {
 		fmt.Fprintf(out, "skipped %s: %s\n", k, m.Not[k])
 	}
 	return nil
+}
+
+// ifKnown is a rate, or nothing for one that was not measured.
+func ifKnown(v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return short(v)
 }

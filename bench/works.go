@@ -29,7 +29,7 @@ var (
 	twoLanes = []string{"d=1,s=0", "d=2,s=1", "d=2,s=0"}
 )
 
-// works are the pipelines of works/, each with its peers.
+// works are the pipelines of pipelines/works/, each with its peers.
 var works = []work{
 	{"W1", "one weight, MSE, SGD, batch 1", oneLane, []rival{{"python", 1}, {"numpy", 0}, {"torch", 300}}},
 	{"W2", "linear 1024 to 1, batch 32, MSE, SGD", oneLane, []rival{{"numpy", 5}, {"torch", 25}}},
@@ -79,7 +79,7 @@ func (o *own) close() error {
 
 // file is the pipeline of a work below the repository's root.
 func (w work) file(root string) string {
-	return filepath.Join(root, "bench", "works", fmt.Sprintf("w%s.yaml", w.id[1:]))
+	return filepath.Join(root, "pipelines", "works", fmt.Sprintf("w%s.yaml", w.id[1:]))
 }
 
 // variants are vTPU's placements for a work.

@@ -1,6 +1,7 @@
 package gather
 
 import (
+	"errors"
 	"fmt"
 
 	"vtpu/stages"
@@ -74,17 +75,28 @@ func init() {
 		Example: "data: {source: idx, images: train-images-idx3-ubyte.gz, labels: train-labels-idx1-ubyte.gz}",
 		Default: func() IdxConfig { return IdxConfig{Scale: 255} },
 		Load: func(env stages.LoadEnv, c IdxConfig) (*stages.Dataset, error) {
-			x, err := tensorfile.ReadIdx(env.Path(c.Images))
+			x, err := readIdx(env.Path(c.Images))
 			if err != nil {
 				return nil, err
 			}
-			y, err := tensorfile.ReadIdx(env.Path(c.Labels))
+			y, err := readIdx(env.Path(c.Labels))
 			if err != nil {
 				return nil, err
 			}
 			return arrays(env.Path(c.Images), env.Path(c.Labels), x, y, float32(c.Scale))
 		},
 	})
+}
+
+// readIdx says of a missing file where MNIST's are.
+func readIdx(file string) (tensor.Tensor, error) {
+	t, err := tensorfile.ReadIdx(file)
+	var f stages.Finding
+	if errors.As(err, &f) && f.Msg == "no such file" {
+		f.Fix = "neither with .gz; MNIST's four files are at yann.lecun.com/exdb/mnist and in many mirrors"
+		err = f
+	}
+	return t, err
 }
 
 // arrays makes a table of inputs, flattened to one row an example where they are images of whole numbers, and targets.

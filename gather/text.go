@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"vtpu/stages"
@@ -14,7 +17,9 @@ import (
 // TextConfig is what a user may write under data with source text.
 type TextConfig struct {
 	Path     string `yaml:"path" required:"true" doc:"File in UTF-8."`
-	Tokens   string `yaml:"tokens" enum:"char|byte" doc:"char makes a character a token; byte makes a byte a token, 256 of them, whatever the file holds."`
+	Tokens   string `yaml:"tokens" enum:"char|byte|bpe|ids" doc:"char makes a character a token; byte makes a byte a token, 256 of them, whatever the file holds; bpe is GPT-2's tokenizer; ids reads a file of token numbers."`
+	BPE      string `yaml:"bpe" doc:"bpe: folder with GPT-2's vocab.json and merges.txt."`
+	Size     int    `yaml:"size" min:"0" max:"16777216" doc:"byte, bpe, ids: tokens of the vocabulary, those that the file lacks included; 0 is as many as are known."`
 	Docs     string `yaml:"docs" enum:"none|lines" doc:"none is one running text; lines makes each line that is not empty a document between two marks (BOS)."`
 	Alphabet string `yaml:"alphabet" doc:"Characters of the vocabulary, in order; those that occur, sorted, if left out. Not with bytes."`
 }
@@ -29,6 +34,16 @@ func init() {
 			if err != nil {
 				return nil, err
 			}
+			if c.Tokens == "bpe" {
+				if c.Docs == "lines" {
+					return nil, errors.New("bpe reads one running text: leave out data.docs")
+				}
+				t, err := readBPE(env.Path(c.BPE))
+				if err != nil {
+					return nil, err
+				}
+				return t.load(env.Path(c.Path), b, c)
+			}
 			return parseText(env.Path(c.Path), b, c)
 		},
 	})
@@ -42,10 +57,18 @@ func parseText(file string, b []byte, c TextConfig) (*stages.Dataset, error) {
 	}
 	t := &stages.Text{BOS: -1}
 	var err error
-	if c.Tokens == "byte" {
+	switch {
+	case c.Tokens == "byte":
 		err = octets(t, file, b, c, lines)
-	} else {
+	case c.Tokens == "ids":
+		err = numbers(t, file, b, c, lines)
+	case c.Size > 0:
+		err = errors.New("data.size is for byte, bpe and ids; the vocabulary of char is the alphabet")
+	default:
 		err = chars(t, file, b, c, lines)
+	}
+	if err == nil {
+		err = pad(t, file, c.Size)
 	}
 	if err != nil {
 		return nil, err
@@ -79,8 +102,18 @@ func octets(t *stages.Text, file string, b []byte, c TextConfig, lines bool) err
 	if c.Alphabet != "" {
 		return stages.Finding{File: file, Msg: "an alphabet and tokens: byte exclude each other", Fix: "leave out data.alphabet"}
 	}
+	if c.Size > 0 && lines {
+		return errors.New("data.size and docs: lines exclude each other")
+	}
 	for i := range 256 {
 		t.Vocab = append(t.Vocab, string([]byte{byte(i)}))
+	}
+	t.Tokenize = func(s string) ([]int32, error) {
+		toks := make([]int32, len(s))
+		for i := range len(s) {
+			toks[i] = int32(s[i])
+		}
+		return toks, nil
 	}
 	t.Tokens = make([]int32, 0, len(b))
 	if lines {
@@ -95,6 +128,56 @@ func octets(t *stages.Text, file string, b []byte, c TextConfig, lines bool) err
 		t.Tokens = append(t.Tokens, int32(x))
 	}
 	return nil
+}
+
+// pad adds tokens that no text has, up to size.
+func pad(t *stages.Text, file string, size int) error {
+	if size == 0 {
+		return nil
+	}
+	if size < len(t.Vocab) {
+		return stages.Finding{File: file, Msg: fmt.Sprintf("there are %d tokens, data.size says %d", len(t.Vocab), size), Fix: fmt.Sprintf("at least size: %d", len(t.Vocab))}
+	}
+	for len(t.Vocab) < size {
+		t.Vocab = append(t.Vocab, fmt.Sprintf("<%d>", len(t.Vocab)))
+	}
+	return nil
+}
+
+// maxID bounds the numbers that a text of token numbers may hold.
+const maxID = 1<<24 - 1
+
+// numbers reads token numbers with white space between them.
+func numbers(t *stages.Text, file string, b []byte, c TextConfig, lines bool) error {
+	if c.Alphabet != "" || lines {
+		return stages.Finding{File: file, Msg: "tokens: ids goes with neither an alphabet nor docs: lines"}
+	}
+	var err error
+	if t.Tokens, err = parseNumbers(string(b), maxID); err != nil {
+		return stages.Finding{File: file, Msg: err.Error()}
+	}
+	top := int32(0)
+	for _, id := range t.Tokens {
+		top = max(top, id)
+	}
+	for i := range max(int(top)+1, c.Size) {
+		t.Vocab = append(t.Vocab, strconv.Itoa(i)+" ")
+	}
+	n := len(t.Vocab)
+	t.Tokenize = func(s string) ([]int32, error) { return parseNumbers(s, n-1) }
+	return nil
+}
+
+func parseNumbers(s string, largest int) ([]int32, error) {
+	toks := make([]int32, 0, len(s)/4)
+	for w := range strings.FieldsSeq(s) {
+		n, err := strconv.Atoi(w)
+		if err != nil || n < 0 || n > largest {
+			return nil, fmt.Errorf("number %d of the text is %q, want a token number in 0..%d", len(toks)+1, w, largest)
+		}
+		toks = append(toks, int32(n))
+	}
+	return toks, nil
 }
 
 // chars makes each character a token.

@@ -6,13 +6,15 @@ import (
 
 	"vtpu/pipelines"
 	"vtpu/pipelines/exec"
+	"vtpu/pipelines/presettest"
 )
 
 // TestStepsAllocateNothing counts the allocations of steps of every preset and of every work of the benchmark that is small, on one lane and on several.
 func TestStepsAllocateNothing(t *testing.T) {
+	presettest.Short(t)
 	files := presets()
 	for _, w := range []string{"w1", "w2", "w3", "w5", "w7"} {
-		files = append(files, "../bench/works/"+w+".yaml")
+		files = append(files, w)
 	}
 	for _, file := range files {
 		for _, lanes := range []string{"d=1,s=0", "d=2,s=1", "d=2,s=2"} {

@@ -134,6 +134,9 @@ func (p *Plan) fill(path string, es []tensorfile.Entry, all bool) error {
 // Import takes the weights of a file of any format into the store; optimizer state starts anew.
 func (p *Plan) Import(path string) error {
 	es, _, err := tensorfile.Load(path)
+	if err == nil && p.Store.Get("wte.weight") == nil {
+		es, err = fromGPT2(path, es)
+	}
 	if err != nil {
 		return err
 	}

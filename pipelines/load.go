@@ -57,7 +57,19 @@ func placeOf(n *strict.Node) Place {
 
 // Parse reads the text of a pipeline. file is its name in findings.
 func Parse(file string, src []byte, sets []string) (*Pipeline, error) {
-	root, fs := strict.Parse(file, src, os.LookupEnv)
+	return parse(file, src, sets, os.LookupEnv)
+}
+
+// parse is Parse with the values of variables from lookup.
+func parse(file string, src []byte, sets []string, lookup func(string) (string, bool)) (*Pipeline, error) {
+	vars := map[string]string{}
+	root, fs := strict.Parse(file, src, func(name string) (string, bool) {
+		v, ok := lookup(name)
+		if ok {
+			vars[name] = v
+		}
+		return v, ok
+	})
 	if err := fs.Err(); err != nil {
 		return nil, err
 	}
@@ -69,7 +81,7 @@ func Parse(file string, src []byte, sets []string) (*Pipeline, error) {
 			return nil, *f
 		}
 	}
-	p := &Pipeline{File: file, Text: src, Sets: sets, Comment: opening(src), Parts: 1,
+	p := &Pipeline{File: file, Text: src, Sets: sets, Vars: vars, Comment: opening(src), Parts: 1,
 		Name:  strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)),
 		Run:   RunSection{Keep: 3},
 		Place: PlaceSection{DLanes: AutoInt{Auto: true}, SLanes: AutoInt{Auto: true}, LookAhead: 1, Pin: "auto"},

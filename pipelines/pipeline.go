@@ -33,6 +33,7 @@ type Pipeline struct {
 	File string // as the user named it
 	Text []byte // the file as it was read
 	Sets []string
+	Vars map[string]string // environment variables that the text names and that are set
 }
 
 // DataSection is where the examples come from.

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// The presets and the sample data that they name.
+// The presets, the works of the benchmark, and the sample data that they name.
 //
-//go:embed *.yaml data
+//go:embed *.yaml works/*.yaml data
 var files embed.FS
 
 // embedded reads a file that the program carries, for presets that run where the files are not.
@@ -23,7 +23,11 @@ func embedded(p string) ([]byte, error) {
 
 // PresetNames lists the embedded presets.
 func PresetNames() []string {
-	es, err := files.ReadDir(".")
+	return yamlNames(".")
+}
+
+func yamlNames(dir string) []string {
+	es, err := files.ReadDir(dir)
 	if err != nil {
 		return nil
 	}
@@ -43,8 +47,14 @@ func preset(name string) ([]byte, bool) {
 		return nil, false
 	}
 	b, err := files.ReadFile(name + ".yaml")
+	if err != nil {
+		b, err = files.ReadFile("works/" + name + ".yaml")
+	}
 	return b, err == nil
 }
+
+// WorkNames lists the works of the benchmark, w1, w2, ...; they can be used like presets.
+func WorkNames() []string { return yamlNames("works") }
 
 // Preset is the text of an embedded preset.
 func Preset(name string) ([]byte, bool) { return preset(name) }

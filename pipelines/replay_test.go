@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"vtpu/pipelines"
+	"vtpu/pipelines/presettest"
 	"vtpu/stages"
 )
 
@@ -42,12 +43,13 @@ func learns(t *testing.T, name string) bool {
 }
 
 func TestReplayEqualsLive(t *testing.T) {
+	presettest.Short(t)
 	for _, name := range presets() {
 		t.Run(name, func(t *testing.T) {
 			if !learns(t, name) {
 				t.Skip("SKIP: learns nothing")
 			}
-			o := pipelines.Options{File: name, Steps: few[name], LookAhead: -1}
+			o := pipelines.Options{File: name, Steps: few[name], Sets: fewer[name], LookAhead: -1}
 			want := train(t, o)
 			for _, what := range []string{"gradients", "inputs"} {
 				o.Record, o.Out, o.Lanes = what, filepath.Join(t.TempDir(), "run"), "d=2,s=1"

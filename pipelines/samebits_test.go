@@ -14,6 +14,7 @@ import (
 
 	"vtpu/compute/kernel"
 	"vtpu/pipelines"
+	"vtpu/pipelines/presettest"
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
 )
@@ -99,7 +100,10 @@ func samebits(t *testing.T, o pipelines.Options, r *rand.Rand) {
 }
 
 // few bounds the steps of a preset in a test: plain Go kernels run too.
-var few = map[string]int64{"attention": 6, "digits": 40, "names": 60, "linear": 40, "clicks": 12}
+var few = map[string]int64{"attention": 6, "digits": 40, "names": 60, "linear": 40, "clicks": 12, "shakespeare": 3, "gpt2-124m": 2, "mnist": 4}
+
+// fewer bounds other things of a preset in a test.
+var fewer = map[string][]string{"shakespeare": {"sample.tokens=20"}}
 
 // presets are those that need no broker: the examples of the others come over one, see online_test.go.
 func presets() []string {
@@ -107,10 +111,11 @@ func presets() []string {
 }
 
 func TestEveryPresetHasTheSameBitsEverywhere(t *testing.T) {
+	presettest.Short(t)
 	r := rand.New(rand.NewPCG(11, 12))
 	for _, name := range presets() {
 		t.Run(name, func(t *testing.T) {
-			samebits(t, pipelines.Options{File: name, Steps: few[name]}, r)
+			samebits(t, pipelines.Options{File: name, Steps: few[name], Sets: fewer[name]}, r)
 		})
 	}
 }
@@ -232,6 +237,7 @@ func TestPurego(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIP: -short leaves out the build without assembly")
 	}
+	presettest.Short(t)
 	bin := filepath.Join(t.TempDir(), "vtpu")
 	cmd := exec.Command("go", "build", "-tags", "purego", "-o", bin, "vtpu")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -246,11 +252,14 @@ func TestPurego(t *testing.T) {
 		files = append(files, file)
 	}
 	for _, name := range files {
-		o := pipelines.Options{File: name, Steps: few[name], LookAhead: -1}
+		o := pipelines.Options{File: name, Steps: few[name], Sets: fewer[name], LookAhead: -1}
 		want := train(t, o)
 		args := []string{"run", name, "--json", "--out", "none"}
 		if o.Steps > 0 {
 			args = append(args, "--steps", fmt.Sprint(o.Steps))
+		}
+		for _, set := range o.Sets {
+			args = append(args, "--set", set)
 		}
 		out, err := exec.Command(bin, args...).Output()
 		if err != nil {

@@ -30,6 +30,7 @@ type Options struct {
 	Resume    bool
 	Continue  bool   // Resume, where Out holds a run
 	Every     int64  // steps between two lines; 0: as the file says
+	Tune      bool   // measure some placements and use the fastest
 	StopAfter int64  // stop after this step as Ctrl-C would; 0: never
 	Record    string // what each step leaves in the run directory: gradients, inputs, none; "": as the file says
 	Link      *Link  // what joins this process to workers; nil: the parts are computed here
@@ -96,6 +97,8 @@ type RunInfo struct {
 	Pipeline string   `json:"pipeline"`
 	Base     *int64   `json:"base,omitempty"`   // step of the checkpoint that the run begins with, where it is not the seed's weights
 	Parent   string   `json:"parent,omitempty"` // run that it was forked from
+
+	Vars map[string]string `json:"vars,omitempty"` // environment variables that the pipeline names
 }
 
 // Version is that of the module, as the Go toolchain recorded it.
@@ -209,6 +212,25 @@ func Train(ctx context.Context, o Options, w Watcher) (err error) {
 	if err != nil {
 		return err
 	}
+	var choice *Tuned
+	if o.Tune {
+		switch {
+		case o.Lanes != "" || o.LookAhead >= 0:
+			return stages.Finding{File: "--tune", Msg: "measures lanes and look-ahead: they can't be given too", Fix: "leave out --lanes and --look-ahead"}
+		case o.Link != nil:
+			return stages.Finding{File: "--tune", Msg: "measures the lanes of one process, the parts of this run are computed elsewhere"}
+		case o.Resume:
+			choice = earlier(o, plan)
+		}
+		if choice != nil {
+			plan, err = chosen(plan, o, base, choice)
+		} else {
+			plan, choice, err = tuned(ctx, plan, o, base)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	r := &run{plan: plan, o: o, w: w, every: plan.every(o), last: -1}
 	if what, _, _ := plan.Pipe.records(); what != "none" && o.Out == "none" {
 		return stages.Finding{File: "--out none", Msg: "what is recorded goes to the run directory, and there is none", Fix: "leave --out away, or record nothing with --record none"}
@@ -226,6 +248,11 @@ func Train(ctx context.Context, o Options, w Watcher) (err error) {
 			return err
 		}
 		defer func() { err = also(err, r.close()) }()
+		if choice != nil {
+			if err := r.dir.WriteJSON(TuneFile, choice); err != nil {
+				return err
+			}
+		}
 	}
 	if plan.Data != nil && plan.Data.Live != nil {
 		stop, err := r.openFeed()
@@ -284,7 +311,7 @@ func (r *run) open(base string) (err error) {
 		if aerr != nil {
 			abs = base
 		}
-		info := RunInfo{Version: Version(), Name: r.plan.Pipe.Name, File: r.o.File, Dir: abs, Sets: r.o.Sets, Seed: r.plan.Pipe.Seed, Steps: r.plan.Steps,
+		info := RunInfo{Version: Version(), Name: r.plan.Pipe.Name, File: r.o.File, Dir: abs, Sets: r.o.Sets, Vars: r.plan.Pipe.Vars, Seed: r.plan.Pipe.Seed, Steps: r.plan.Steps,
 			Identity: r.plan.Identity(), Host: host, System: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(), CPUs: runtime.NumCPU(),
 			ISA: kernel.ISA(), Lanes: r.plan.Lanes.String(), Started: time.Now().UTC().Format(time.RFC3339), Pipeline: string(r.plan.Pipe.Text)}
 		if err := r.dir.WriteJSON(rundir.RunFile, info); err != nil {

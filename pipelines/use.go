@@ -74,7 +74,10 @@ func OpenRun(dir string, step int64) (*Plan, *exec.Engine, error) {
 		}
 		return nil, nil, err
 	}
-	p, err := Parse(info.File, []byte(info.Pipeline), info.Sets)
+	p, err := parse(info.File, []byte(info.Pipeline), info.Sets, func(name string) (string, bool) { // as they were when the run began
+		v, ok := info.Vars[name]
+		return v, ok
+	})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -83,10 +83,16 @@ type Text struct {
 	Docs   []int    // starts of the documents, and the end of the last one; nil for one running text
 	Vocab  []string // text of each token
 	BOS    int32    // token that opens and closes a document, or -1
+
+	// Tokenize turns a text into tokens; nil: each character is one.
+	Tokenize func(string) ([]int32, error)
 }
 
-// Encode turns s into tokens, one a character. A character outside of the vocabulary is an error that names it and its place.
+// Encode turns s into tokens. A character outside of the vocabulary is an error that names it and its place.
 func (t *Text) Encode(s string) ([]int32, error) {
+	if t.Tokenize != nil {
+		return t.Tokenize(s)
+	}
 	index := make(map[string]int32, len(t.Vocab))
 	for i, v := range t.Vocab {
 		if int32(i) != t.BOS {

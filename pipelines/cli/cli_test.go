@@ -20,6 +20,7 @@ import (
 	"vtpu/compute/kernel"
 	_ "vtpu/gather"
 	"vtpu/pipelines"
+	"vtpu/pipelines/presettest"
 	"vtpu/pipelines/strict"
 	_ "vtpu/scatter"
 	"vtpu/stages"
@@ -226,6 +227,7 @@ func fewer(preset string) []string {
 }
 
 func TestLintAndPlanOfEveryPreset(t *testing.T) {
+	presettest.Short(t)
 	for _, name := range pipelines.PresetNames() {
 		set := fewer(name)
 		m := last1(events(t, append([]string{"lint", name}, set...)...))
@@ -406,6 +408,7 @@ func TestTheSchemaKnowsEveryStageAndKey(t *testing.T) {
 }
 
 func TestNewWritesAPipelineThatLintsAndRuns(t *testing.T) {
+	presettest.Short(t)
 	t.Chdir(t.TempDir())
 	for _, name := range presets() {
 		file := "my-" + name + ".yaml"

@@ -82,6 +82,7 @@ func (a *app) run() *cobra.Command {
 	f.BoolVar(&o.Continue, "continue", false, "as --resume where --out holds a run, otherwise begin one: for whatever restarts a process that has died")
 	f.Int64Var(&o.Every, "every", 0, "steps between two lines of the log; by itself at most some 10,000 lines a run")
 	f.Int64Var(&o.StopAfter, "stop-after", 0, "stop after this step and save, as Ctrl-C does")
+	f.BoolVar(&o.Tune, "tune", false, "first measure some placements on lanes and use the fastest; it is written to tune.json and changes no bit")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print the result only")
 	return cmd
 }

@@ -5,12 +5,18 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"io"
+	"os"
 
 	"vtpu/stages/tensor"
 )
 
-// ReadIdx reads an idx file, plain or gzip: 00 00 type rank, then the dimensions and the values, big endian. Format: yann.lecun.com/exdb/mnist.
+// ReadIdx reads an idx file, plain or gzip; where there is no file of that name, the one with .gz at its end: 00 00 type rank, then the dimensions and the values, big endian. Format: yann.lecun.com/exdb/mnist.
 func ReadIdx(path string) (tensor.Tensor, error) {
+	if _, err := os.Stat(path); os.IsNotExist(err) {
+		if _, err := os.Stat(path + ".gz"); err == nil {
+			path += ".gz"
+		}
+	}
 	b, err := ReadAll(path)
 	if err != nil {
 		return tensor.Tensor{}, err

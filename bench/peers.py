@@ -2,6 +2,7 @@
 
     peers.py python|numpy|torch|torch-sparse --threads N [--text FILE] [--names FILE]
     peers.py check      the same works in two of them must have the same losses
+    peers.py judge --text FILE      the validation loss that PyTorch reaches with W4 in 2000 steps, as nanoGPT estimates it: what preset shakespeare is held to
 
 Reads lines "WORK STEPS", does so many steps of the work, and answers each with one line {"seconds": ..., "loss": ...}, the time by a monotonic clock
 around the loop. The state of a work is kept until another work is asked for.
@@ -373,14 +374,14 @@ class Torch:
         ids = {c: i for i, c in enumerate(ALPHABET)}
         with open(args.text) as f:
             tokens = torch.tensor([ids[c] for c in f.read()])
-        tokens = tokens[:int(0.9 * len(tokens))]
-        model = gpt(vocab=65, positions=64, layers=4, heads=4, width=128, bias=False, gelu="none")
+        tokens, self.valid = tokens[:int(0.9 * len(tokens))], tokens[int(0.9 * len(tokens)):]
+        self.model = model = gpt(vocab=65, positions=64, layers=4, heads=4, width=128, bias=False, gelu="none")
         opt = torch.optim.AdamW(groups(model, 0.1), lr=1e-3, betas=(0.9, 0.99))
 
         def rate(step):
             if step < 100:
                 return 1e-3 * (step + 1) / 101
-            return 1e-4 + 0.5 * (1 + math.cos(math.pi * (step - 100) / (FOREVER - 100))) * 9e-4
+            return 1e-4 + 0.5 * (1 + math.cos(math.pi * (step - 100) / (args.steps - 100))) * 9e-4
         return self.train(opt, blocks(model, tokens, 12, 64), clip=1.0, rate=rate)
 
     def W5(self, args):
@@ -542,23 +543,47 @@ def check(args):
     return bad
 
 
+def judge(args):
+    """W4 as a run of 2000 steps; the validation loss is the mean over random blocks, in batches of 12, and over all blocks one after another."""
+    import torch
+    args.steps = 2000
+    peer = Torch()
+    run = peer.W4(args)
+    for done in range(0, args.steps, 250):
+        last = run(250)
+        peer.model.eval()
+        with torch.no_grad():
+            v = peer.valid
+            loss = blocks(peer.model, v, 12, 64)
+            some = sum(loss().item() for _ in range(200)) / 200
+            x = v[:(len(v) - 1) // 64 * 64].view(-1, 64)
+            y = v[1:x.numel() + 1].view(-1, 64)
+            every = sum(peer.model(a, b).item() * a.numel() for a, b in zip(x.split(64), y.split(64)))
+        peer.model.train()
+        print(json.dumps({"step": done + 250, "loss": last, "validation_random": some, "validation_all": every / x.numel()}), flush=True)
+
+
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("peer", choices=[*PEERS, "check"])
+    p.add_argument("peer", choices=[*PEERS, "check", "judge"])
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--text", default=NAMES)
     p.add_argument("--names", default=NAMES)
     p.add_argument("--table-rows", type=int, default=1000000)
+    p.add_argument("--seed", type=int, default=1)
     args = p.parse_args()
+    args.steps = FOREVER
     if args.peer != "python":
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(args.threads))
-    if args.peer.startswith("torch") or args.peer == "check":
+    if args.peer.startswith("torch") or args.peer in ("check", "judge"):
         import torch
-        torch.manual_seed(1)
+        torch.manual_seed(args.seed)
         torch.set_num_threads(args.threads)
     if args.peer == "check":
         sys.exit(1 if check(args) else 0)
+    if args.peer == "judge":
+        sys.exit(judge(args))
     peer = PEERS[args.peer]()
     say = lambda **kw: print(json.dumps(kw), flush=True)
     say(version=peer.version)

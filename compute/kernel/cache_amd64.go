@@ -39,19 +39,24 @@ func caches() (l1, l2 int) {
 	return l1, l2
 }
 
-// blocking gives the depth of a panel of nr columns, which takes two thirds of the first-level cache, and the rows of A that take a quarter of the
-// second-level cache with that depth. Neither changes a bit: an element of C takes k in ascending order whatever the blocks.
-func blocking(nr int) (depth, height int) {
-	depth = min(l1*2/3/(4*nr)/16*16, maxDepth)
-	height = max(l2/4/(4*depth)/128, 1) * 128
-	return depth, height
+// cuts are the depth of a panel of B and the rows of A that products are cut to, by instruction set.
+var cuts [3]struct{ depth, height int }
+
+func init() { setCuts() }
+
+// setCuts lets a panel of two registers in a row take two thirds of the first-level cache, and the rows of A a quarter of the second-level cache with
+// that depth. Neither changes a bit: an element of C takes k in ascending order whatever the blocks.
+func setCuts() {
+	for i := 1; i < len(cuts); i++ {
+		depth := min(l1*2/3/(4*2*widths[i].lanes)/16*16, maxDepth)
+		cuts[i].depth, cuts[i].height = depth, max(l2/4/(4*depth)/128, 1)*128
+	}
 }
 
 // cut gives the blocks of a large product with AVX-512 for a second-level cache of so many bytes: the depth of a panel, the rows of A that take a quarter
 // of the cache, the columns of C that take three eighths of it with these rows, and the part of k for which A is packed at once.
 func cut(m, n, k, l2 int) (depth, height, wide, super int) {
-	most, _ := blocking(maxNR)
-	depth = roundUp(even(k, most), 16)
+	depth = roundUp(even(k, cuts[2].depth), 16)
 	height = roundUp(even(m, max(l2/4/(4*depth)/12, 1)*12), 12)
 	room := l2 * 3 / 8 / 4
 	if height*n <= room {
@@ -70,6 +75,9 @@ func even(n, most int) int {
 // spreads says that kc rows of nr columns, ldb apart, stay in the first-level cache as they are: rows that lie a multiple of a large power of two
 // apart fall on the same few sets.
 func spreads(kc, ldb, nr int) bool {
+	if 4*kc*ldb <= l1/2 { // all of B does
+		return true
+	}
 	stride := 4 * ldb
 	apart := min(stride&-stride, 4096) // the power of two in the stride
 	lines := max(nr*4/64, 1)

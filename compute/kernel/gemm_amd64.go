@@ -44,6 +44,18 @@ var widths = [3]width{
 	}},
 }
 
+// shape tells of a panel of nc columns how many registers a row takes, how many columns the last one has, and whether that is less than it could have.
+func (w *width) shape(nc int) (vecs, last, part int) {
+	vecs, last = 1, nc
+	if nc > w.lanes {
+		vecs, last = 2, nc-w.lanes
+	}
+	if last < w.lanes {
+		part = 1
+	}
+	return vecs, last, part
+}
+
 const (
 	maxDepth = 512  // of a packed panel
 	maxNR    = 32   // columns of a packed panel
@@ -104,6 +116,10 @@ const tiny = 16
 
 // gemm sets C = start + A·B.
 func gemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
+	if w := &widths[level]; m <= w.rows && n <= 2*w.lanes && k <= cuts[level].depth && m*n*k >= tiny { // never on level 0, which has no rows
+		gemmOne(w, f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
+		return
+	}
 	switch {
 	case level == 0 || m*n*k < tiny:
 		gemmGeneric(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
@@ -128,6 +144,29 @@ func from(first bool, start start, bias, c []float32, ldc, i, j int) (*float32, 
 	return &zeros[0], 0
 }
 
+// gemmOne is for products of one tile.
+func gemmOne(w *width, f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
+	ra, sa := lda, 1
+	if f == TN {
+		ra, sa = 1, lda
+	}
+	in, ldin := &c[0], 4*ldc
+	switch start {
+	case fromZero:
+		in, ldin = &zeros[0], 0
+	case fromBias:
+		in, ldin = &bias[0], 0
+	}
+	vecs, last, part := w.shape(n)
+	if f != NT {
+		w.panel[m][vecs][part](1, k, &a[0], 0, 4*ra, 4*sa, &b[0], 4*ldb, in, 0, ldin, &c[0], 0, 4*ldc, last)
+		return
+	}
+	s := borrow()
+	w.panel[m][vecs][part](1, k, &a[0], 0, 4*ra, 4*sa, s.packT(b, ldb, n, k, 2*w.lanes), 8*w.lanes, in, 0, ldin, &c[0], 0, 4*ldc, last)
+	s.back()
+}
+
 // gemmDirect works through C by blocks of k (a panel of B stays in the first-level cache), blocks of rows (those of A stay in the second-level cache) and
 // panels of columns. A stays where it is; the panel of B is packed where its rows are not contiguous (NT) or fall on each other in the cache.
 func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
@@ -137,7 +176,7 @@ func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 	if f == TN {
 		ra, sa = 1, lda
 	}
-	depth, height := blocking(nr)
+	depth, height := cuts[level].depth, cuts[level].height
 	var s *scratch
 	for p := 0; p < k; p += depth {
 		kc := min(depth, k-p)
@@ -149,12 +188,7 @@ func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 			i1 := min(i0+height, m)
 			for j := 0; j < n; j += nr {
 				nc := min(nr, n-j)
-				vecs := (nc + w.lanes - 1) / w.lanes
-				last := nc - (vecs-1)*w.lanes
-				part := 0
-				if last < w.lanes {
-					part = 1
-				}
+				vecs, last, part := w.shape(nc)
 				var bp *float32
 				bs := 4 * ldb
 				switch {
@@ -167,7 +201,10 @@ func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 				}
 				for i := i0; i < i1; {
 					rows := min(w.rows, i1-i)
-					blocks := min(i1-i, callRows) / rows
+					blocks := 1
+					if i1-i >= 2*rows {
+						blocks = min(i1-i, callRows) / rows
+					}
 					in, ldin := from(p == 0, start, bias, c, ldc, i, j)
 					w.panel[rows][vecs][part](blocks, kc, &a[i*ra+p*sa], 4*rows*ra, 4*ra, 4*sa, bp, bs, in, rows*ldin, ldin, &c[i*ldc+j], 4*rows*ldc, 4*ldc, last)
 					i += blocks * rows
@@ -246,12 +283,7 @@ func gemmPacked(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 // panels multiplies m packed rows by the packed panel of nc columns.
 func (s *scratch) panels(w *width, m, kc, nc int, a []float32, in *float32, ldin int, c *float32, ldc int, next *float32, step, pair, skip int) {
 	const rows, nr = 12, 32
-	vecs := (nc + 15) / 16
-	last := nc - (vecs-1)*16
-	part := 0
-	if last < 16 {
-		part = 1
-	}
+	vecs, last, part := w.shape(nc)
 	for i := 0; i < m; {
 		ap := &a[i*kc]
 		in, c := plus(in, i*ldin), plus(c, i*ldc)

@@ -10,9 +10,13 @@ import (
 // small makes all blocks of large products small, so that a test passes through all of their edges.
 func small(t *testing.T) {
 	was, was1, was2 := large, l1, l2
-	t.Cleanup(func() { large, l1, l2 = was, was1, was2 })
+	t.Cleanup(func() {
+		large, l1, l2 = was, was1, was2
+		setCuts()
+	})
 	large.m, large.n, large.mnk = 1, 1, 1
 	l1, l2 = 4<<10, 16<<10
+	setCuts()
 }
 
 func TestPackedProductsEqualTheirLoop(t *testing.T) {

@@ -64,11 +64,12 @@ type machine struct {
 
 // result is all that was measured.
 type result struct {
-	Machine  machine    `json:"machine"`
-	Works    []workRow  `json:"works,omitempty"`
-	Products []gemmRow  `json:"products,omitempty"`
-	Hops     []hopRow   `json:"hops,omitempty"`
-	Pauses   []pauseRow `json:"pauses,omitempty"`
+	Machine  machine     `json:"machine"`
+	Works    []workRow   `json:"works,omitempty"`
+	Products []gemmRow   `json:"products,omitempty"`
+	Hops     []hopRow    `json:"hops,omitempty"`
+	Pauses   []pauseRow  `json:"pauses,omitempty"`
+	Streams  []streamRow `json:"streams,omitempty"`
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.log, format+"\n", args...) }
@@ -178,7 +179,7 @@ func list(s string, known []string) ([]string, error) {
 	return out, nil
 }
 
-// known lists the works, with the products, the hops and the pauses, and the peers.
+// known lists the works, with the products, the hops, the pauses and the recorded streams, and the peers.
 func known() (ids, peers []string) {
 	for _, w := range works {
 		ids = append(ids, w.id)
@@ -188,7 +189,7 @@ func known() (ids, peers []string) {
 			}
 		}
 	}
-	return append(ids, "G", "M", "P"), append(peers, "openblas", "gonum", "gomlx")
+	return append(ids, "G", "M", "P", "R"), append(peers, "openblas", "gonum", "gomlx")
 }
 
 // run is the command without its flags' parsing and the process around it.
@@ -217,6 +218,11 @@ func (b *bench) run(ids []string) (res result, err error) {
 	if wanted("P") {
 		if res.Pauses, err = b.comparePauses(); err != nil {
 			return res, fmt.Errorf("P: %w", err)
+		}
+	}
+	if wanted("R") {
+		if res.Streams, err = b.compareStreams(); err != nil {
+			return res, fmt.Errorf("R: %w", err)
 		}
 	}
 	res.Machine = machine{cpuName(), len(smtpool.CPUs()), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, kernel.ISA(), b.tools.versions, b.tools.missing}

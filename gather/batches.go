@@ -28,6 +28,9 @@ func init() {
 			if d.Table == nil {
 				return stages.Contract{}, errors.New("batches are rows of a table, the data is a text: use token_batches or lines")
 			}
+			if d.Online != nil {
+				return stages.Contract{}, errors.New("batches are rows of a table, the data is an online source: use feed_batches")
+			}
 			if parts > c.Batch {
 				return stages.Contract{}, errors.New("there are more parts than rows in a batch")
 			}

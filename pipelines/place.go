@@ -74,7 +74,7 @@ func place(p *Plan) Lanes {
 	avail := min(len(top.CPUs), runtime.GOMAXPROCS(0))
 	sec := p.Pipe.Place
 	l := Lanes{Look: sec.LookAhead}
-	if p.Data != nil && p.Data.Live != nil {
+	if p.Data != nil && (p.Data.Live != nil || p.Data.Online != nil) {
 		l.Look = 0 // a step must not wait for the examples of the next one
 	}
 	big := p.Flops() >= laneFlops

@@ -232,7 +232,7 @@ func (pl *planner) bind(it *Item) *Node {
 		return nil
 	}
 	for i, p := range b.In {
-		if ins[i].dtype != p.DType {
+		if ins[i].dtype != p.DType && !p.AnyType {
 			pl.fault(it.Place, "", "%s: input %s is %v, slot %s holds %v", it.Name, p.Name, p.DType, ins[i].name, ins[i].dtype)
 			return nil
 		}
@@ -241,7 +241,7 @@ func (pl *planner) bind(it *Item) *Node {
 	n.Env = stages.Env{Name: it.Name, Seed: pl.Pipe.Seed, Ports: map[string]stages.Binding{}, Inputs: len(ins),
 		Params: map[string]*stages.ParamBinding{}, Vars: b.Vars, Store: pl.Store, Data: pl.Data, Parts: pl.Pipe.Parts}
 	for i, p := range b.In {
-		n.Env.Ports[p.Name] = stages.Binding{Name: ins[i].name, Slot: ins[i].slot, DType: ins[i].dtype, Shape: ins[i].shape}
+		n.Env.Ports[p.Name] = stages.Binding{Name: ins[i].name, Slot: ins[i].slot, DType: ins[i].dtype, Shape: ins[i].shape, HasGrad: ins[i].reached, Grad: ins[i].grad}
 		n.In = append(n.In, ins[i].name)
 	}
 	learns := false

@@ -16,6 +16,9 @@ import (
 // StreamDir is where a run keeps its recorded steps, below the run directory.
 const StreamDir = "stream"
 
+// JournalDir is where a run keeps the examples of an online source.
+const JournalDir = "journal"
+
 // recorder is the config of a commit stage: what it says of recording.
 type recorder interface {
 	Records() (what string, perPart bool)
@@ -140,6 +143,9 @@ func (p *Plan) streams(dir *rundir.Dir) (names []string) {
 	if what, _, _ := p.Pipe.records(); what != "none" {
 		names = append(names, dir.File(StreamDir))
 	}
+	if p.Data != nil && p.Data.Online != nil {
+		names = append(names, dir.File(JournalDir))
+	}
 	return names
 }
 
@@ -157,8 +163,8 @@ func (p *Plan) covered(dir *rundir.Dir, step int64) (int64, error) {
 	return step, nil
 }
 
-// startRecording makes the plan's stages write to a run directory.
-func (p *Plan) startRecording(dir string) error {
+// StartRecording makes the plan's stages write to a run directory.
+func (p *Plan) StartRecording(dir string) error {
 	_, raw, err := p.About()
 	if err != nil {
 		return err

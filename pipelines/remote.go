@@ -59,6 +59,9 @@ func (p *Plan) Cut() (*pool.Cut, error) {
 				if !b.Slot.IsData() {
 					out[b.Slot] = true
 				}
+				if b.HasGrad {
+					out[b.Grad] = true
+				}
 			}
 		}
 	}

@@ -100,7 +100,10 @@ func (info *RunInfo) pipe(sets []string) (*Pipeline, error) {
 		return nil, err
 	}
 	p.Run.Steps, p.Run.Epochs = info.Steps, 0
-	return p, nil
+	if info.Record != "" {
+		err = p.setRecord(info.Record)
+	}
+	return p, err
 }
 
 // plan makes the pipeline that applies the stream: the half of the run's own that follows what was recorded, behind replay_stream.
@@ -326,7 +329,6 @@ func Replay(ctx context.Context, o ReplayOptions) (Replayed, error) {
 type checker struct {
 	r    *recording
 	plan *Plan
-	rd   *reclog.Reader
 }
 
 func (r *recording) checker() (*checker, error) {
@@ -346,6 +348,7 @@ func (r *recording) checker() (*checker, error) {
 	if err != nil {
 		return nil, err
 	}
+	plan.Recording = &stages.Recording{Dir: r.dir, ReadOnly: true} // the examples of an online source are in the journal
 	return &checker{r: r, plan: plan}, nil
 }
 

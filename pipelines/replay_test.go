@@ -6,10 +6,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"vtpu/pipelines"
+	"vtpu/pipelines/exec"
 	"vtpu/pipelines/presettest"
 	"vtpu/stages"
 )
@@ -159,6 +161,42 @@ func TestAnUpdateOnlyPipeline(t *testing.T) {
 		var fs stages.Findings
 		if !errors.As(err, &f) && !errors.As(err, &fs) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// TestRecordingAllocatesNothing runs steps while they are recorded, sparse gradients too. What remains are the index and the files of new segments.
+func TestRecordingAllocatesNothing(t *testing.T) {
+	for _, name := range []string{"names", "clicks"} {
+		for _, what := range []string{"inputs", "gradients"} {
+			p, _, err := pipelines.Prepare(pipelines.Options{File: name, Steps: 100000, LookAhead: -1, Lanes: "d=1,s=0", Record: what})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.StartRecording(t.TempDir()); err != nil {
+				t.Fatal(err)
+			}
+			e, err := exec.New(p.Program(nil), p.Placement())
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := func(n int64) {
+				if err := e.Run(context.Background(), e.Version()+n, 1<<40, func(exec.Outcome) {}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run(100)
+			const n = 200
+			var a, b runtime.MemStats
+			runtime.ReadMemStats(&a)
+			run(n)
+			runtime.ReadMemStats(&b)
+			if got := float64(b.Mallocs-a.Mallocs) / n; got > 0.2 {
+				t.Errorf("%s, %s: %.2f allocations a step", name, what, got)
+			}
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

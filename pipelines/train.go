@@ -16,6 +16,7 @@ import (
 	"vtpu/pipelines/exec"
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
+	"vtpu/stages/tensorfile"
 )
 
 // Options are what the command line adds to a pipeline.
@@ -33,6 +34,8 @@ type Options struct {
 	Tune      bool   // measure some placements and use the fastest
 	StopAfter int64  // stop after this step as Ctrl-C would; 0: never
 	Record    string // what each step leaves in the run directory: gradients, inputs, none; "": as the file says
+	Allow     bool   // resume although the pipeline, the seed or the data has changed
+	Fork      bool   // continue what Fork has made in Out: the pipeline is that of run.json
 	Link      *Link  // what joins this process to workers; nil: the parts are computed here
 	Live      *Live  // where a live source gets its examples, and what is published; nil: nowhere
 }
@@ -93,7 +96,8 @@ type RunInfo struct {
 	ISA      string   `json:"isa"`
 	Lanes    string   `json:"lanes"`
 	Started  string   `json:"started"`
-	Run      string   `json:"run,omitempty"` // its name on a link
+	Run      string   `json:"run,omitempty"`    // its name on a link
+	Record   string   `json:"record,omitempty"` // --record
 	Pipeline string   `json:"pipeline"`
 	Base     *int64   `json:"base,omitempty"`   // step of the checkpoint that the run begins with, where it is not the seed's weights
 	Parent   string   `json:"parent,omitempty"` // run that it was forked from
@@ -111,9 +115,34 @@ func Version() string {
 
 // Prepare reads a pipeline, applies the options and plans it.
 func Prepare(o Options) (*Plan, string, error) {
+	if o.Fork {
+		var info RunInfo
+		if err := readRun(o.Out, &info); err != nil {
+			return nil, "", err
+		}
+		p, err := info.pipe(nil)
+		if err != nil {
+			return nil, "", err
+		}
+		if err := apply(p, o); err != nil {
+			return nil, "", err
+		}
+		plan, err := NewPlan(p, info.Dir, nil)
+		return plan, info.Dir, err
+	}
 	p, dir, err := Load(o.File, o.Sets)
 	if err != nil {
 		return nil, "", err
+	}
+	if o.Resume && o.Record == "" { // a run that was begun with --record goes on with it
+		name := o.Out
+		if name == "" {
+			name = choose(p.Name, true)
+		}
+		var info RunInfo
+		if readRun(name, &info) == nil {
+			o.Record = info.Record
+		}
 	}
 	if err := apply(p, o); err != nil {
 		return nil, "", err
@@ -204,6 +233,7 @@ type run struct {
 	last  int64         // step of the newest checkpoint
 	feed  *feed         // of a live source
 	pub   publisher
+	base  *int64 // step of a checkpoint that a new run begins with
 }
 
 // Train runs a pipeline to its end, or until ctx is cancelled: then it stops after the step in hand, saves, and Done.Event is "stopped".
@@ -313,12 +343,15 @@ func (r *run) open(base string) (err error) {
 		}
 		info := RunInfo{Version: Version(), Name: r.plan.Pipe.Name, File: r.o.File, Dir: abs, Sets: r.o.Sets, Vars: r.plan.Pipe.Vars, Seed: r.plan.Pipe.Seed, Steps: r.plan.Steps,
 			Identity: r.plan.Identity(), Host: host, System: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(), CPUs: runtime.NumCPU(),
-			ISA: kernel.ISA(), Lanes: r.plan.Lanes.String(), Started: time.Now().UTC().Format(time.RFC3339), Pipeline: string(r.plan.Pipe.Text)}
+			ISA: kernel.ISA(), Lanes: r.plan.Lanes.String(), Started: time.Now().UTC().Format(time.RFC3339), Pipeline: string(r.plan.Pipe.Text), Base: r.base, Record: r.o.Record}
+		if r.base != nil {
+			r.dir.Pinned = *r.base
+		}
 		if err := r.dir.WriteJSON(rundir.RunFile, info); err != nil {
 			return errors.Join(err, r.dir.Close())
 		}
 	}
-	if err := r.plan.startRecording(r.dir.Path); err != nil {
+	if err := r.plan.StartRecording(r.dir.Path); err != nil {
 		return errors.Join(err, r.dir.Close())
 	}
 	if r.log, err = r.dir.OpenMetrics(r.plan.Store.Version()); err != nil {
@@ -332,7 +365,10 @@ func (r *run) restore() error {
 	if err := rundir.ReadJSON(r.dir.File(rundir.RunFile), &info); err != nil {
 		return err
 	}
-	if info.Steps != r.plan.Steps {
+	if info.Base != nil {
+		r.dir.Pinned = *info.Base
+	}
+	if info.Steps != r.plan.Steps && !r.o.Allow {
 		return stages.Finding{File: r.o.File, Msg: fmt.Sprintf("the run was begun for %d steps, now there are %d: schedules would not fit", info.Steps, r.plan.Steps),
 			Fix: fmt.Sprintf("resume with --steps %d", info.Steps)}
 	}
@@ -354,7 +390,12 @@ func (r *run) restore() error {
 		return nil
 	}
 	newest := steps[len(steps)-1]
-	if _, err := r.plan.restore(r.dir.File(rundir.CheckpointName(newest))); err != nil {
+	if r.o.Allow && (info.Identity != r.plan.Identity() || info.Steps != r.plan.Steps) {
+		err = r.changed(&info, newest)
+	} else {
+		_, err = r.plan.restore(r.dir.File(rundir.CheckpointName(newest)))
+	}
+	if err != nil {
 		return err
 	}
 	r.last = newest
@@ -367,6 +408,29 @@ func also(err, more error) error {
 		return err
 	}
 	return errors.Join(err, more)
+}
+
+// changed goes on from a checkpoint with a pipeline, a seed or data that are not those that the run began with; run.json then says so.
+func (r *run) changed(info *RunInfo, step int64) error {
+	if len(r.plan.streams(r.dir)) > 0 {
+		return stages.Finding{File: "--allow-changed", Msg: "the run records its steps, and the recorded stream would not fit its pipeline any more", Fix: "begin a new run from this one: vtpu fork " + r.dir.Path}
+	}
+	path := r.dir.File(rundir.CheckpointName(step))
+	es, _, err := tensorfile.ReadSafetensors(path)
+	if err != nil {
+		return err
+	}
+	if _, err := r.plan.adopt(path, es); err != nil {
+		return err
+	}
+	r.plan.Store.SetVersion(step)
+	info.Identity, info.Steps, info.Seed, info.Sets, info.Pipeline = r.plan.Identity(), r.plan.Steps, r.plan.Pipe.Seed, r.o.Sets, string(r.plan.Pipe.Text)
+	info.Base = &step
+	r.dir.Pinned = step
+	if err := r.plan.save(r.dir, step); err != nil { // the checkpoint is one of the changed run from now on
+		return err
+	}
+	return r.dir.WriteJSON(rundir.RunFile, info)
 }
 
 func (r *run) close() error {
@@ -417,6 +481,9 @@ func (r *run) loop(ctx context.Context) error {
 		}
 		if err := r.publish(at); err != nil {
 			return err
+		}
+		if r.e.Ended() {
+			return nil
 		}
 		stopped := ctx.Err() != nil || r.o.StopAfter > 0 && at >= r.o.StopAfter
 		if sec.EvalEvery > 0 && at%sec.EvalEvery == 0 && at < r.plan.Steps {

@@ -115,7 +115,7 @@ func Import(o Options, file string) (*Plan, string, error) {
 	if err := plan.Import(file); err != nil {
 		return nil, "", err
 	}
-	r := &run{plan: plan, o: o, last: -1}
+	r := &run{plan: plan, o: o, last: -1, base: new(int64)}
 	if err := r.open(base); err != nil {
 		return nil, "", err
 	}

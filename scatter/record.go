@@ -45,7 +45,7 @@ func init() {
 		},
 		New: func(env stages.Env, c RecordConfig) (stages.Stage, error) {
 			r := &record{}
-			if env.Record == nil || c.Record == "none" {
+			if env.Record == nil || env.Record.ReadOnly || c.Record == "none" {
 				return r, nil
 			}
 			r.f.Kind = wire.Inputs

@@ -22,6 +22,7 @@ type Port struct {
 	Slot     string // slot taken where the pipeline names none; inputs: "" is the output of the stage before
 	GradOf   string // gather: the gradient of this parameter, whose full name it is; its rows where that is sparse
 	IDsOf    string // gather: the ids of those rows
+	AnyType  bool   // input: DType does not count
 	Variadic bool   // the last input may be given several times
 	NoGrad   bool   // no gradient flows through it (targets, ids)
 	Doc      string

@@ -151,6 +151,7 @@ type Dataset struct {
 	Table  *Table
 	Text   *Text
 	Stream *Stream
+	Online Online // the rows of Table come one after another; N is 0
 	Train  Split
 	Valid  Split          // may be empty
 	Facts  map[string]int // numbers that a pipeline may name: vocab, features, classes, rows
@@ -163,6 +164,9 @@ func (d *Dataset) SplitBy(train float64, seed uint64) {
 	n := 0
 	switch {
 	case d.Live != nil:
+		return
+	case d.Online != nil:
+		d.Train, d.Valid = Split{Lo: 0, Hi: 1<<31 - 1}, Split{}
 		return
 	case d.Stream != nil: // all of it, in its order
 		d.Train, d.Valid = Split{Lo: 0, Hi: int(d.Stream.Next - d.Stream.First)}, Split{}

@@ -74,6 +74,8 @@ type Recording struct {
 	Dir   string // run directory
 	Run   string // its name
 	About []byte // what the recorded streams say of the run (JSON)
+
+	ReadOnly bool // nothing is written: what the run has recorded is only read
 }
 
 // Binding is a port joined to the message: where its value is and, if somebody upstream learns from it, where its gradient is.

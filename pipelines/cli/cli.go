@@ -157,7 +157,7 @@ func (a *app) root() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(usage)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object a line")
-	root.AddCommand(a.run(), a.lint(), a.plan(), a.list(), a.schema(), a.fresh(), a.sample(), a.eval(), a.export(), a.importCmd(), a.replay(), a.doctor(), a.bench(),
+	root.AddCommand(a.run(), a.lint(), a.plan(), a.list(), a.schema(), a.fresh(), a.sample(), a.eval(), a.export(), a.importCmd(), a.replay(), a.fork(), a.diff(), a.log(), a.doctor(), a.bench(),
 		a.worker(), a.brokerCmd(), a.health(), a.serve(), a.feed(), a.smt())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.InitDefaultHelpCmd()

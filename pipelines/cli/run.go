@@ -80,6 +80,7 @@ func (a *app) run() *cobra.Command {
 	f.StringVar(&o.Record, "record", "", "what each step leaves in the run directory, to be replayed: gradients, inputs or none, instead of what the file says")
 	f.BoolVar(&o.Resume, "resume", false, "continue the run in --out, or the newest of this name")
 	f.BoolVar(&o.Continue, "continue", false, "as --resume where --out holds a run, otherwise begin one: for whatever restarts a process that has died")
+	f.BoolVar(&o.Allow, "allow-changed", false, "resume although the pipeline, the steps, the seed or the data are not those that the run began with")
 	f.Int64Var(&o.Every, "every", 0, "steps between two lines of the log; by itself at most some 10,000 lines a run")
 	f.Int64Var(&o.StopAfter, "stop-after", 0, "stop after this step and save, as Ctrl-C does")
 	f.BoolVar(&o.Tune, "tune", false, "first measure some placements on lanes and use the fastest; it is written to tune.json and changes no bit")

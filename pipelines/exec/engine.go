@@ -52,6 +52,7 @@ type Engine struct {
 	lock   bool         // mu is needed
 	wg     sync.WaitGroup
 	broken error
+	ended  bool // the data has
 }
 
 // absorber is the reduction: it takes the messages of a step's parts and sends one. Absorbed returns those that it is done with since the
@@ -364,6 +365,9 @@ func (e *Engine) Run(ctx context.Context, until int64, every int64, seen func(Ou
 	}
 	for e.version < until && !e.stop.Load() {
 		res, pause, err := e.step(until)
+		if errors.Is(err, errHalt) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -397,6 +401,9 @@ func (e *Engine) runSerial(until, every int64, seen func(Outcome)) error {
 			err, got = e.fused.Send(m), e.out.m
 		}
 		if err != nil {
+			if e.halts(err) {
+				return nil
+			}
 			return err
 		}
 		if got != m {
@@ -418,7 +425,22 @@ func (e *Engine) runSerial(until, every int64, seen func(Outcome)) error {
 	return nil
 }
 
-// gatherStep fills the messages of step e.next.
+// errHalt says that the step could not begin, and that this is no failure.
+var errHalt = errors.New("exec: no further step")
+
+// halts says whether a gather stage has no further step, or was interrupted while it waited for one.
+func (e *Engine) halts(err error) bool {
+	if errors.Is(err, stages.ErrEnd) {
+		e.ended = true
+		return true
+	}
+	return e.ctx.Err() != nil && errors.Is(err, e.ctx.Err())
+}
+
+// Ended says that the data has ended: there is no further step.
+func (e *Engine) Ended() bool { return e.ended && e.next <= e.version }
+
+// gatherStep fills the messages of step e.next. errHalt: there is none.
 func (e *Engine) gatherStep() error {
 	t := e.next
 	q := e.ahead[t%int64(len(e.ahead))][:0]
@@ -430,11 +452,15 @@ func (e *Engine) gatherStep() error {
 		m := e.free[len(e.free)-1]
 		e.free = e.free[:len(e.free)-1]
 		m.Head = stages.Head{Step: t, Gathered: e.version, Part: int32(p), Parts: int32(e.prog.Parts)}
-		m, err := e.walk(e.gather, m, &e.out)
+		got, err := e.walk(e.gather, m, &e.out)
 		if err != nil {
+			if p == 0 && e.halts(err) {
+				e.free = append(e.free, m)
+				return errHalt
+			}
 			return err
 		}
-		q = append(q, m)
+		q = append(q, got)
 	}
 	e.ahead[t%int64(len(e.ahead))] = q
 	e.next++
@@ -474,7 +500,9 @@ func (e *Engine) step(until int64) (res Outcome, pause bool, err error) {
 		}
 		if sent == P && e.place.LookAhead > 0 {
 			for e.next <= t+int64(e.place.LookAhead) && e.next < until && len(e.free) >= P {
-				if err := e.gatherStep(); err != nil {
+				if err := e.gatherStep(); errors.Is(err, errHalt) {
+					break // it shows again when the step is due
+				} else if err != nil {
 					return res, false, err
 				}
 			}

@@ -27,8 +27,9 @@ const (
 
 // A Dir is a run directory in use: no other process writes to it.
 type Dir struct {
-	Path string
-	lock *os.File
+	Path   string
+	Pinned int64 // step of a checkpoint that Prune leaves: the one that the run begins with; -1: none
+	lock   *os.File
 }
 
 // Create makes a directory for a new run, or takes an empty one.
@@ -72,7 +73,7 @@ func lock(path string) (*Dir, error) {
 	// Whose lock it is helps people only; the lock itself is the operating system's.
 	_ = f.Truncate(0)
 	_, _ = f.WriteAt([]byte(fmt.Sprintf("pid %d\n", os.Getpid())), 0)
-	return &Dir{path, f}, nil
+	return &Dir{path, -1, f}, nil
 }
 
 // tidy removes the temporary files that a killed process left.
@@ -154,6 +155,7 @@ func (d *Dir) Prune(n int) error {
 	if err != nil {
 		return err
 	}
+	steps = slices.DeleteFunc(steps, func(s int64) bool { return s == d.Pinned })
 	for len(steps) > n {
 		if err := os.Remove(d.File(CheckpointName(steps[0]))); err != nil {
 			return &stages.EnvError{Err: err}

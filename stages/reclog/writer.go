@@ -52,7 +52,7 @@ type Writer struct {
 	full    chan *batch // background: batches to write
 	done    sync.WaitGroup
 	flushed chan error // background: the answer to a flush
-	handed  time.Time  // when the last batch was handed on
+	handed  int64      // when the last batch was handed on
 	ended   bool
 
 	s state
@@ -304,17 +304,25 @@ func (w *Writer) Append(f *wire.Frame) error {
 		return w.Flush()
 	case len(b.b) >= batchBytes:
 		return w.hand()
-	case !w.o.Sync.Never && time.Since(w.handed) >= w.o.Sync.every()/2:
+	case !w.o.Sync.Never && now(f)-w.handed >= int64(w.o.Sync.every()/2):
 		return w.hand()
 	}
 	return nil
+}
+
+// now is the time of a frame, if it says one, so that the clock need not be asked again.
+func now(f *wire.Frame) int64 {
+	if f.Time > 0 {
+		return f.Time
+	}
+	return time.Now().UnixNano()
 }
 
 // hand gives the present batch to the background and takes another.
 func (w *Writer) hand() error {
 	w.full <- w.now
 	w.now = <-w.free
-	w.handed = time.Now()
+	w.handed = time.Now().UnixNano()
 	return w.failed()
 }
 

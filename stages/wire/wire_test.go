@@ -100,6 +100,33 @@ func TestGoldenFiles(t *testing.T) {
 	}
 }
 
+// TestTheTemplateChangesNoByte encodes frames that differ in numbers alone with one encoder, and each with a new one.
+func TestTheTemplateChangesNoByte(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	var e Encoder
+	for i := range 2000 {
+		f := random(r, 3)
+		f.Skip, f.Hits, f.Time = r.IntN(2) == 0, r.Int64(), r.Int64()
+		switch r.IntN(20) {
+		case 0:
+			f.Run = "run"
+		case 1:
+			f.Name = "name"
+		case 2:
+			f.Raw = []byte{1, 2}
+		}
+		var fresh Encoder
+		a, err := e.Encode(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := fresh.Encode(f)
+		if err != nil || !bytes.Equal(a, b) {
+			t.Fatalf("frame %d: %v\n%s\n%s", i, err, hex.Dump(a), hex.Dump(b))
+		}
+	}
+}
+
 func TestTensorsAreViewsWhereTheyCanBe(t *testing.T) {
 	var e Encoder
 	f := samples()["gradients"]

@@ -221,26 +221,31 @@ func (g *group) next(rows, cols int, causal bool) bool {
 	return true
 }
 
+// overlaps says that rows are worked on in place and in registers that reach into the next row: it can't be loaded before the store of the one before
+// it is done, so a copy pays.
+func overlaps(y, x []float32, cols, ld int) bool {
+	return len(x) > 0 && &y[0] == &x[0] && cols < lanes && ld < lanes && cols%16 != 0
+}
+
 func softmaxRows(y, x []float32, rows, cols, ld int, scale float32, causal bool, stats []float32) bool {
 	if level == 0 {
 		return false
 	}
-	if len(x) > 0 && &y[0] == &x[0] && cols < lanes && ld < lanes && cols%16 != 0 {
-		// In place and in registers that reach into the next row, which then can't be loaded before the store of this one is done: work on a copy.
-		var copied [8 * lanes]float32
-		for per, r := len(copied)/ld, 0; r < rows; r += per {
-			h := min(per, rows-r)
-			part := x[r*ld : r*ld+span(h, cols, ld)]
-			copy(copied[:], part)
-			s := stats
-			if s != nil {
-				s = stats[2*r:]
-			}
-			softmaxFrom(r, part, copied[:], h, cols, ld, scale, causal, s)
-		}
+	if !overlaps(y, x, cols, ld) {
+		softmaxFrom(0, y, x, rows, cols, ld, scale, causal, stats)
 		return true
 	}
-	softmaxFrom(0, y, x, rows, cols, ld, scale, causal, stats)
+	var copied [8 * lanes]float32
+	for per, r := len(copied)/ld, 0; r < rows; r += per {
+		h := min(per, rows-r)
+		part := x[r*ld : r*ld+span(h, cols, ld)]
+		copy(copied[:], part)
+		s := stats
+		if s != nil {
+			s = stats[2*r:]
+		}
+		softmaxFrom(r, part, copied[:], h, cols, ld, scale, causal, s)
+	}
 	return true
 }
 
@@ -263,14 +268,29 @@ func softmaxBackward(dx, dy, y []float32, rows, cols, ld int, scale float32, cau
 	if level == 0 {
 		return false
 	}
-	for g := (group{}); g.next(rows, cols, causal); {
+	if !overlaps(dx, dy, cols, ld) {
+		softmaxBackwardFrom(0, dx, dy, y, rows, cols, ld, scale, causal)
+		return true
+	}
+	var copied [8 * lanes]float32
+	for per, r := len(copied)/ld, 0; r < rows; r += per {
+		h := min(per, rows-r)
+		part := dy[r*ld : r*ld+span(h, cols, ld)]
+		copy(copied[:], part)
+		softmaxBackwardFrom(r, part, copied[:], y[r*ld:], h, cols, ld, scale, causal)
+	}
+	return true
+}
+
+// softmaxBackwardFrom is softmaxBackward for rows after the first so many of a matrix.
+func softmaxBackwardFrom(before int, dx, dy, y []float32, rows, cols, ld int, scale float32, causal bool) {
+	for g := (group{phase: before}); g.next(rows, cols, causal); {
 		if at := g.r * ld; level == 2 {
 			softmaxBackwardAVX512(g.h, g.n, g.step, cols, ld, &dx[at], &dy[at], &y[at], scale)
 		} else {
 			softmaxBackwardAVX2(g.h, g.n, g.step, cols, ld, &dx[at], &dy[at], &y[at], scale)
 		}
 	}
-	return true
 }
 
 func layerNorm(y, mean, rstd, x, w, b []float32, rows, n int, inv, eps float32) bool {

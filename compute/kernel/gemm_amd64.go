@@ -123,15 +123,16 @@ func gemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start
 	switch {
 	case level == 0 || m*n*k < tiny:
 		gemmGeneric(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
-	case level == 2 && m >= large.m && n >= large.n && m*n*k >= large.mnk:
+	case level == 2 && m >= large.m && (n >= large.n || f == TN && n >= large.tn) && m*n*k >= large.mnk:
 		gemmPacked(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
 	default:
 		gemmDirect(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
 	}
 }
 
-// large is what makes a product worth the packing of A.
-var large = struct{ m, n, mnk int }{48, 64, 1 << 19}
+// large is what makes a product worth the packing of A: with few columns, A is read so few times that it stays where it is, unless its k lie far apart
+// (TN).
+var large = struct{ m, n, tn, mnk int }{48, 513, 64, 1 << 19}
 
 // from is where rows i.. of a panel of C at column j start: at zero, at C or at the bias; and how far apart they lie.
 func from(first bool, start start, bias, c []float32, ldc, i, j int) (*float32, int) {

@@ -14,7 +14,7 @@ func small(t *testing.T) {
 		large, l1, l2 = was, was1, was2
 		setCuts()
 	})
-	large.m, large.n, large.mnk = 1, 1, 1
+	large.m, large.n, large.tn, large.mnk = 1, 1, 1, 1
 	l1, l2 = 4<<10, 16<<10
 	setCuts()
 }
@@ -51,9 +51,9 @@ func TestPackedProductsAtTheirOwnSizes(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(6, 6))
 	for i, l := range []layout{
-		spread(r, NN, 61, 161, 300, 3), spread(r, NT, 61, 161, 300, 3), spread(r, TN, 61, 161, 300, 3), spread(r, NT, 49, 70, 600, 3), {TN, 128, 64, 70, 128, 64, 64},
+		spread(r, NN, 49, 530, 33, 3), spread(r, NT, 52, 545, 40, 3), spread(r, TN, 61, 161, 300, 3), {TN, 128, 64, 70, 128, 64, 64},
 	} {
-		if l.m*l.n*l.k < large.mnk {
+		if l.m < large.m || l.n < large.n && (l.f != TN || l.n < large.tn) || l.m*l.n*l.k < large.mnk {
 			t.Fatalf("%+v is not packed", l)
 		}
 		l.try(t, r, start(i%3), false)

@@ -140,7 +140,7 @@ func TestGemmStaysInItsOperands(t *testing.T) {
 			l := spread(r, Form(i%3), 1+r.IntN(40), 1+r.IntN(70), 1+r.IntN(40), 2)
 			switch {
 			case i%50 == 0: // packed
-				l = spread(r, l.f, 60+r.IntN(5), 90+r.IntN(10), 120+r.IntN(5), 2)
+				l = spread(r, l.f, 48+r.IntN(5), 513+r.IntN(20), 24+r.IntN(5), 2)
 			case i%7 == 0:
 				l = spread(r, l.f, 1+r.IntN(2), l.n, l.k, 0)
 			}

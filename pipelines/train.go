@@ -260,6 +260,9 @@ func Train(ctx context.Context, o Options, w Watcher) (err error) {
 		if err != nil {
 			return err
 		}
+		if t, ok := w.(TuneWatcher); ok {
+			t.Tuned(choice)
+		}
 	}
 	r := &run{plan: plan, o: o, w: w, every: plan.every(o), last: -1}
 	if what, _, _ := plan.Pipe.records(); what != "none" && o.Out == "none" {

@@ -150,3 +150,6 @@ func earlier(o Options, plan *Plan) *Tuned {
 	}
 	return &t
 }
+
+// A TuneWatcher is a Watcher that is also told what was tried and chosen, before the run starts.
+type TuneWatcher interface{ Tuned(t *Tuned) }

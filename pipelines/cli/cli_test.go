@@ -547,3 +547,21 @@ func TestAMistakeOfTheProgramIsToldWithoutAStack(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, errOut)
 	}
 }
+
+// --tune says what it tried; bench says what the machine can do and what a work makes of it.
+func TestTuneAndBench(t *testing.T) {
+	t.Chdir(t.TempDir())
+	out := good(t, "run", "clicks", "--tune", "--steps", "3", "--set", "data.rows=1000", "--out", "none")
+	if !strings.Contains(out, "lanes d=1,s=0, look-ahead 0: ") || strings.Count(out, "  chosen\n") != 1 {
+		t.Errorf("run --tune says\n%s", out)
+	}
+	all := events(t, "bench", "--works", "w7", "--rounds", "1", "--seconds", "0.01", "--lanes", "1")
+	if len(all) != 2 || all[0]["event"] != "peak" || !(all[0]["gbytes_per_s"].(float64) > 0) || all[1]["event"] != "bench" || !(all[1]["gflops"].(float64) > 0) {
+		t.Errorf("bench --json says %v", all)
+	}
+	for want, args := range map[string][]string{"did you mean w1": {"--works", "w0"}, "--rounds": {"--rounds", "0"}, "--seconds": {"--seconds", "-1"}, "--lanes 999": {"--lanes", "999"}} {
+		if code, _, errOut := call(append([]string{"bench"}, args...)...); code != stages.ExitUser || !strings.Contains(errOut, want) {
+			t.Errorf("bench %v: exit code %d, %s", args, code, errOut)
+		}
+	}
+}

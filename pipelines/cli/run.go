@@ -111,6 +111,13 @@ func (m *machine) Started(p *pipelines.Plan, dir string, from int64) {
 	}{"start", p.Pipe.Name, p.Steps, from, p.ParamCount(), p.Lanes.String(), dir})
 }
 
+func (m *machine) Tuned(t *pipelines.Tuned) {
+	m.a.line(struct {
+		Event string `json:"event"`
+		*pipelines.Tuned
+	}{"tuned", t})
+}
+
 func (m *machine) Stepped(x rundir.Metric) { _, _ = m.a.out.Write(rundir.AppendMetric(nil, x)) }
 
 func (m *machine) Saved(step int64, file string) {
@@ -153,6 +160,33 @@ func (h *human) Started(p *pipelines.Plan, dir string, from int64) {
 	}
 }
 
+func (h *human) Tuned(t *pipelines.Tuned) {
+	if h.quiet {
+		return
+	}
+	one := 0.0
+	for _, x := range t.Trials {
+		if x.Lanes == "d=1,s=0" {
+			one = x.Seconds
+		}
+	}
+	for i, x := range t.Trials {
+		mark := ""
+		if i == 0 {
+			mark = "  chosen"
+		}
+		fmt.Fprintf(h.w, "lanes %s, look-ahead %d: %s a step (spread %s), %.2f times one lane%s\n", x.Lanes, x.LookAhead, duration(x.Seconds), share(x.Spread), one/x.Seconds, mark)
+	}
+}
+
+// rate writes steps a second.
+func rate(v float64) string {
+	if v >= 10 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.2g", v)
+}
+
 func (h *human) clear() {
 	if h.drawn {
 		fmt.Fprint(h.w, "\r\033[K")
@@ -181,12 +215,12 @@ func (h *human) Stepped(m rundir.Metric) {
 	done := float64(m.Step-h.from) / now.Sub(h.begin).Seconds()
 	left := time.Duration(float64(h.steps-m.Step) / done * float64(time.Second)).Round(time.Second)
 	if !h.tty {
-		fmt.Fprintf(h.w, "step %d/%d  loss %.4f  %.0f steps/s\n", m.Step, h.steps, h.mean, done)
+		fmt.Fprintf(h.w, "step %d/%d  loss %.4f  %s steps/s\n", m.Step, h.steps, h.mean, rate(done))
 		return
 	}
 	const width = 30
 	n := int(width * m.Step / max(h.steps, 1))
-	fmt.Fprintf(h.w, "\r\033[K%s%s %d/%d  loss %.4f  %.0f steps/s  %s left", strings.Repeat("█", n), strings.Repeat("░", width-n), m.Step, h.steps, h.mean, done, left)
+	fmt.Fprintf(h.w, "\r\033[K%s%s %d/%d  loss %.4f  %s steps/s  %s left", strings.Repeat("█", n), strings.Repeat("░", width-n), m.Step, h.steps, h.mean, rate(done), left)
 	h.drawn = true
 }
 
@@ -232,7 +266,7 @@ func (h *human) Finished(d pipelines.Done) {
 	for _, c := range d.Cells {
 		fmt.Fprintf(h.w, "%s at %s: %v\n", c.Name, c.At, c.Value)
 	}
-	fmt.Fprintf(h.w, "%d steps, %.0f a second, lanes %s, %s\n", d.Steps, d.PerSecond, d.Lanes, d.ISA)
+	fmt.Fprintf(h.w, "%d steps, %s a second, lanes %s, %s\n", d.Steps, rate(d.PerSecond), d.Lanes, d.ISA)
 	if d.Dir != "" {
 		fmt.Fprintf(h.w, "written to %s: report.html, loss.svg, metrics.jsonl, a checkpoint\n", d.Dir)
 	}

@@ -38,12 +38,22 @@ func (s *embed) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 			clear(dp)
 		}
 		T := max(ids.Shape.Last(), 1)
-		for i, id := range ids.I32 {
-			if id >= 0 {
-				t := i % T
-				kernel.AddTo(dp[t*d:t*d+d], dy.F32[i*d:i*d+d])
-			}
+		for at := 0; at < len(ids.I32); at += T {
+			addPositions(dp, dy.F32[at*d:(at+T)*d], ids.I32[at:at+T], d)
 		}
 	}
 	return out.Send(m)
+}
+
+// addPositions adds the gradients of a sequence to those of its positions, padding left out: all that lies between two pieces of padding at once.
+func addPositions(dp, dy []float32, ids []int32, d int) {
+	for t := 0; t < len(ids); t++ {
+		from := t
+		for t < len(ids) && ids[t] >= 0 {
+			t++
+		}
+		if t > from {
+			kernel.AddTo(dp[from*d:t*d], dy[from*d:t*d])
+		}
+	}
 }

@@ -69,20 +69,23 @@ func (s *embed) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 	shape.Rank++
 	y.Resize(shape)
 	T := max(ids.Shape.Last(), 1)
+	t := -1
 	for i, id := range ids.I32 {
+		if t++; t == T {
+			t = 0
+		}
 		if int(id) >= s.rows || id < -1 {
 			per := len(ids.I32) / ids.Shape.Dims[0] // ids of an example
 			return outside(id, fmt.Sprintf("at position %d of example %d", i%per, m.First+i/per), s.rows)
 		}
 		row := y.F32[i*d : i*d+d]
-		if id < 0 {
+		switch {
+		case id < 0:
 			clear(row)
-			continue
-		}
-		copy(row, s.w[int(id)*d:int(id)*d+d])
-		if s.p != nil {
-			t := i % T
-			kernel.AddTo(row, s.p[t*d:t*d+d])
+		case s.p != nil:
+			kernel.Add(row, s.w[int(id)*d:int(id)*d+d], s.p[t*d:t*d+d])
+		default:
+			copy(row, s.w[int(id)*d:int(id)*d+d])
 		}
 	}
 	return out.Send(m)

@@ -58,14 +58,18 @@ func (s *lines) length(d int32) int { return min(s.text.Docs[d+1]-s.text.Docs[d]
 func (s *lines) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	docs := s.at(m)
 	// The mean is over the targets of the whole step, which are known without the other parts' messages.
-	own := *m
-	own.Part, own.Parts = 0, 1
-	for _, d := range s.at(&own) {
-		m.Targets += s.length(d)
-	}
 	T := 1
 	for _, d := range docs {
-		T = max(T, s.length(d))
+		n := s.length(d)
+		T = max(T, n)
+		m.Targets += n
+	}
+	if m.Parts > 1 {
+		own := *m
+		own.Part, own.Parts, m.Targets = 0, 1, 0
+		for _, d := range s.at(&own) {
+			m.Targets += s.length(d)
+		}
 	}
 	x, y := m.T(s.x), m.T(s.y)
 	x.Resize(tensor.Of(len(docs), T))
@@ -74,17 +78,14 @@ func (s *lines) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 		tok := s.text.Tokens[s.text.Docs[d]:s.text.Docs[d+1]]
 		xs, ys := x.I32[b*T:b*T+T], y.I32[b*T:b*T+T]
 		n := s.length(d)
-		for t := range T {
+		xs[0] = s.text.BOS
+		copy(xs[1:n], tok)
+		copy(ys[:n], tok)
+		if n > len(tok) {
+			ys[len(tok)] = s.text.BOS
+		}
+		for t := n; t < T; t++ {
 			xs[t], ys[t] = s.text.BOS, -1
-			if t < n {
-				if t > 0 {
-					xs[t] = tok[t-1]
-				}
-				ys[t] = s.text.BOS
-				if t < len(tok) {
-					ys[t] = tok[t]
-				}
-			}
 		}
 	}
 	return out.Send(m)

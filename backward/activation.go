@@ -41,21 +41,21 @@ func init() {
 }
 
 func newMap(env stages.Env, v, act string) *mapStage {
-	return &mapStage{v: env.Ports[v].Slot, dy: env.Ports["y"].Grad, gx: inputGrad(env, "x"), f: activation(act)}
+	return &mapStage{v: env.Ports[v].Slot, dy: env.Ports["y"].Grad, gx: inputGrad(env, "x"), f: newMapped(env.Team, activation(act))}
 }
 
 // mapStage is the gradient of a function of single elements.
 type mapStage struct {
 	v, dy stages.Slot
 	gx    grad
-	f     func(dx, dy, v []float32, acc bool)
+	f     *mapped
 }
 
 // Process: dx = f'(x)·dy, all (...).
 func (s *mapStage) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	v := m.T(s.v)
 	if dx := s.gx.as(m, v); dx != nil {
-		s.f(dx, m.T(s.dy).F32, v.F32, s.gx.acc)
+		s.f.run(dx, m.T(s.dy).F32, v.F32, s.gx.acc)
 	}
 	return out.Send(m)
 }

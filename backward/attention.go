@@ -25,9 +25,13 @@ func init() {
 		New: func(env stages.Env, c AttentionConfig) (stages.Stage, error) {
 			a := &attention{x: env.Ports["x"].Slot, dy: env.Ports["y"].Grad, qkv: env.Ports["qkv"].Slot, att: env.Ports["att"].Slot,
 				dqkv: env.Ports["dqkv"].Slot, datt: env.Ports["datt"].Slot, dim: env.Vars["D"], heads: c.Heads, causal: c.Causal,
-				w: env.Params["qkv"].T.F32, gx: inputGrad(env, "x"), gw: paramGrad(env, "qkv"), gwb: paramGrad(env, "qkv_bias")}
+				w: env.Params["qkv"].T.F32, gx: inputGrad(env, "x"), gw: paramGrad(env, "qkv"), gwb: paramGrad(env, "qkv_bias"),
+				team: env.Team, product: newLinear(env.Team)}
+			a.share = a.examples
+			a.g = a.dy
 			if c.Out {
 				a.ctx, a.dctx, a.p = env.Ports["ctx"].Slot, env.Ports["dctx"].Slot, env.Params["proj"].T.F32
+				a.g = a.dctx
 				a.gp, a.gpb = paramGrad(env, "proj"), paramGrad(env, "proj_bias")
 			}
 			return a, nil
@@ -41,41 +45,44 @@ type attention struct {
 	gx, gw, gwb, gp, gpb                   grad
 	dim, heads                             int
 	causal                                 bool
-}
-
-// linearBackward: dx = dy·W, dW = dyᵀ·x, db = sum of the rows of dy; each where it is wanted (not nil).
-func linearBackward(rows, c, oc int, dx, dw, db, dy, x, w []float32, accX, accW, accB bool) {
-	if dx != nil {
-		kernel.Gemm(kernel.NN, rows, c, oc, dy, oc, w, c, dx, c, accX)
-	}
-	if dw != nil {
-		kernel.Gemm(kernel.TN, oc, c, rows, dy, oc, x, c, dw, c, accW)
-	}
-	if db != nil {
-		kernel.ColSum(rows, oc, dy, oc, db, accB)
-	}
+	g                                      stages.Slot // gradient of the heads' output: dctx, or dy
+	team                                   *stages.Team
+	product                                *linear
+	share                                  func(lo, hi int)
+	m                                      *stages.Message // in Process
 }
 
 // Process, for each example and head: datt = dctx·vᵀ, dv = attᵀ·dctx, dz = softmax gradient of datt, dq = dz·k, dk = dzᵀ·q; then the gradients
 // of the projections. Shapes as in the forward stage.
 func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
-	x, dy, qkv, att, dqkv, datt := m.T(s.x), m.T(s.dy), m.T(s.qkv), m.T(s.att), m.T(s.dqkv), m.T(s.datt)
+	x, dy, dqkv, datt := m.T(s.x), m.T(s.dy), m.T(s.dqkv), m.T(s.datt)
 	B, T, C := x.Shape.Dims[0], x.Shape.Dims[1], x.Shape.Dims[2]
-	D, H, hs, ld := s.dim, s.heads, s.dim/s.heads, 3*s.dim
+	D, ld := s.dim, 3*s.dim
 	dqkv.Resize(tensor.Of(B, T, ld))
-	datt.Resize(tensor.Of(T, T))
-	dctx := dy
+	datt.Resize(tensor.Of(B, T, T))
 	if s.p != nil {
-		dctx = m.T(s.dctx)
+		dctx := m.T(s.dctx)
 		dctx.Resize(tensor.Of(B, T, D))
-		linearBackward(B*T, D, C, dctx.F32, s.gp.flat(m), s.gpb.flat(m), dy.F32, m.T(s.ctx).F32, s.p, false, s.gp.acc, s.gpb.acc)
+		s.product.run(B*T, D, C, dctx.F32, s.gp.flat(m), s.gpb.flat(m), dy.F32, m.T(s.ctx).F32, s.p, false, s.gp.acc, s.gpb.acc)
 	}
+	s.m = m
+	s.team.Units(B, B*T*T*D >= shareProduct, s.share)
+	s.m = nil
+	s.product.run(B*T, C, ld, s.gx.as(m, x), s.gw.flat(m), s.gwb.flat(m), dqkv.F32, x.F32, s.w, s.gx.acc, s.gw.acc, s.gwb.acc)
+	return out.Send(m)
+}
+
+// examples is the heads of the examples lo to hi.
+func (s *attention) examples(lo, hi int) {
+	qkv, att, dqkv, datt, dctx := s.m.T(s.qkv), s.m.T(s.att), s.m.T(s.dqkv), s.m.T(s.datt), s.m.T(s.g)
+	T := qkv.Shape.Dims[1]
+	D, H, hs, ld := s.dim, s.heads, s.dim/s.heads, 3*s.dim
 	scale := float32(1 / math.Sqrt(float64(hs)))
-	for b := range B {
+	for b := lo; b < hi; b++ {
 		for h := range H {
 			q, dq := qkv.F32[b*T*ld+h*hs:], dqkv.F32[b*T*ld+h*hs:]
 			k, v, dk, dv := q[D:], q[2*D:], dq[D:], dq[2*D:]
-			a, da := att.F32[(b*H+h)*T*T:][:T*T], datt.F32
+			a, da := att.F32[(b*H+h)*T*T:][:T*T], datt.F32[lo*T*T:][:T*T] // a scratch for each share
 			g := dctx.F32[b*T*D+h*hs:]
 			kernel.Gemm(kernel.NT, T, T, hs, g, D, v, ld, da, T, false)
 			kernel.Gemm(kernel.TN, T, hs, T, a, T, g, D, dv, ld, false)
@@ -84,6 +91,4 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 			kernel.Gemm(kernel.TN, T, hs, T, da, T, q, ld, dk, ld, false)
 		}
 	}
-	linearBackward(B*T, C, ld, s.gx.as(m, x), s.gw.flat(m), s.gwb.flat(m), dqkv.F32, x.F32, s.w, s.gx.acc, s.gw.acc, s.gwb.acc)
-	return out.Send(m)
 }

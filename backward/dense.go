@@ -20,15 +20,16 @@ func init() {
 		Contract: func(DenseConfig) stages.Contract { return stages.Contract{Reads: []string{"x", "y", "z", "slope"}} },
 		New: func(env stages.Env, c DenseConfig) (stages.Stage, error) {
 			d := &dense{x: env.Ports["x"].Slot, dy: env.Ports["y"].Grad, dz: env.Ports["y"].Grad, v: env.Ports["y"].Slot, oc: env.Vars["OC"],
-				w: env.Params["weight"].T.F32, gx: inputGrad(env, "x"), gw: paramGrad(env, "weight"), gb: paramGrad(env, "bias"), act: activation(c.Act)}
-			if d.act != nil {
+				w: env.Params["weight"].T.F32, gx: inputGrad(env, "x"), gw: paramGrad(env, "weight"), gb: paramGrad(env, "bias"), product: newLinear(env.Team)}
+			if act := activation(c.Act); act != nil {
+				d.act = newMapped(env.Team, act)
 				d.dz = env.Ports["dz"].Slot
 			}
 			if z, ok := env.Ports["z"]; ok {
 				d.v = z.Slot
 			}
 			if z, ok := env.Ports["slope"]; ok {
-				d.v, d.act = z.Slot, kernel.MulBackward
+				d.v, d.act.f = z.Slot, kernel.MulBackward
 			}
 			return d, nil
 		},
@@ -62,7 +63,8 @@ type dense struct {
 	oc         int
 	w          []float32
 	gx, gw, gb grad
-	act        func(dx, dy, v []float32, acc bool)
+	act        *mapped // nil where there is none
+	product    *linear
 }
 
 // Process: dz = act'·dy, dx = dz·W, dW = dzᵀ·x, db = sum of the rows of dz. dy, dz (...,OC), x, dx (...,C), W, dW (OC,C).
@@ -72,21 +74,13 @@ func (d *dense) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 	if d.act != nil {
 		dy := m.T(d.dy)
 		dz.ResizeAs(dy)
-		d.act(dz.F32, dy.F32, m.T(d.v).F32, false)
+		d.act.run(dz.F32, dy.F32, m.T(d.v).F32, false)
 	}
 	if d.oc == 1 {
 		d.one(m, rows, c, x, dz.F32)
 		return out.Send(m)
 	}
-	if dx := d.gx.as(m, x); dx != nil {
-		kernel.Gemm(kernel.NN, rows, c, d.oc, dz.F32, d.oc, d.w, c, dx, c, d.gx.acc)
-	}
-	if dw := d.gw.flat(m); dw != nil {
-		kernel.Gemm(kernel.TN, d.oc, c, rows, dz.F32, d.oc, x.F32, c, dw, c, d.gw.acc)
-	}
-	if db := d.gb.flat(m); db != nil {
-		kernel.ColSum(rows, d.oc, dz.F32, d.oc, db, d.gb.acc)
-	}
+	d.product.run(rows, c, d.oc, d.gx.as(m, x), d.gw.flat(m), d.gb.flat(m), dz.F32, x.F32, d.w, d.gx.acc, d.gw.acc, d.gb.acc)
 	return out.Send(m)
 }
 

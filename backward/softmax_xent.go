@@ -15,7 +15,9 @@ func init() {
 		Name: "softmax_xent_backward", Room: stages.Backward, Pipe: stages.D, Summary: "Gradient of softmax_xent.",
 		Contract: func(XentConfig) stages.Contract { return stages.Contract{Reads: []string{"probs", "y"}} },
 		New: func(env stages.Env, _ XentConfig) (stages.Stage, error) {
-			return &xent{env.Ports["y"].Slot, env.Ports["probs"].Slot, inputGrad(env, "x")}, nil
+			s := &xent{y: env.Ports["y"].Slot, probs: env.Ports["probs"].Slot, gx: inputGrad(env, "x"), team: env.Team}
+			s.share = s.some
+			return s, nil
 		},
 	})
 }
@@ -23,6 +25,17 @@ func init() {
 type xent struct {
 	y, probs stages.Slot
 	gx       grad
+	team     *stages.Team
+	share    func(lo, hi int)
+	m        *stages.Message // in Process
+	scale    float32
+}
+
+// some is the gradient of the rows lo to hi.
+func (s *xent) some(lo, hi int) {
+	p := s.m.T(s.probs)
+	v := p.Last()
+	kernel.SoftmaxXentBackward(s.m.T(s.gx.slot).F32[lo*v:hi*v], p.F32[lo*v:hi*v], s.m.T(s.y).I32[lo:hi], hi-lo, v, s.scale, s.gx.acc)
 }
 
 // Process: dx = (probs - onehot(y))/n for n targets in the step; 0 where y is -1. probs, dx (...,V), y (...).
@@ -30,7 +43,9 @@ func (s *xent) Process(_ context.Context, m *stages.Message, out stages.Outbox) 
 	p := m.T(s.probs)
 	if dx := s.gx.as(m, p); dx != nil {
 		rows := p.Rows()
-		kernel.SoftmaxXentBackward(dx, p.F32, m.T(s.y).I32, rows, p.Last(), float32(1/m.Mean(rows, true)), s.gx.acc)
+		s.m, s.scale = m, float32(1/m.Mean(rows, true))
+		s.team.Units(rows, len(dx) >= 2*shareElems, s.share)
+		s.m = nil
 	}
 	return out.Send(m)
 }

@@ -27,7 +27,7 @@ func init() {
 			Example:  a.name + ": {}",
 			Contract: func(ActConfig) stages.Contract { return mapContract() },
 			New: func(env stages.Env, _ ActConfig) (stages.Stage, error) {
-				return &mapStage{env.Ports["x"].Slot, env.Ports["y"].Slot, Activation(a.name)}, nil
+				return &mapStage{env.Ports["x"].Slot, env.Ports["y"].Slot, newMapped(env.Team, Activation(a.name))}, nil
 			},
 		})
 	}
@@ -42,7 +42,7 @@ func init() {
 			if c.Approx == "tanh" {
 				name = "gelu_tanh"
 			}
-			return &mapStage{env.Ports["x"].Slot, env.Ports["y"].Slot, Activation(name)}, nil
+			return &mapStage{env.Ports["x"].Slot, env.Ports["y"].Slot, newMapped(env.Team, Activation(name))}, nil
 		},
 	})
 }
@@ -54,13 +54,13 @@ func mapContract() stages.Contract {
 // mapStage applies a function to each element.
 type mapStage struct {
 	x, y stages.Slot
-	f    func(dst, x []float32)
+	f    *mapped
 }
 
 // Process: y = f(x), both (...).
 func (s *mapStage) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y := m.T(s.x), m.T(s.y)
 	y.ResizeAs(x)
-	s.f(y.F32, x.F32)
+	s.f.run(y.F32, x.F32)
 	return out.Send(m)
 }

@@ -30,7 +30,7 @@ func init() {
 				In:  []stages.Port{float("x", "B T C")},
 				Out: []stages.Port{float("y", "B T D")},
 				Keep: []stages.Port{float("qkv", "B T D3"), float("att", "B H T T"),
-					float("dqkv", "B T D3"), float("datt", "T T")}, // scratch of the backward twin
+					float("dqkv", "B T D3"), float("datt", "B T T")}, // scratch of the backward twin
 				Params: []stages.Param{{Name: "qkv", Shape: "D3 C", Init: fanIn("C"), Doc: "(3D,C): query, key and value"}},
 				Derive: func(v map[string]int) error {
 					d := c.Dim
@@ -68,7 +68,8 @@ func init() {
 		New: func(env stages.Env, c AttentionConfig) (stages.Stage, error) {
 			a := &attention{x: env.Ports["x"].Slot, y: env.Ports["y"].Slot, qkv: env.Ports["qkv"].Slot, att: env.Ports["att"].Slot, ctx: env.Ports["y"].Slot,
 				w: values(env, "qkv"), wb: values(env, "qkv_bias"), p: values(env, "proj"), pb: values(env, "proj_bias"),
-				dim: env.Vars["D"], heads: c.Heads, causal: c.Causal}
+				dim: env.Vars["D"], heads: c.Heads, causal: c.Causal, team: env.Team, product: newLinear(env.Team)}
+			a.share = a.examples
 			if c.Out {
 				a.ctx = env.Ports["ctx"].Slot
 			}
@@ -82,14 +83,10 @@ type attention struct {
 	w, wb, p, pb        []float32
 	dim, heads          int
 	causal              bool
-}
-
-func linear(rows, c, oc int, x, w, b, y []float32) {
-	if b != nil {
-		kernel.GemmBias(kernel.NT, rows, oc, c, x, c, w, c, y, oc, b)
-	} else {
-		kernel.Gemm(kernel.NT, rows, oc, c, x, c, w, c, y, oc, false)
-	}
+	team                *stages.Team
+	product             *linear
+	share               func(lo, hi int)
+	m                   *stages.Message // in Process
 }
 
 // Process: qkv = x·Wᵀ + b; for each example and head att = softmax(q·kᵀ/√hs), ctx = att·v; y = ctx·Pᵀ + pb. x, y (B,T,C), ctx (B,T,D), qkv
@@ -97,13 +94,28 @@ func linear(rows, c, oc int, x, w, b, y []float32) {
 func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y, qkv, att, ctx := m.T(s.x), m.T(s.y), m.T(s.qkv), m.T(s.att), m.T(s.ctx)
 	B, T, C := x.Shape.Dims[0], x.Shape.Dims[1], x.Shape.Dims[2]
-	D, H, hs, ld := s.dim, s.heads, s.dim/s.heads, 3*s.dim
+	D, H, ld := s.dim, s.heads, 3*s.dim
 	ctx.Resize(tensor.Of(B, T, D))
 	qkv.Resize(tensor.Of(B, T, ld))
 	att.Resize(tensor.Of(B, H, T, T))
-	linear(B*T, C, ld, x.F32, s.w, s.wb, qkv.F32)
+	s.product.run(B*T, C, ld, x.F32, s.w, s.wb, qkv.F32)
+	s.m = m
+	s.team.Units(B, B*T*T*D >= shareProduct, s.share)
+	s.m = nil
+	if s.p != nil {
+		y.ResizeAs(x)
+		s.product.run(B*T, D, C, ctx.F32, s.p, s.pb, y.F32)
+	}
+	return out.Send(m)
+}
+
+// examples is the heads of the examples lo to hi.
+func (s *attention) examples(lo, hi int) {
+	qkv, att, ctx := s.m.T(s.qkv), s.m.T(s.att), s.m.T(s.ctx)
+	T := qkv.Shape.Dims[1]
+	D, H, hs, ld := s.dim, s.heads, s.dim/s.heads, 3*s.dim
 	scale := float32(1 / math.Sqrt(float64(hs)))
-	for b := range B { // all heads of an example at a time: a row of one softmax doesn't wait for the products of the next
+	for b := lo; b < hi; b++ { // all heads of an example at a time: a row of one softmax doesn't wait for the products of the next
 		heads := att.F32[b*H*T*T:][:H*T*T]
 		for h := range H {
 			q := qkv.F32[b*T*ld+h*hs:]
@@ -115,9 +127,4 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 			kernel.Gemm(kernel.NN, T, hs, T, heads[h*T*T:], T, v, ld, ctx.F32[b*T*D+h*hs:], D, false)
 		}
 	}
-	if s.p != nil {
-		y.ResizeAs(x)
-		linear(B*T, D, C, ctx.F32, s.p, s.pb, y.F32)
-	}
-	return out.Send(m)
 }

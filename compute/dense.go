@@ -44,12 +44,17 @@ func init() {
 		},
 		New: func(env stages.Env, c DenseConfig) (stages.Stage, error) {
 			d := &dense{x: env.Ports["x"].Slot, y: env.Ports["y"].Slot, z: env.Ports["y"].Slot, oc: env.Vars["OC"],
-				w: env.Params["weight"].T.F32, act: Activation(c.Act)}
+				w: env.Params["weight"].T.F32, product: newLinear(env.Team)}
+			if act := Activation(c.Act); act != nil {
+				d.act = newMapped(env.Team, act)
+			}
 			if z, ok := env.Ports["z"]; ok {
 				d.z = z.Slot
 			}
 			if z, ok := env.Ports["slope"]; ok {
-				d.z, d.both = z.Slot, withSlope(c.Act)
+				d.z = z.Slot
+				d.act = newMapped(env.Team, nil)
+				d.act.both = withSlope(c.Act)
 			}
 			if c.Bias {
 				d.b = env.Params["bias"].T.F32
@@ -99,9 +104,9 @@ type dense struct {
 	x, y, z stages.Slot // z is y where the activation works in place, and is overwritten with the derivative where that is kept
 	oc      int
 	w, b    []float32
-	act     func(dst, x []float32)
-	both    func(y, d, x []float32)
-	plain   bool // one output, no bias, no activation
+	product *linear
+	act     *mapped // nil where there is none
+	plain   bool    // one output, no bias, no activation
 }
 
 // Process computes z = x·Wᵀ + b and y = act(z): x (...,C), weight (OC,C), bias (OC), y (...,OC). A layer with one output takes its products as long
@@ -125,16 +130,11 @@ func (d *dense) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 		if d.b != nil {
 			kernel.AddBias(rows, 1, z.F32, 1, d.b)
 		}
-	case d.b != nil:
-		kernel.GemmBias(kernel.NT, rows, d.oc, c, x.F32, c, d.w, c, z.F32, d.oc, d.b)
 	default:
-		kernel.Gemm(kernel.NT, rows, d.oc, c, x.F32, c, d.w, c, z.F32, d.oc, false)
+		d.product.run(rows, c, d.oc, x.F32, d.w, d.b, z.F32)
 	}
-	switch {
-	case d.both != nil:
-		d.both(y.F32, z.F32, z.F32)
-	case d.act != nil:
-		d.act(y.F32, z.F32)
+	if d.act != nil {
+		d.act.run(y.F32, z.F32)
 	}
 	return out.Send(m)
 }

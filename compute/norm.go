@@ -34,8 +34,10 @@ func init() {
 			return k
 		},
 		New: func(env stages.Env, c LayerNormConfig) (stages.Stage, error) {
-			return &layerNorm{x: env.Ports["x"].Slot, y: env.Ports["y"].Slot, mean: env.Ports["mean"].Slot, rstd: env.Ports["rstd"].Slot,
-				w: values(env, "weight"), b: values(env, "bias"), eps: float32(c.Eps)}, nil
+			s := &layerNorm{x: env.Ports["x"].Slot, y: env.Ports["y"].Slot, mean: env.Ports["mean"].Slot, rstd: env.Ports["rstd"].Slot,
+				w: values(env, "weight"), b: values(env, "bias"), eps: float32(c.Eps), team: env.Team}
+			s.share = s.some
+			return s, nil
 		},
 	})
 	stages.MustRegister(stages.Spec[RMSNormConfig]{
@@ -73,6 +75,16 @@ type layerNorm struct {
 	x, y, mean, rstd stages.Slot
 	w, b             []float32
 	eps              float32
+	team             *stages.Team
+	share            func(lo, hi int)
+	m                *stages.Message // in Process
+}
+
+// some is the rows lo to hi.
+func (s *layerNorm) some(lo, hi int) {
+	x := s.m.T(s.x)
+	n := x.Last()
+	kernel.LayerNorm(s.m.T(s.y).F32[lo*n:hi*n], s.m.T(s.mean).F32[lo:hi], s.m.T(s.rstd).F32[lo:hi], x.F32[lo*n:hi*n], s.w, s.b, hi-lo, n, s.eps)
 }
 
 // leading is the shape without its last dimension.
@@ -90,7 +102,9 @@ func (s *layerNorm) Process(_ context.Context, m *stages.Message, out stages.Out
 	y.ResizeAs(x)
 	mean.Resize(leading(x.Shape))
 	rstd.Resize(leading(x.Shape))
-	kernel.LayerNorm(y.F32, mean.F32, rstd.F32, x.F32, s.w, s.b, x.Rows(), x.Last(), s.eps)
+	s.m = m
+	s.team.Units(x.Rows(), len(x.F32) >= 2*shareElems, s.share)
+	s.m = nil
 	return out.Send(m)
 }
 

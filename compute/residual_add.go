@@ -19,17 +19,30 @@ func init() {
 			return stages.Contract{In: []stages.Port{float("x", "..."), float("skip", "...")}, Out: []stages.Port{float("y", "...")}}
 		},
 		New: func(env stages.Env, _ ResidualAddConfig) (stages.Stage, error) {
-			return &residualAdd{env.Ports["x"].Slot, env.Ports["skip"].Slot, env.Ports["y"].Slot}, nil
+			s := &residualAdd{x: env.Ports["x"].Slot, skip: env.Ports["skip"].Slot, y: env.Ports["y"].Slot, team: env.Team}
+			s.share = s.some
+			return s, nil
 		},
 	})
 }
 
-type residualAdd struct{ x, skip, y stages.Slot }
+type residualAdd struct {
+	x, skip, y stages.Slot
+	team       *stages.Team
+	share      func(lo, hi int)
+	m          *stages.Message // in Process
+}
+
+func (s *residualAdd) some(lo, hi int) {
+	kernel.Add(s.m.T(s.y).F32[lo:hi], s.m.T(s.x).F32[lo:hi], s.m.T(s.skip).F32[lo:hi])
+}
 
 // Process: y = x + skip, all (...).
 func (s *residualAdd) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
 	x, y := m.T(s.x), m.T(s.y)
 	y.ResizeAs(x)
-	kernel.Add(y.F32, x.F32, m.T(s.skip).F32)
+	s.m = m
+	s.team.Split(len(y.F32), shareElems, s.share)
+	s.m = nil
 	return out.Send(m)
 }

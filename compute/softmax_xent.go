@@ -28,7 +28,9 @@ func init() {
 			}
 		},
 		New: func(env stages.Env, c XentConfig) (stages.Stage, error) {
-			return &xent{env.Ports["x"].Slot, env.Ports["y"].Slot, env.Ports["probs"].Slot, env.Ports["losses"].Slot, c.Accuracy}, nil
+			s := &xent{env.Ports["x"].Slot, env.Ports["y"].Slot, env.Ports["probs"].Slot, env.Ports["losses"].Slot, c.Accuracy, env.Team, nil, nil}
+			s.share = s.some
+			return s, nil
 		},
 	})
 }
@@ -36,6 +38,16 @@ func init() {
 type xent struct {
 	x, y, probs, losses stages.Slot
 	accuracy            bool
+	team                *stages.Team
+	share               func(lo, hi int)
+	m                   *stages.Message // in Process
+}
+
+// some is the loss of the rows lo to hi.
+func (s *xent) some(lo, hi int) {
+	x := s.m.T(s.x)
+	v := x.Last()
+	kernel.SoftmaxXent(s.m.T(s.losses).F32[lo:hi], s.m.T(s.probs).F32[lo*v:hi*v], x.F32[lo*v:hi*v], s.m.T(s.y).I32[lo:hi], hi-lo, v)
 }
 
 // Process: probs = softmax(x), losses = -log probs[y], mean over the step's targets. x, probs (...,V), y, losses (...).
@@ -49,7 +61,9 @@ func (s *xent) Process(_ context.Context, m *stages.Message, out stages.Outbox) 
 			return fmt.Errorf("target %d of example %d is outside of the %d classes", t, m.First+i*m.Rows/max(rows, 1), v)
 		}
 	}
-	kernel.SoftmaxXent(l.F32, p.F32, x.F32, y.I32, rows, v)
+	s.m = m
+	s.team.Units(rows, rows*v >= 2*shareElems, s.share)
+	s.m = nil
 	m.Loss += float64(kernel.Sum(l.F32)) / m.Mean(rows, true)
 	if s.accuracy || m.Mode != stages.Train {
 		for i, t := range y.I32 {

@@ -67,8 +67,11 @@ const laneFlops = 1 << 20
 // 470 µs a step with an S lane and 377 µs without, an attention layer of 12,000 weights 3.5 and 3.2 ms.
 const heavyBytes = 8 << 20
 
-// place chooses lanes. More lanes than the file asks for parts have nothing to do and are left out. CPUs go to D lanes first: a part is most of the
-// work, and idle D lanes take a share of the rest.
+// shareFlops is the arithmetic of a step of one part from which on D lanes share the work inside its stages: each share costs two hops.
+const shareFlops = 1 << 23
+
+// place chooses lanes. More lanes than the file asks for parts have nothing to do and are left out, but where there is one part: then D lanes share each
+// stage. CPUs go to D lanes first: a part is most of the work, and idle D lanes take a share of the rest.
 func place(p *Plan) Lanes {
 	top := smtpool.Discover()
 	avail := min(len(top.CPUs), runtime.GOMAXPROCS(0))
@@ -78,17 +81,24 @@ func place(p *Plan) Lanes {
 		l.Look = 0 // a step must not wait for the examples of the next one
 	}
 	big := p.Flops() >= laneFlops
+	alone := p.Pipe.Parts == 1 && (sec.SLanes.Auto || sec.SLanes.N == 0) // no other part and no S lane
 	if sec.DLanes.Auto {
 		l.D = 1
 		if big {
 			l.D = max(1, min(p.Pipe.Parts, avail))
 		}
+		if alone && p.Flops() >= shareFlops {
+			l.D = max(1, min(avail, len(top.Separate()))) // siblings share the ports that products need
+		}
 	} else {
 		l.D = max(1, min(sec.DLanes.N, p.Pipe.Parts))
+		if alone {
+			l.D = max(1, sec.DLanes.N)
+		}
 	}
 	if sec.SLanes.Auto {
 		l.S = 0
-		if big && l.D+1 <= avail && (len(top.Pairs()) > 0 || p.storeBytes() >= heavyBytes) {
+		if big && !(alone && l.D > 1) && l.D+1 <= avail && (len(top.Pairs()) > 0 || p.storeBytes() >= heavyBytes) {
 			l.S = 1
 		}
 	} else {

@@ -232,6 +232,63 @@ func TestRandomPipelinesHaveTheSameBitsEverywhere(t *testing.T) {
 	}
 }
 
+// TestSharedStagesHaveTheSameBits: stages of one part that are large enough for lanes to share them.
+func TestSharedStagesHaveTheSameBits(t *testing.T) {
+	for name, text := range map[string]string{
+		"mlp": `
+data: {source: synthetic, task: digits, rows: 300, size: 20, noise: 0.1, split: 0.9}
+stages:
+  - batches: {batch: 130}
+  - dense: {units: 200, act: gelu}
+  - dense: {units: 300, act: relu, bias: false}
+  - dense: {units: 140, act: silu}
+  - dense: {units: classes}
+  - softmax_xent: {}
+  - clip_norm: {max_norm: 0.5}
+  - sgd: {lr: 0.1, momentum: 0.9}
+run: {steps: 4, eval_every: 2}
+`,
+		"gpt": `
+data: {source: text, path: data/names.txt, tokens: byte}
+stages:
+  - token_batches: {batch: 7, block: 40}
+  - embed: {dim: 144, positions: 40, rows: 300}
+  - residual: [layernorm: {}, attention: {heads: 3, causal: true, bias: true}]
+  - residual: [rmsnorm: {}, dense: {units: 160}, gelu: {approx: tanh}, dense: {units: 144}]
+  - layernorm: {}
+  - dense: {units: 300, bias: false, share: embed.weight}
+  - softmax_xent: {}
+  - clip_norm: {max_norm: 0.1}
+  - adamw: {lr: 0.01}
+run: {steps: 4}
+`} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "shared.yaml")
+			text = strings.ReplaceAll(text, "data/names.txt", filepath.Join(must(os.Getwd()), "data/names.txt"))
+			if err := os.WriteFile(file, []byte("seed: 3\n"+text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			want := ""
+			for _, lanes := range []string{"d=1,s=0", "d=1,s=1", "d=2,s=0", "d=3,s=0", "d=5,s=0"} {
+				got := bits(train(t, pipelines.Options{File: file, Lanes: lanes, LookAhead: -1}))
+				if want == "" {
+					want = got
+				}
+				if got != want {
+					t.Errorf("lanes %s: %s\nwant %s", lanes, got, want)
+				}
+			}
+		})
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // TestPurego builds the program without assembly and compares the bits of whole runs.
 func TestPurego(t *testing.T) {
 	if testing.Short() {

@@ -119,7 +119,7 @@ type Env struct {
 	Parts  int      // micro-batches in a step
 	Steps  int64    // steps planned for the whole run, for schedules
 
-	// Team is for stages of the last segment; it may be nil.
+	// Team shares work out to idle lanes; it may be nil.
 	Team *Team
 
 	// Record is for stages that record; nil where nothing is written.

@@ -1,12 +1,14 @@
 package stages
 
-// A Team lends lanes that have nothing else to do to a stage of the last segment (reduce, clip, update), for work on elements that do not depend on each
-// other. Which lane does what changes no bit. A nil Team works alone. It is used by one stage at a time.
+// A Team lends lanes that have nothing else to do to a stage, for work on elements that do not depend on each other: to the stages of the last segment
+// (reduce, clip, update) once all parts are done, and to every stage where a step has one part and there are more lanes. Which lane does what changes no
+// bit. A nil Team works alone. It is used by one stage at a time.
 type Team struct {
 	lanes int
 	call  func() // makes every lane run Part and waits for them
 	ready bool
 	n     int
+	unit  int // shares begin at multiples of it
 	f     func(lo, hi int)
 }
 
@@ -30,18 +32,33 @@ func (t *Team) Split(n, grain int, f func(lo, hi int)) {
 		f(0, n)
 		return
 	}
-	t.n, t.f = n, f
+	t.share(n, 64, f)
+}
+
+// Units is Split for few things that are large: rows, examples, heads. Shares begin anywhere. worth says whether the work as a whole pays for the two hops
+// that it takes to share it out.
+func (t *Team) Units(n int, worth bool, f func(lo, hi int)) {
+	if !worth || !t.Shares(n, 1) {
+		f(0, n)
+		return
+	}
+	t.share(n, 1, f)
+}
+
+func (t *Team) share(n, unit int, f func(lo, hi int)) {
+	t.n, t.unit, t.f = n, unit, f
 	t.call()
 	t.f = nil
 }
 
-// Part does the share of one lane. Shares begin at multiples of 64, so that two lanes don't write to one cache line.
+// Part does the share of one lane. Shares of Split begin at multiples of 64, so that two lanes don't write to one cache line.
 func (t *Team) Part(lane int) {
 	at := func(i int) int {
 		if i == t.lanes {
 			return t.n
 		}
-		return t.n * i / t.lanes &^ 63
+		at := t.n * i / t.lanes
+		return at - at%t.unit
 	}
 	if lo, hi := at(lane), at(lane+1); lo < hi {
 		t.f(lo, hi)

@@ -87,8 +87,12 @@ func New(p Program, pl Placement) (*Engine, error) {
 	if pl.D < 1 || pl.S < 0 || pl.LookAhead < 0 || p.Parts < 1 {
 		return nil, fmt.Errorf("exec: placement %+v with %d parts", pl, p.Parts)
 	}
-	pl.D = min(pl.D, p.Parts)
 	pl.S = min(pl.S, 2)
+	helpers := 0 // lanes without parts, which take shares of the stages' work
+	if p.Parts == 1 && pl.S == 0 && pl.Remote == nil {
+		helpers = pl.D - 1
+	}
+	pl.D = min(pl.D, p.Parts)
 	if pl.Remote != nil {
 		pl.D, pl.S, pl.CPUs, pl.Spin = p.Parts, max(pl.S, 1), nil, 0 // lanes that wait for an answer need no CPU
 	}
@@ -97,6 +101,11 @@ func New(p Program, pl Placement) (*Engine, error) {
 	fail := func(err error) (*Engine, error) {
 		return nil, errors.Join(err, e.closeStages())
 	}
+	var always *stages.Team // for stages that run while no lane has a part
+	if helpers > 0 {
+		always = stages.NewTeam(1+helpers, e.callTeam)
+		always.Ready(true)
+	}
 	if e.gather, err = instantiate(p.Gather, nil); err != nil {
 		return fail(err)
 	}
@@ -104,13 +113,14 @@ func New(p Program, pl Placement) (*Engine, error) {
 		if d > 0 && pl.Remote != nil {
 			break // one set of instances, to evaluate with
 		}
-		us, err := instantiate(append(append([]Node{}, p.Forward...), p.Backward...), nil)
+		us, err := instantiate(append(append([]Node{}, p.Forward...), p.Backward...), always)
 		if err != nil {
 			return fail(err)
 		}
 		e.work = append(e.work, us)
 	}
-	if pl.S < 2 && pl.D+pl.S > 1 && pl.Remote == nil {
+	e.team = always
+	if always == nil && pl.S < 2 && pl.D+pl.S > 1 && pl.Remote == nil {
 		e.team = stages.NewTeam(pl.D+pl.S, e.callTeam)
 	}
 	if e.close, err = instantiate(p.Close, e.team); err != nil {
@@ -154,7 +164,7 @@ func New(p Program, pl Placement) (*Engine, error) {
 		e.serial = append(append(append([]unit{}, e.gather...), e.work[0]...), e.close...)
 		e.fused = e.chain(e.serial, &e.out)
 	}
-	e.start()
+	e.start(helpers)
 	return e, nil
 }
 
@@ -186,13 +196,13 @@ func bind(cpu int) (release func()) {
 	return func() { unpin(); runtime.UnlockOSThread() }
 }
 
-func (e *Engine) start() {
+func (e *Engine) start(helpers int) {
 	first := 0
 	if e.place.S == 0 {
 		first = 1
 	}
-	e.lanes = make([]*lane, e.place.D)
-	for d := first; d < e.place.D; d++ {
+	e.lanes = make([]*lane, e.place.D+helpers)
+	for d := first; d < len(e.lanes); d++ {
 		n := max(e.prog.Parts, 8)
 		l := &lane{in: ring.New[*stages.Message](n, e.place.Spin), out: ring.New[result](n, e.place.Spin)}
 		e.lanes[d] = l
@@ -200,7 +210,11 @@ func (e *Engine) start() {
 			e.wg.Go(func() { e.runRemote(l) })
 			continue
 		}
-		e.wg.Go(func() { e.runLane(l, e.work[d], d+e.place.S, e.cpu(e.place.S+d)) })
+		var us []unit
+		if d < len(e.work) {
+			us = e.work[d]
+		}
+		e.wg.Go(func() { e.runLane(l, us, d+e.place.S, e.cpu(e.place.S+d)) })
 	}
 	if e.place.S == 2 {
 		e.lock = len(e.finish) > 0

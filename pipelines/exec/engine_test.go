@@ -397,6 +397,49 @@ func TestTeamIsEveryLane(t *testing.T) {
 	}
 }
 
+func TestLanesShareTheStagesOfOnePart(t *testing.T) {
+	for _, pl := range placements() {
+		t.Run(fmt.Sprintf("d=%d,s=%d,look=%d,spin=%d", pl.D, pl.S, pl.LookAhead, pl.Spin), func(t *testing.T) {
+			const n = 1 << 12
+			r := newRig(1)
+			sum := make([]int32, n)
+			var mu sync.Mutex
+			var shares []int
+			share := func(lo, hi int) {
+				for i := lo; i < hi; i++ {
+					sum[i]++
+				}
+				mu.Lock()
+				shares = append(shares, lo)
+				mu.Unlock()
+			}
+			r.prog.Forward = slices.Insert(r.prog.Forward, 0, node("shared", func(team *stages.Team) stages.Stage {
+				return stage(func(m *stages.Message, out stages.Outbox) error {
+					shares = shares[:0]
+					team.Units(n, true, share)
+					return out.Send(m)
+				})
+			}))
+			r.start(t, pl)
+			if err := r.run(10); err != nil {
+				t.Fatal(err)
+			}
+			for i, s := range sum {
+				if s != 10 {
+					t.Fatalf("element %d was worked on %d times in 10 steps", i, s)
+				}
+			}
+			want := pl.D
+			if pl.S > 0 {
+				want = 1 // the lane that computes doesn't own the others
+			}
+			if len(shares) != want {
+				t.Errorf("%d shares, want %d", len(shares), want)
+			}
+		})
+	}
+}
+
 func TestPanicInTheTeam(t *testing.T) {
 	r := newRig(2)
 	r.tail = func(*stages.Message) error {

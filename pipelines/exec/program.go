@@ -32,7 +32,7 @@ type Program struct {
 	HasLoss                          bool
 }
 
-// A Placement says on how many lanes a program runs, and where.
+// A Placement says on how many lanes a program runs, and where. With one part and no S lane, D lanes beyond the first share the work inside each stage.
 type Placement struct {
 	D, S      int   // lanes for parts (at least 1), lanes for gather and update (0, 1 or 2; 0: D lane 0 does it all)
 	LookAhead int   // steps that gather may run ahead

@@ -100,6 +100,13 @@ func (r *run) openFeed() (stop func() error, err error) {
 	}, nil
 }
 
+// flush brings the journal to the disk: a checkpoint must not be ahead of it.
+func (f *feed) flush() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return reclog.Finding(f.dir, f.w.Flush())
+}
+
 // take keeps an example that has come.
 func (f *feed) take(data []byte) {
 	f.mu.Lock()

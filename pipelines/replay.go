@@ -143,8 +143,11 @@ func (r *recording) plan(sets []string, paced bool) (*Plan, error) {
 	if !r.about.PerPart {
 		p.Parts = 1
 	}
-	if r.about.What == "gradients" { // nothing to compute: one lane reads ahead, one updates
-		p.Place.DLanes, p.Place.SLanes = AutoInt{N: 1}, AutoInt{N: 2}
+	if r.about.What == "gradients" { // nothing to compute: one lane reads ahead, one updates; where a step is small the hops would cost more than that saves
+		p.Place.DLanes, p.Place.SLanes = AutoInt{N: 1}, AutoInt{N: 0}
+		if r.about.Elements() >= 1<<16 {
+			p.Place.SLanes.N = 2
+		}
 	}
 	return NewPlan(p, r.info.Dir, r.data)
 }

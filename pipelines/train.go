@@ -528,6 +528,11 @@ func (r *run) checkpoint(at int64) error {
 	if err := r.e.Flush(); err != nil { // likewise what is recorded
 		return err
 	}
+	if r.feed != nil {
+		if err := r.feed.flush(); err != nil {
+			return err
+		}
+	}
 	if err := r.plan.save(r.dir, at); err != nil {
 		return err
 	}

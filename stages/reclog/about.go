@@ -46,6 +46,24 @@ type Param struct {
 	Rows   int     `json:"rows,omitempty"`   // sparse: the most that occur
 }
 
+// Elements is the number of values that a step's gradients have at most.
+func (a *About) Elements() (n int) {
+	for _, p := range a.Params {
+		if !p.Grad {
+			continue
+		}
+		k := 1
+		for _, d := range p.Shape {
+			k *= d
+		}
+		if p.Sparse && len(p.Shape) > 0 {
+			k = p.Rows * p.Shape[len(p.Shape)-1]
+		}
+		n += k
+	}
+	return n
+}
+
 // ReadAbout is the description of the stream in dir.
 func ReadAbout(dir string, o ReadOptions) (a About, raw []byte, err error) {
 	r, err := Open(dir, o)

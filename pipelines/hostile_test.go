@@ -51,7 +51,7 @@ func huge(frame []byte) []byte {
 	f := bytes.Clone(frame)
 	binary.LittleEndian.PutUint64(f[72:], 4<<30)
 	table := crc32.MakeTable(crc32.Castagnoli)
-	binary.LittleEndian.PutUint32(f[52:], crc32.Update(crc32.Update(0, table, f[:52]), table, f[56:]))
+	binary.LittleEndian.PutUint32(f[52:], crc32.Update(crc32.Update(0, table, f[:52]), table, f[56:link.HeadSize]))
 	return f
 }
 

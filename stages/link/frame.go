@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"sync"
 )
 
 // A Bus carries messages between processes by subject. A message may come late, twice, in another order, or never.
@@ -77,17 +78,17 @@ func put(b []byte, h *Head, c chunk) {
 	clear(b[100:HeadSize])
 }
 
-// sum covers everything but itself.
+// sum covers the head but itself. What follows has a checksum of its own where it matters (package wire), and those of TCP or TLS below.
 func sum(b []byte) uint32 {
 	c := crc32.Update(0, castagnoli, b[:52])
-	return crc32.Update(c, castagnoli, b[56:])
+	return crc32.Update(c, castagnoli, b[56:HeadSize])
 }
 
 // Reasons for which a frame is refused.
 var (
 	ErrForeign  = errors.New("not a frame of vtpu")
 	ErrProtocol = errors.New("another protocol version")
-	ErrDamaged  = errors.New("damaged: wrong checksum")
+	ErrDamaged  = errors.New("damaged: wrong checksum of the head")
 	ErrTooLarge = errors.New("claims more bytes than such a message can have")
 	ErrChunk    = errors.New("chunks that don't fit together")
 )
@@ -148,7 +149,7 @@ func Send(b Bus, subject string, h *Head, buf []byte) (sent int, err error) {
 	return sent, nil
 }
 
-// An Assembler puts chunks together again. Its memory is bounded whatever arrives. It is used by one goroutine.
+// An Assembler puts chunks together again. Its memory is bounded whatever arrives. It is used by one goroutine, but for Release.
 type Assembler struct {
 	// Limit is the largest body of a message of a kind in bytes; 0 refuses the kind.
 	Limit func(Kind) int
@@ -156,6 +157,8 @@ type Assembler struct {
 	Open int
 
 	open []*partial // oldest first
+
+	mu   sync.Mutex
 	free [][]byte
 }
 
@@ -231,6 +234,8 @@ func (a *Assembler) find(h *Head, c chunk) *partial {
 }
 
 func (a *Assembler) buffer(n int) []byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for i, b := range a.free {
 		if cap(b) >= n {
 			a.free = append(a.free[:i], a.free[i+1:]...)
@@ -242,6 +247,8 @@ func (a *Assembler) buffer(n int) []byte {
 
 // Release gives a body back. It must not be used any more.
 func (a *Assembler) Release(body []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if body != nil && len(a.free) < max(a.Open, 1) {
 		a.free = append(a.free, body)
 	}

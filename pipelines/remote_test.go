@@ -130,3 +130,19 @@ func TestALinkWantsSomethingToLearn(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestThePlanKnowsWhatGoesOverALink(t *testing.T) {
+	o := pipelines.Options{File: "digits", Steps: 300, LookAhead: -1, Link: &pipelines.Link{Bus: core(t), Local: 1, Log: zerolog.Nop()}}
+	p, _, err := pipelines.Prepare(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut, err := p.Cut()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := float64(cut.Sizes().Step(p.Pipe.Parts))
+	if got := train(t, o).LinkBytes; got < want*0.99 || got > want*1.02 {
+		t.Errorf("%.0f bytes a step, planned %.0f", got, want)
+	}
+}

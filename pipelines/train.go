@@ -14,6 +14,7 @@ import (
 
 	"vtpu/compute/kernel"
 	"vtpu/pipelines/exec"
+	"vtpu/pipelines/pool"
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
 	"vtpu/stages/tensorfile"
@@ -67,6 +68,7 @@ type Done struct {
 	Samples   []string `json:"samples,omitempty"`
 	Cells     []Cell   `json:"cells,omitempty"`
 	Resume    string   `json:"resume,omitempty"`
+	LinkBytes float64  `json:"link_bytes_per_step,omitempty"` // sent and received by this process
 
 	Metrics []rundir.Metric    `json:"-"` // of the whole run
 	Shares  map[string]float64 `json:"-"` // measured part of the time of each stage
@@ -233,7 +235,8 @@ type run struct {
 	last  int64         // step of the newest checkpoint
 	feed  *feed         // of a live source
 	pub   publisher
-	base  *int64 // step of a checkpoint that a new run begins with
+	base  *int64            // step of a checkpoint that a new run begins with
+	coord *pool.Coordinator // nil where parts are computed in this process
 }
 
 // Train runs a pipeline to its end, or until ctx is cancelled: then it stops after the step in hand, saves, and Done.Event is "stopped".
@@ -568,6 +571,10 @@ func (r *run) finish(ctx context.Context) error {
 	d := &r.done
 	p := r.plan
 	d.Name, d.Steps, d.Lanes, d.ISA, d.Dir = p.Pipe.Name, r.e.Version(), p.Lanes.String(), kernel.ISA(), r.path()
+	if r.coord != nil && r.count > 0 {
+		n := r.coord.Counts()
+		d.LinkBytes = float64(n.SentWork.Load()+n.SentWeights.Load()+n.Received.Load()) / float64(r.count)
+	}
 	if r.busy > 0 {
 		d.PerSecond = float64(r.count) / r.busy.Seconds()
 	}

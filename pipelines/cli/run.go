@@ -267,6 +267,9 @@ func (h *human) Finished(d pipelines.Done) {
 		fmt.Fprintf(h.w, "%s at %s: %v\n", c.Name, c.At, c.Value)
 	}
 	fmt.Fprintf(h.w, "%d steps, %s a second, lanes %s, %s\n", d.Steps, rate(d.PerSecond), d.Lanes, d.ISA)
+	if d.LinkBytes > 0 {
+		fmt.Fprintf(h.w, "%s a step went over the link\n", size(int64(d.LinkBytes)))
+	}
 	if d.Dir != "" {
 		fmt.Fprintf(h.w, "written to %s: report.html, loss.svg, metrics.jsonl, a checkpoint\n", d.Dir)
 	}

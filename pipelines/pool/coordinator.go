@@ -310,7 +310,7 @@ func (c *Coordinator) receive(a *link.Assembler, data []byte) {
 	case kHello:
 		c.hello(&h, body)
 	case kResult:
-		c.n.Received.Add(int64(len(body)))
+		c.n.Received.Add(chunked(int64(len(body))))
 		kept = c.result(&h, body, a)
 	case kNeed:
 		if p := c.workers[h.From]; p != nil && c.fresh(&h) {

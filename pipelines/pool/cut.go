@@ -35,35 +35,65 @@ type Gradient struct {
 	IDs    stages.Slot
 }
 
-// Sizes of messages in bytes, without heads: the largest that occur.
+// Sizes of messages in bytes: the largest that occur, heads and metadata included.
 type Sizes struct {
 	Work, Result, Weights int64
 }
 
+// Step is what crosses the link in a step: the parts, their results and the weights, once for all workers.
+func (s Sizes) Step(parts int) int64 { return int64(parts)*(s.Work+s.Result) + s.Weights }
+
 func padded(elems int) int64 { return (4*int64(elems) + wire.Align - 1) &^ (wire.Align - 1) }
 
-// meta bounds the header and the metadata of a frame with n tensors.
-func meta(n int) int64 { return 1024 + 160*int64(n) }
+// chunked adds the heads of the chunks that a bus with the usual largest message cuts n bytes into.
+func chunked(n int64) int64 {
+	const size = 1<<20 - link.HeadSize
+	return n + max((n+size-1)/size, 1)*link.HeadSize
+}
+
+// frameSize is the size of a frame with these tensors.
+func frameSize(kind wire.Kind, ts []wire.Tensor) int64 {
+	var data int64
+	for i := range ts {
+		data += padded(ts[i].Shape.Len())
+		ts[i].Shape.Dims = [tensor.MaxRank]int{} // numbers have a fixed width: the metadata is as long for no data
+		if ts[i].Shape.Rank == 0 {
+			ts[i].F32, ts[i].I32 = make([]float32, 1), make([]int32, 1)
+			data -= padded(1)
+		}
+	}
+	var enc wire.Encoder
+	b, err := enc.Encode(&wire.Frame{Kind: kind, Tensors: ts})
+	if err != nil {
+		panic("pool: " + err.Error()) // the same tensors are sent later
+	}
+	return int64(len(b)) + data
+}
 
 // Sizes computes the sizes from the shapes.
 func (c *Cut) Sizes() Sizes {
-	s := Sizes{meta(len(c.In)), meta(2*len(c.Out) + len(c.Extra)), meta(2 * len(c.Params))}
-	for _, slot := range c.In {
-		s.Work += padded(c.Layout.Info(slot).Shape.Len())
+	var in, out, ws []wire.Tensor
+	of := func(s stages.Slot, r wire.Role) wire.Tensor {
+		i := c.Layout.Info(s)
+		return wire.Tensor{Name: i.Name, Role: r, DType: i.DType, Shape: i.Shape}
+	}
+	for _, s := range c.In {
+		in = append(in, of(s, wire.Value))
 	}
 	for _, g := range c.Out {
-		s.Result += padded(c.Layout.Info(g.Slot).Shape.Len())
 		if g.Sparse {
-			s.Result += padded(c.Layout.Info(g.IDs).Shape.Len())
+			out = append(out, of(g.IDs, wire.IDs), of(g.Slot, wire.Rows))
+		} else {
+			out = append(out, of(g.Slot, wire.Value))
 		}
 	}
-	for _, slot := range c.Extra {
-		s.Result += padded(c.Layout.Info(slot).Shape.Len())
+	for _, s := range c.Extra {
+		out = append(out, of(s, wire.Value))
 	}
 	for _, p := range c.Params {
-		s.Weights += padded(p.T.Len())
+		ws = append(ws, wire.Tensor{Name: p.Name, DType: p.T.DType, Shape: p.T.Shape})
 	}
-	return s
+	return Sizes{chunked(frameSize(wire.Work, in)), chunked(frameSize(wire.Gradients, out)), chunked(frameSize(wire.Weights, ws))}
 }
 
 // The kinds of frames between a coordinator and its workers.
@@ -87,24 +117,21 @@ const maxControl = 8 << 10
 // limit is the largest body of each kind that can occur in this pipeline; names of tensors are counted apart, they are known.
 func (c *Cut) limit() func(link.Kind) int {
 	s := c.Sizes()
-	names := 0
+	more := 4096 // weights: a table may come as ids and rows
 	for _, p := range c.Params {
-		names += 2 * len(p.Name)
-	}
-	for _, g := range c.Out {
-		names += 2 * len(g.Name)
-	}
-	for _, i := range append(slices.Clone(c.Layout.Data), c.Layout.Body...) {
-		names += len(i.Name)
+		more += 256 + len(p.Name)
+		if p.T.Shape.Rank > 0 {
+			more += int(padded(p.T.Shape.Dims[0]))
+		}
 	}
 	return func(k link.Kind) int {
 		switch k {
 		case kWork:
-			return int(s.Work) + names
+			return int(s.Work)
 		case kResult:
-			return int(s.Result) + names
+			return int(s.Result)
 		case kWeights:
-			return int(s.Weights) + names
+			return int(s.Weights) + more
 		case kHello, kWelcome, kRefused, kPulse, kEnd, kFailed, kNeed, kBye:
 			return maxControl
 		}

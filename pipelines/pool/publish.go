@@ -44,10 +44,7 @@ func (p *Publisher) Publish(version int64, sha string) error {
 // Follow calls got for each whole version that comes, one at a time; apply writes it to a store that is like the publisher's.
 func Follow(b link.Bus, s *weights.Store, base string, got func(version int64, apply func() error)) (stop func() error, err error) {
 	cut := &Cut{Store: s, Params: s.All(weights.Weight)}
-	size := meta(2 * len(cut.Params))
-	for _, p := range cut.Params {
-		size += padded(p.T.Len()) + 2*int64(len(p.Name))
-	}
+	size := cut.Sizes().Weights
 	limit := func(k link.Kind) int {
 		if k == kWeights {
 			return int(size)

@@ -692,6 +692,15 @@ func (pl *planner) tail() {
 	// The commit ends a step: what stands after it may look at what was committed.
 }
 
+// perPart says whether a stage changes the gradients of each part by itself.
+func perPart(it *Item) bool {
+	if it.Def.Room != stages.Backward || it.Def.Contract == nil {
+		return false
+	}
+	c := it.Def.Contract(it.Cfg)
+	return c.Grads == stages.GradWrite && c.Replicas == stages.PerPart
+}
+
 // everything lists all parameters, for stages that read them.
 func (pl *planner) everything() []*stages.ParamBinding {
 	var all []*stages.ParamBinding
@@ -833,7 +842,7 @@ func (p *Plan) Program(checkpoint func()) exec.Program {
 		case n.Def.Room == stages.Loss:
 			pr.Forward = append(pr.Forward, node)
 			pr.HasLoss = true
-		case n.Twin != nil:
+		case n.Twin != nil || n.Def.Room == stages.Backward && n.Contract.Grads == stages.GradWrite && n.Contract.Replicas == stages.PerPart:
 			pr.Backward = append(pr.Backward, node)
 		default:
 			pr.Close = append(pr.Close, node)

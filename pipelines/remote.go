@@ -82,6 +82,17 @@ func (p *Plan) Cut() (*pool.Cut, error) {
 			delete(out, b.IDs)
 		}
 	}
+	for _, n := range p.Nodes {
+		h, ok := n.Cfg.(interface{ HalfScale() float32 })
+		if !ok {
+			continue
+		}
+		for i := range c.Out {
+			if slices.ContainsFunc(n.Env.All, func(b *stages.ParamBinding) bool { return b.Param == c.Out[i].Param }) {
+				c.Out[i].Scale = h.HalfScale()
+			}
+		}
+	}
 	c.Extra = slices.Sorted(maps.Keys(out))
 	return c, nil
 }

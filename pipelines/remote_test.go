@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -144,5 +145,36 @@ func TestThePlanKnowsWhatGoesOverALink(t *testing.T) {
 	want := float64(cut.Sizes().Step(p.Pipe.Parts))
 	if got := train(t, o).LinkBytes; got < want*0.99 || got > want*1.02 {
 		t.Errorf("%.0f bytes a step, planned %.0f", got, want)
+	}
+}
+
+func TestGradientsInHalfHaveTheirOwnBitsOnEveryLink(t *testing.T) {
+	text, ok := pipelines.Preset("digits")
+	if !ok {
+		t.Fatal("no preset digits")
+	}
+	whole := pipelines.Options{File: "digits", Steps: 40, LookAhead: -1}
+	file := filepath.Join(t.TempDir(), "half.yaml")
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), "  - softmax_xent: {}\n", "  - softmax_xent: {}\n  - fp16_gradients: {scale: 4096}\n", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := pipelines.Options{File: file, Steps: 40, LookAhead: -1}
+	want := train(t, o)
+	o.Lanes = "d=2,s=1"
+	if got := train(t, o); bits(got) != bits(want) {
+		t.Errorf("on other lanes: %s\nwant %s", bits(got), bits(want))
+	}
+	full := train(t, whole)
+	if bits(full) == bits(want) || want.LastLoss > 1.1*full.LastLoss {
+		t.Errorf("loss %v in halves, %v in whole numbers", want.LastLoss, full.LastLoss)
+	}
+	l := &pipelines.Link{Bus: core(t), Local: 2, Log: zerolog.Nop()}
+	o.Link, whole.Link = l, l
+	got := train(t, o)
+	if bits(got) != bits(want) {
+		t.Errorf("on a link: %s\nwant %s", bits(got), bits(want))
+	}
+	if full := train(t, whole); got.LinkBytes > 0.8*full.LinkBytes {
+		t.Errorf("%.0f bytes a step in halves, %.0f in whole numbers", got.LinkBytes, full.LinkBytes)
 	}
 }

@@ -33,6 +33,7 @@ type Gradient struct {
 	Slot   stages.Slot
 	Sparse bool
 	IDs    stages.Slot
+	Scale  float32 // not 0: times this, the gradient is binary16 numbers, and travels as such
 }
 
 // Sizes of messages in bytes: the largest that occur, heads and metadata included.
@@ -83,8 +84,11 @@ func (c *Cut) Sizes() Sizes {
 	for _, g := range c.Out {
 		if g.Sparse {
 			out = append(out, of(g.IDs, wire.IDs), of(g.Slot, wire.Rows))
+		} else if t := of(g.Slot, wire.Value); g.Scale != 0 {
+			t.DType, t.Shape = tensor.I32, tensor.Of((t.Shape.Len()+1)/2)
+			out = append(out, t)
 		} else {
-			out = append(out, of(g.Slot, wire.Value))
+			out = append(out, t)
 		}
 	}
 	for _, s := range c.Extra {
@@ -152,6 +156,34 @@ type coder struct {
 	enc   wire.Encoder
 	dec   wire.Decoder
 	frame wire.Frame
+	half  [][]int32 // gradients in 16 bits, two in a word, the first in the low half
+}
+
+// pack writes a gradient in 16 bits.
+func (c *coder) pack(i int, name string, g []float32, scale float32) wire.Tensor {
+	for len(c.half) <= i {
+		c.half = append(c.half, nil)
+	}
+	n := (len(g) + 1) / 2
+	if len(c.half[i]) != n {
+		c.half[i] = make([]int32, n)
+	}
+	w := c.half[i]
+	for k := range w {
+		v := uint32(tensor.Half(g[2*k] * scale))
+		if 2*k+1 < len(g) {
+			v |= uint32(tensor.Half(g[2*k+1]*scale)) << 16
+		}
+		w[k] = int32(v)
+	}
+	return wire.Tensor{Name: name, DType: tensor.I32, Shape: tensor.Of(n), I32: w}
+}
+
+func unpack(g []float32, w []int32, scale float32) {
+	back := 1 / scale
+	for i := range g {
+		g[i] = tensor.FromHalf(uint16(uint32(w[i/2])>>(16*(i%2)))) * back
+	}
 }
 
 func (c *coder) append(buf []byte) ([]byte, error) { return c.enc.Append(room(buf), &c.frame) }
@@ -213,10 +245,12 @@ func (c *coder) result(buf []byte, cut *Cut, m *stages.Message) ([]byte, error) 
 	add := func(s stages.Slot, r wire.Role) {
 		c.frame.Tensors = append(c.frame.Tensors, wire.Of(cut.Layout.Info(s).Name, r, m.T(s)))
 	}
-	for _, g := range cut.Out {
+	for i, g := range cut.Out {
 		if g.Sparse {
 			add(g.IDs, wire.IDs)
 			add(g.Slot, wire.Rows)
+		} else if g.Scale != 0 {
+			c.frame.Tensors = append(c.frame.Tensors, c.pack(i, cut.Layout.Info(g.Slot).Name, m.T(g.Slot).F32, g.Scale))
 		} else {
 			add(g.Slot, wire.Value)
 		}
@@ -266,6 +300,17 @@ func (c *coder) readResult(b []byte, cut *Cut, max int64, m *stages.Message) err
 			if want := g.T.Shape; rows.Shape.Last() != want.Last() || rows.Shape.Rank != want.Rank {
 				return fmt.Errorf("rows of %s have shape %v", g.Name, rows.Shape)
 			}
+			continue
+		}
+		if g.Scale != 0 {
+			n := g.T.Len()
+			if at == len(f.Tensors) || f.Tensors[at].Name != cut.Layout.Info(g.Slot).Name || f.Tensors[at].Role != wire.Value || len(f.Tensors[at].I32) != (n+1)/2 {
+				return fmt.Errorf("the gradient of %s is not there in 16 bits", g.Name)
+			}
+			dst := m.T(g.Slot)
+			dst.Resize(g.T.Shape)
+			unpack(dst.F32, f.Tensors[at].I32, g.Scale)
+			at++
 			continue
 		}
 		t, err := next(g.Slot, wire.Value)

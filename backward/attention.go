@@ -66,7 +66,7 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 		s.product.run(B*T, D, C, dctx.F32, s.gp.flat(m), s.gpb.flat(m), dy.F32, m.T(s.ctx).F32, s.p, false, s.gp.acc, s.gpb.acc)
 	}
 	s.m = m
-	s.team.Units(B, B*T*T*D >= shareProduct, s.share)
+	s.team.Units(B, 1, B*T*T*D >= shareProduct, s.share)
 	s.m = nil
 	s.product.run(B*T, C, ld, s.gx.as(m, x), s.gw.flat(m), s.gwb.flat(m), dqkv.F32, x.F32, s.w, s.gx.acc, s.gw.acc, s.gwb.acc)
 	return out.Send(m)

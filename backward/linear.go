@@ -5,6 +5,9 @@ import (
 	"vtpu/stages"
 )
 
+// tile is the number of columns of a product that belong together.
+const tile = 32
+
 // Below this much work on one lane, sharing out costs more than it saves.
 const (
 	shareProduct = 1 << 18 // multiplications of a product
@@ -12,48 +15,48 @@ const (
 )
 
 // linear is the gradient of y = x·Wᵀ + b: dx = dy·W, dW = dyᵀ·x, db = column sums of dy; x (rows,C), weight (OC,C), y (rows,OC). A nil slice is left out.
-// The columns of dx and the rows of dW are shared out to the lanes of a team.
+// The rows of dW are shared out to the lanes of a team, and the columns of dx, or its rows where there are more activations than weights.
 type linear struct {
-	team                    *stages.Team
-	rows, c, n              int
-	dx, dw, db, dy, x, w    []float32
-	accX, accW, accB        bool
-	shareInput, shareWeight func(lo, hi int)
+	team                        *stages.Team
+	rows, c, n                  int
+	dx, dw, db, dy, x, w        []float32
+	accX, accW, accB            bool
+	byRows, byInputs, byOutputs func(lo, hi int)
 }
 
 func newLinear(team *stages.Team) *linear {
 	l := &linear{team: team}
-	l.shareInput, l.shareWeight = l.input, l.weight
+	l.byRows, l.byInputs, l.byOutputs = l.some, l.inputs, l.outputs
 	return l
 }
 
 func (l *linear) run(rows, c, n int, dx, dw, db, dy, x, w []float32, accX, accW, accB bool) {
 	l.rows, l.c, l.n, l.dx, l.dw, l.db, l.dy, l.x, l.w, l.accX, l.accW, l.accB = rows, c, n, dx, dw, db, dy, x, w, accX, accW, accB
-	alone := rows*c*n < shareProduct
-	if dx != nil {
-		if alone {
-			l.input(0, c)
-		} else {
-			l.team.Split(c, 64, l.shareInput)
-		}
+	worth := rows*c*n >= shareProduct
+	switch {
+	case dx == nil:
+	case c*n >= rows*(c+n):
+		l.team.Units(c, tile, worth, l.byInputs)
+	default:
+		l.team.Units(rows, 1, worth, l.byRows)
 	}
-	if dw == nil && db == nil {
-		return
-	}
-	if alone {
-		l.weight(0, n)
-	} else {
-		l.team.Split(n, 64, l.shareWeight)
+	if dw != nil || db != nil {
+		l.team.Units(n, tile, worth, l.byOutputs)
 	}
 }
 
-// input makes the columns lo to hi of dx.
-func (l *linear) input(lo, hi int) {
+// some makes the rows lo to hi of dx.
+func (l *linear) some(lo, hi int) {
+	kernel.Gemm(kernel.NN, hi-lo, l.c, l.n, l.dy[lo*l.n:hi*l.n], l.n, l.w, l.c, l.dx[lo*l.c:hi*l.c], l.c, l.accX)
+}
+
+// inputs makes the columns lo to hi of dx.
+func (l *linear) inputs(lo, hi int) {
 	kernel.Gemm(kernel.NN, l.rows, hi-lo, l.n, l.dy, l.n, l.w[lo:], l.c, l.dx[lo:], l.c, l.accX)
 }
 
-// weight makes the rows lo to hi of dW and of db.
-func (l *linear) weight(lo, hi int) {
+// outputs makes the rows lo to hi of dW and of db.
+func (l *linear) outputs(lo, hi int) {
 	if l.dw != nil {
 		kernel.Gemm(kernel.TN, hi-lo, l.c, l.rows, l.dy[lo:], l.n, l.x, l.c, l.dw[lo*l.c:hi*l.c], l.c, l.accW)
 	}

@@ -44,7 +44,7 @@ func (s *xent) Process(_ context.Context, m *stages.Message, out stages.Outbox) 
 	if dx := s.gx.as(m, p); dx != nil {
 		rows := p.Rows()
 		s.m, s.scale = m, float32(1/m.Mean(rows, true))
-		s.team.Units(rows, len(dx) >= 2*shareElems, s.share)
+		s.team.Units(rows, 1, len(dx) >= 2*shareElems, s.share)
 		s.m = nil
 	}
 	return out.Send(m)

@@ -100,7 +100,7 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 	att.Resize(tensor.Of(B, H, T, T))
 	s.product.run(B*T, C, ld, x.F32, s.w, s.wb, qkv.F32)
 	s.m = m
-	s.team.Units(B, B*T*T*D >= shareProduct, s.share)
+	s.team.Units(B, 1, B*T*T*D >= shareProduct, s.share)
 	s.m = nil
 	if s.p != nil {
 		y.ResizeAs(x)

@@ -11,31 +11,46 @@ const (
 	shareElems   = 1 << 14 // elements of a walk over memory
 )
 
-// linear is y = x·Wᵀ + b, x (rows,C), weight (OC,C), y (rows,OC). Its outputs are shared out to the lanes of a team, each of which reads its rows of the
-// weight alone.
+// tile is the number of columns of a product that belong together.
+const tile = 32
+
+// linear is y = x·Wᵀ + b, x (rows,C), weight (OC,C), y (rows,OC). A large weight is shared out to the lanes of a team, each of which reads its rows of it
+// alone and makes their outputs; where there are more activations than weights, the rows of x are shared out.
 type linear struct {
-	team       *stages.Team
-	rows, c, n int
-	x, w, b, y []float32
-	share      func(lo, hi int)
+	team              *stages.Team
+	rows, c, n        int
+	x, w, b, y        []float32
+	byOutputs, byRows func(lo, hi int)
 }
 
 func newLinear(team *stages.Team) *linear {
 	l := &linear{team: team}
-	l.share = l.some
+	l.byOutputs, l.byRows = l.outputs, l.some
 	return l
 }
 
 func (l *linear) run(rows, c, n int, x, w, b, y []float32) {
 	l.rows, l.c, l.n, l.x, l.w, l.b, l.y = rows, c, n, x, w, b, y
-	if rows*c*n < shareProduct {
-		l.some(0, n)
+	worth := rows*c*n >= shareProduct
+	if c*n >= rows*(c+n) {
+		l.team.Units(n, tile, worth, l.byOutputs)
 	} else {
-		l.team.Split(n, 64, l.share)
+		l.team.Units(rows, 1, worth, l.byRows)
 	}
 }
 
+// some is the rows lo to hi.
 func (l *linear) some(lo, hi int) {
+	x, y := l.x[lo*l.c:hi*l.c], l.y[lo*l.n:hi*l.n]
+	if l.b != nil {
+		kernel.GemmBias(kernel.NT, hi-lo, l.n, l.c, x, l.c, l.w, l.c, y, l.n, l.b)
+	} else {
+		kernel.Gemm(kernel.NT, hi-lo, l.n, l.c, x, l.c, l.w, l.c, y, l.n, false)
+	}
+}
+
+// outputs is the columns lo to hi of y.
+func (l *linear) outputs(lo, hi int) {
 	w, y := l.w[lo*l.c:hi*l.c], l.y[lo:]
 	if l.b != nil {
 		kernel.GemmBias(kernel.NT, l.rows, hi-lo, l.c, l.x, l.c, w, l.c, y, l.n, l.b[lo:hi])

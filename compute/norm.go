@@ -103,7 +103,7 @@ func (s *layerNorm) Process(_ context.Context, m *stages.Message, out stages.Out
 	mean.Resize(leading(x.Shape))
 	rstd.Resize(leading(x.Shape))
 	s.m = m
-	s.team.Units(x.Rows(), len(x.F32) >= 2*shareElems, s.share)
+	s.team.Units(x.Rows(), 1, len(x.F32) >= 2*shareElems, s.share)
 	s.m = nil
 	return out.Send(m)
 }

@@ -62,7 +62,7 @@ func (s *xent) Process(_ context.Context, m *stages.Message, out stages.Outbox) 
 		}
 	}
 	s.m = m
-	s.team.Units(rows, rows*v >= 2*shareElems, s.share)
+	s.team.Units(rows, 1, rows*v >= 2*shareElems, s.share)
 	s.m = nil
 	m.Loss += float64(kernel.Sum(l.F32)) / m.Mean(rows, true)
 	if s.accuracy || m.Mode != stages.Train {

@@ -35,14 +35,14 @@ func (t *Team) Split(n, grain int, f func(lo, hi int)) {
 	t.share(n, 64, f)
 }
 
-// Units is Split for few things that are large: rows, examples, heads. Shares begin anywhere. worth says whether the work as a whole pays for the two hops
-// that it takes to share it out.
-func (t *Team) Units(n int, worth bool, f func(lo, hi int)) {
-	if !worth || !t.Shares(n, 1) {
+// Units is Split for few things that are large: rows, examples, tiles of a product. Shares begin at multiples of unit. worth says whether the work as a whole
+// pays for the two hops that it takes to share it out.
+func (t *Team) Units(n, unit int, worth bool, f func(lo, hi int)) {
+	if !worth || !t.Shares(n, unit) {
 		f(0, n)
 		return
 	}
-	t.share(n, 1, f)
+	t.share(n, unit, f)
 }
 
 func (t *Team) share(n, unit int, f func(lo, hi int)) {

@@ -416,7 +416,7 @@ func TestLanesShareTheStagesOfOnePart(t *testing.T) {
 			r.prog.Forward = slices.Insert(r.prog.Forward, 0, node("shared", func(team *stages.Team) stages.Stage {
 				return stage(func(m *stages.Message, out stages.Outbox) error {
 					shares = shares[:0]
-					team.Units(n, true, share)
+					team.Units(n, 1, true, share)
 					return out.Send(m)
 				})
 			}))

@@ -18,6 +18,7 @@ bench: ## time of a training step, of a hop, of the products
 fuzz: ## every reader against random input, a minute each
 	@for f in strict:FuzzDecode strict:FuzzSet; do go test ./pipelines/$${f%:*} -run - -fuzz "^$${f#*:}$$" -fuzztime 60s || exit 1; done
 	@for f in Safetensors Npy Npz Idx Phext; do go test ./stages/tensorfile -run - -fuzz "^Fuzz$$f$$" -fuzztime 60s || exit 1; done
+	@for f in wire:FuzzDecode reclog:FuzzStream; do go test ./stages/$${f%:*} -run - -fuzz "^$${f#*:}$$" -fuzztime 60s || exit 1; done
 	@for f in CSV JSONL; do go test ./gather -run - -fuzz "^Fuzz$$f$$" -fuzztime 60s || exit 1; done
 
 lint: ## golangci-lint, if it is installed

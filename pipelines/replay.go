@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"vtpu/compute/kernel"
 	"vtpu/pipelines/exec"
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
@@ -31,7 +32,7 @@ type ReplayOptions struct {
 	Paced  bool     // with the pauses of the run
 	Verify int      // steps whose gradients are computed again, and compared bit by bit
 	Every  int64    // steps between two calls of Stepped
-	Lanes  string
+	ISA    string   // "": the best
 
 	Stepped func(rundir.Metric) // nil is fine
 }
@@ -239,6 +240,11 @@ func (r *recording) pace() (float64, error) {
 // says that they differ.
 func Replay(ctx context.Context, o ReplayOptions) (Replayed, error) {
 	d := Replayed{Event: "replayed", WhatIf: o.Sets}
+	if o.ISA != "" {
+		if err := kernel.SetISA(o.ISA); err != nil {
+			return d, stages.Finding{File: "--isa", Msg: err.Error()}
+		}
+	}
 	r, err := openRecording(o.Dir)
 	if err != nil {
 		return d, err

@@ -9,7 +9,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
+	"vtpu/compute/kernel"
 	"vtpu/pipelines"
 	"vtpu/pipelines/exec"
 	"vtpu/pipelines/presettest"
@@ -115,6 +117,18 @@ func TestReplayOfRandomPipelines(t *testing.T) {
 func TestWhatIf(t *testing.T) {
 	o := pipelines.Options{File: "names", Steps: 20, LookAhead: -1, Record: "gradients", Out: filepath.Join(t.TempDir(), "run")}
 	want := train(t, o)
+	was := kernel.ISA()
+	for _, isa := range kernel.ISAs() {
+		replayed(t, pipelines.ReplayOptions{Dir: o.Out, From: -1, ISA: isa, Verify: 2}, want)
+	}
+	if err := kernel.SetISA(was); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	d0 := replayed(t, pipelines.ReplayOptions{Dir: o.Out, From: -1, Paced: true}, want)
+	if took := time.Since(begin).Seconds(); d0.Recorded > 0 && took < 0.9*19/d0.Recorded {
+		t.Errorf("with the pauses of the run it took %.3f s, the run %.3f", took, 19/d0.Recorded)
+	}
 	d, err := pipelines.Replay(context.Background(), pipelines.ReplayOptions{Dir: o.Out, From: -1, Sets: []string{"stages.adam.lr=0.02"}})
 	if err != nil || d.Weights == want.Weights || d.Match != nil || len(d.WhatIf) != 1 || !strings.Contains(d.WhatIfLabel(), "stages.adam.lr=0.02") {
 		t.Errorf("%+v %v", d, err)

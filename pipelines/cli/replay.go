@@ -70,6 +70,7 @@ func (a *app) replay() *cobra.Command {
 	f.Int64Var(&o.To, "to-step", 0, "stop after this step; 0 is the end of the stream")
 	f.Int64Var(&o.From, "from-checkpoint", -1, "start from the checkpoint of this step instead of the beginning")
 	f.StringArrayVar(&o.Sets, "set", nil, "change a value of the pipeline, such as stages.adamw.lr=3e-4: a what-if (may be given several times)")
+	f.StringVar(&o.ISA, "isa", "", "instruction set: generic, avx2 or avx512; the best there is if left out")
 	f.StringVar(&speed, "speed", speed, "max, or recorded: with the pauses of the run")
 	f.IntVar(&o.Verify, "verify-gradients", 0, "compute the gradients of so many steps again, spread over the run, and compare them bit by bit; needs the data")
 	f.Int64Var(&o.Every, "every", 0, "steps between two lines of --json")

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -719,4 +720,43 @@ func BenchmarkAppend(b *testing.B) {
 			})
 		}
 	}
+}
+
+// FuzzStream reads a stream of two segments whose bytes are anything: no panic, and no allocation beyond what is there.
+func FuzzStream(f *testing.F) {
+	fsys, segs := stream(f, 12, 3000)
+	a, b := fsys.Read(segs[0]), fsys.Read(segs[1])
+	f.Add(a, b, uint16(0), byte(0))
+	f.Add(a, b, uint16(200), byte(3))
+	f.Add(b, a, uint16(0), byte(0))
+	f.Add(a, []byte{}, uint16(64), byte(255))
+	f.Fuzz(func(t *testing.T, a, b []byte, at uint16, x byte) {
+		fsys, segs := stream(t, 12, 3000)
+		if int(at) < len(a) {
+			a = append([]byte(nil), a...)
+			a[at] ^= x
+		}
+		fsys.Corrupt(segs[0], func([]byte) []byte { return a })
+		fsys.Corrupt(segs[1], func([]byte) []byte { return b })
+		var m0, m1 runtime.MemStats
+		runtime.ReadMemStats(&m0)
+		rep, err := reclog.Verify("s", reclog.ReadOptions{FS: fsys})
+		runtime.ReadMemStats(&m1)
+		if err != nil && !errors.Is(err, reclog.ErrNoStream) {
+			t.Fatal(err)
+		}
+		if n := m1.TotalAlloc - m0.TotalAlloc; n > 16<<20+4096*uint64(len(a)+len(b)) { // buffers and the zstd decoder; packed data may grow by 1024
+			t.Fatalf("%d bytes allocated for %d", n, len(a)+len(b))
+		}
+		if r, err := reclog.Open("s", reclog.ReadOptions{FS: fsys}); err == nil {
+			_ = r.SeekStep(int64(at)) // an error is fine
+			for range 100 {
+				if _, err := r.Next(); err != nil {
+					break
+				}
+			}
+			_ = r.Close() // only read
+		}
+		_ = rep
+	})
 }

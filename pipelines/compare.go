@@ -47,6 +47,7 @@ type CompareOptions struct {
 	Label    string
 	Reps     int           // alternated repetitions
 	Window   time.Duration // about the length of a measurement
+	Limit    time.Duration // no repetition begins after that; 0: none. The figures say how many there were
 }
 
 // runner is a way with its engine.
@@ -140,14 +141,19 @@ func Compare(ctx context.Context, o CompareOptions) (c Comparison, err error) {
 	naive := make([][]float64, len(rs))
 	var broken error
 	var last []float64
+	start, over := time.Now(), false
 	c.Quality = measure.Repeat(nil, o.Reps, func(int) bool {
-		if broken != nil {
+		over = over || o.Limit > 0 && len(naive[0]) > 0 && time.Since(start) > o.Limit
+		if broken != nil || over {
 			return true
 		}
 		var clean bool
 		last, clean, broken = do(c.Chunk)
 		return clean
 	}, func() {
+		if over {
+			return
+		}
 		for i, v := range last {
 			out[i], naive[i] = append(out[i], v), append(naive[i], v/last[0])
 		}
@@ -155,6 +161,7 @@ func Compare(ctx context.Context, o CompareOptions) (c Comparison, err error) {
 	if broken != nil {
 		return c, broken
 	}
+	c.Quality.Repetitions = len(naive[0])
 	c.Same = true
 	for i, r := range rs {
 		r.way.PerS, r.way.Naive = measure.Of(out[i]), measure.Of(naive[i])

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -127,11 +128,12 @@ func (f *labFlags) options() (lab.Options, error) {
 }
 
 // open makes the lab, with errors as the command reports them.
-func (f *labFlags) open() (*lab.Lab, error) {
+func (f *labFlags) open(ctx context.Context) (*lab.Lab, error) {
 	o, err := f.options()
 	if err != nil {
 		return nil, err
 	}
+	o.Stop = ctx.Done()
 	l, err := lab.Open(o)
 	if err != nil {
 		return nil, stages.Finding{File: "--cpus " + f.cpus, Msg: strings.TrimPrefix(err.Error(), "lab: "), Fix: "vtpu smt topology lists the CPUs"}
@@ -144,6 +146,8 @@ func lacking(err error) error {
 	switch {
 	case errors.Is(err, ruler.ErrNone), errors.Is(err, workload.ErrNone):
 		return &stages.EnvError{Err: err, Fix: "run it on an amd64 machine with Linux; topology and probe work here"}
+	case errors.Is(err, lab.ErrStopped):
+		return context.Canceled
 	case errors.Is(err, lab.ErrOneCPU):
 		return &stages.EnvError{Err: err, Fix: "allow a second CPU (taskset, cpuset); topology, probe, rulers and model work with one"}
 	}
@@ -154,8 +158,8 @@ func lacking(err error) error {
 func (a *app) measuring(use, short, example string, flags func(*cobra.Command), do func(*lab.Lab) (*part, error)) *cobra.Command {
 	var f labFlags
 	var svg string
-	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: args(cobra.NoArgs), RunE: func(*cobra.Command, []string) error {
-		l, err := f.open()
+	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+		l, err := f.open(cmd.Context())
 		if err != nil {
 			return err
 		}

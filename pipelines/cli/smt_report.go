@@ -19,6 +19,7 @@ import (
 	"vtpu/pipelines/report"
 	"vtpu/smtpool"
 	"vtpu/smtpool/lab"
+	"vtpu/smtpool/measure"
 	"vtpu/smtpool/ports"
 	"vtpu/smtpool/probe"
 	"vtpu/smtpool/workload"
@@ -56,16 +57,19 @@ func trainPart(c pipelines.Comparison) *part {
 	} else {
 		p.say("THE WAYS ENDED IN DIFFERENT WEIGHTS OR STATES: please report this")
 	}
-	p.say("weights and state: %s; %d steps a measurement; disturbance: %v", size(c.Bytes), c.Chunk, c.Quality)
+	p.say("weights and state: %s; %d steps a measurement, %d repetitions; disturbance: %v", size(c.Bytes), c.Chunk, c.Quality.Repetitions, c.Quality)
 	p.draw("train", "Steps a second over one thread, naive", func(w io.Writer) error {
 		return chart.Bars(w, "training, over one thread naive", "times", bars)
 	})
 	return p
 }
 
+// trainLimit keeps the report below its eight minutes on a machine that is slow or busy.
+const trainLimit = time.Minute
+
 // compare trains in several ways on what the probe found.
 func compare(ctx context.Context, first probe.Result, label string, o pipelines.Options, reps int) (pipelines.Comparison, error) {
-	c := pipelines.CompareOptions{Options: o, Label: label, Reps: reps, Window: 60 * time.Millisecond}
+	c := pipelines.CompareOptions{Options: o, Label: label, Reps: reps, Window: 60 * time.Millisecond, Limit: trainLimit}
 	if first.Verdict == probe.Yes {
 		c.Siblings = [2]int{first.A, first.B}
 	}
@@ -93,7 +97,7 @@ func (a *app) smtTrain() *cobra.Command {
 			if _, _, err := pipelines.Load(o.File, o.Sets); err != nil { // before anything is measured
 				return err
 			}
-			l, err := f.open()
+			l, err := f.open(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -202,7 +206,7 @@ func (a *app) everything(ctx context.Context, f *labFlags, noTrain bool) (title 
 	if err = add("Sibling probe", probePart(rs), err); err != nil {
 		return "", nil, nil, err
 	}
-	l, err := f.open()
+	l, err := f.open(ctx)
 	if err != nil {
 		return "", nil, nil, err
 	}
@@ -303,6 +307,18 @@ func summary(l *lab.Lab, t *smtpool.Topology, p lab.Pairs, c lab.Curve, r lab.Ru
 		if tr.Bound > 0 {
 			text = append(text, fmt.Sprintf("By the balance of the stages S beside D can be at most %.2f times one thread with prefetch. The same bits in every way: %v.", tr.Bound, tr.Same))
 		}
+	}
+	var q measure.Quality
+	for _, row := range p.Rows {
+		q = q.Add(row.Quality)
+	}
+	for _, pt := range c.Points {
+		q = q.Add(pt.Qual)
+	}
+	q = q.Add(r.Quality)
+	if n := q.Repetitions; n > 0 && (q.Disturbed*10 > n || q.Stolen > 0.01*q.Seconds) {
+		text = append(text, fmt.Sprintf("THE MACHINE WAS NOT QUIET: %d of %d repetitions were disturbed even when done again, %.2f s were stolen. Do not rely on the figures below; measure again.",
+			q.Disturbed, n, q.Stolen))
 	}
 	if len(r.Rows) > 0 {
 		worst := 0.0

@@ -4,6 +4,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,7 +23,12 @@ type Options struct {
 	Window time.Duration // of a measurement; 0: 4 ms
 	Memory int           // bytes of the buffer that stands for memory; 0: 256 MiB
 	Table  int           // bytes of the table of a workload; 0: 64 MiB
+
+	Stop <-chan struct{} // closed: experiments end after the row in hand, with ErrStopped; nil: never
 }
+
+// ErrStopped says that an experiment was ended by Options.Stop.
+var ErrStopped = errors.New("lab: stopped")
 
 // NotSMT labels what was not measured on siblings.
 const NotSMT = "not an SMT result"
@@ -39,7 +45,7 @@ type Lab struct {
 	buf      *ruler.Buffers
 	tables   [2]*workload.Table
 	latency  float64 // of memory, in cycles; 0: not measured yet
-	tableLat float64
+	tableLat float64 // of a workload's table
 	clock    float64 // cycles a nanosecond, last seen
 }
 
@@ -129,6 +135,16 @@ type Bracket struct {
 	Before probe.Verdict `json:"before"`
 	After  probe.Verdict `json:"after"`
 	Same   bool          `json:"same"` // the hypervisor moved nothing meanwhile, as far as the two can tell
+}
+
+// stopped is checked before each row.
+func (l *Lab) stopped() error {
+	select {
+	case <-l.opt.Stop:
+		return ErrStopped
+	default:
+		return nil
+	}
 }
 
 // bracket runs an experiment between two short probes.

@@ -172,6 +172,9 @@ func (l *Lab) Pairs(o PairOptions) (Pairs, error) {
 
 func (l *Lab) pairRow(p plan, lanes []*smtpool.Lane) (row PairRow, err error) {
 	row = PairRow{Name: p.name, Control: p.control}
+	if err := l.stopped(); err != nil {
+		return row, err
+	}
 	a, err := workload.Compile(p.a, l.table(0), l.Top.Has)
 	if err != nil {
 		return row, err
@@ -425,6 +428,9 @@ func (l *Lab) Curve() (Curve, error) {
 
 func (l *Lab) point(k, nd int, d *workload.Loop) (p Point, err error) {
 	p.Chains = k
+	if err := l.stopped(); err != nil {
+		return p, err
+	}
 	sp, err := workload.Chains(k, 0)
 	if err != nil {
 		return p, err

@@ -57,6 +57,9 @@ func (l *Lab) Rulers() (Rulers, error) {
 		}
 		r.Quality.Pinned, r.Quality.Steal = true, true
 		for _, rr := range all {
+			if err := l.stopped(); err != nil {
+				return err
+			}
 			row := RulerRow{Ruler: rr.Name, Resource: rr.Resource, Unit: rr.Unit}
 			i, err := ruler.New(rr, l.buffers(), 1, l.Top.Has)
 			if errors.Is(err, ruler.ErrNone) {
@@ -176,6 +179,9 @@ func (l *Lab) Losses() (Losses, error) {
 		r.Quality.Pinned, r.Quality.Steal = true, true
 		for i := range n {
 			for j := i; j < n; j++ {
+				if err := l.stopped(); err != nil {
+					return err
+				}
 				a, b := is[0][i], is[1][j]
 				rates, q := measure.Alternate(l.lanes(), []measure.Case{
 					{Name: "a", Loops: []measure.Loop{a.Block, nil}}, {Name: "b", Loops: []measure.Loop{nil, b.Block}}, {Name: "pair", Loops: []measure.Loop{a.Block, b.Block}},

@@ -65,7 +65,7 @@ func trainPart(c pipelines.Comparison) *part {
 }
 
 // trainLimit keeps the report below its eight minutes on a machine that is slow or busy.
-const trainLimit = time.Minute
+const trainLimit = 30 * time.Second
 
 // compare trains in several ways on what the probe found.
 func compare(ctx context.Context, first probe.Result, label string, o pipelines.Options, reps int) (pipelines.Comparison, error) {

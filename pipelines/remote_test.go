@@ -86,7 +86,11 @@ func TestEveryPresetHasTheSameBitsOnEveryLink(t *testing.T) {
 		}
 		want := bits(train(t, o))
 		for kind, open := range buses {
-			for _, workers := range []int{1, 2, 5} {
+			counts := []int{2}
+			if name == "digits" || name == "names" || name == "clicks" {
+				counts = []int{1, 2, 5}
+			}
+			for _, workers := range counts {
 				t.Run(fmt.Sprintf("%s/%s/%d", name, kind, workers), func(t *testing.T) {
 					var c *pool.Coordinator
 					o := o

@@ -74,8 +74,12 @@ func (s Stream) Perm(p []int32, a uint64) {
 	for i := range p {
 		p[i] = int32(i)
 	}
+	var block [4]uint32 // draws i&^3 to i|3: one block serves four
 	for i := len(p) - 1; i > 0; i-- {
-		j := s.Intn(a, uint32(i), i+1)
+		if i == len(p)-1 || i&3 == 3 {
+			block = s.Block(a, uint32(i)>>2)
+		}
+		j, _ := bits.Mul32(block[i&3], uint32(i+1)) // Intn(a, i, i+1)
 		p[i], p[j] = p[j], p[i]
 	}
 }

@@ -2,6 +2,7 @@ package rng
 
 import (
 	"math"
+	"slices"
 	"sort"
 	"testing"
 )
@@ -78,6 +79,25 @@ func TestPermIsAPermutationOfItsCounter(t *testing.T) {
 	for i := range p {
 		if p[i] != int32(i) {
 			t.Fatal("not a permutation")
+		}
+	}
+}
+
+// TestPermIsFisherYatesWithIntn holds Perm, which shares blocks of draws, to the loop that its documentation names.
+func TestPermIsFisherYatesWithIntn(t *testing.T) {
+	s := Named(7, "shuffle")
+	for n := range 70 {
+		want := make([]int32, n)
+		for i := range want {
+			want[i] = int32(i)
+		}
+		for i := n - 1; i > 0; i-- {
+			j := s.Intn(3, uint32(i), i+1)
+			want[i], want[j] = want[j], want[i]
+		}
+		got := make([]int32, n)
+		if s.Perm(got, 3); !slices.Equal(got, want) {
+			t.Fatalf("%d elements: %v, want %v", n, got, want)
 		}
 	}
 }

@@ -94,9 +94,12 @@ func readRun(dir string, info *RunInfo) error {
 	return err
 }
 
-// pipe is the pipeline of the run with further assignments.
+// pipe is the pipeline of the run with further assignments; variables of the environment are as they were when the run began.
 func (info *RunInfo) pipe(sets []string) (*Pipeline, error) {
-	p, err := Parse(info.File, []byte(info.Pipeline), slices.Concat(info.Sets, sets))
+	p, err := parse(info.File, []byte(info.Pipeline), slices.Concat(info.Sets, sets), func(name string) (string, bool) {
+		v, ok := info.Vars[name]
+		return v, ok
+	})
 	if err != nil {
 		return nil, err
 	}

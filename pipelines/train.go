@@ -173,12 +173,17 @@ func apply(p *Pipeline, o Options) error {
 	if o.Lanes == "" {
 		return nil
 	}
+	seen := map[string]bool{}
 	for part := range strings.SplitSeq(o.Lanes, ",") {
 		k, v, _ := strings.Cut(part, "=")
 		var a AutoInt
 		if err := a.UnmarshalText([]byte(v)); err != nil || k != "d" && k != "s" || k == "d" && !a.Auto && a.N == 0 {
 			return stages.Finding{File: "--lanes " + o.Lanes, Msg: fmt.Sprintf("%q can't be read", part), Fix: "d=2,s=1, or auto for either; at least one D lane"}
 		}
+		if seen[k] {
+			return stages.Finding{File: "--lanes " + o.Lanes, Msg: k + " is given twice", Fix: "one number of lanes for each, such as d=2,s=1"}
+		}
+		seen[k] = true
 		if k == "d" {
 			p.Place.DLanes = a
 		} else {

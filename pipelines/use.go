@@ -1,7 +1,6 @@
 package pipelines
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -67,21 +66,13 @@ func PresetSummary(name string) string {
 // OpenRun loads the pipeline of a run directory and one of its checkpoints, the newest for step -1, to sample, evaluate or export.
 func OpenRun(dir string, step int64) (*Plan, *exec.Engine, error) {
 	var info RunInfo
-	if err := rundir.ReadJSON(filepath.Join(dir, rundir.RunFile), &info); err != nil {
-		var f stages.Finding
-		if errors.As(err, &f) && f.Msg == "no such file" {
-			return nil, nil, stages.Finding{File: dir, Msg: "holds no run", Fix: "name the directory that a run has printed"}
-		}
+	if err := readRun(dir, &info); err != nil {
 		return nil, nil, err
 	}
-	p, err := parse(info.File, []byte(info.Pipeline), info.Sets, func(name string) (string, bool) { // as they were when the run began
-		v, ok := info.Vars[name]
-		return v, ok
-	})
+	p, err := info.pipe(nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	p.Run.Steps, p.Run.Epochs = info.Steps, 0
 	plan, err := NewPlan(p, info.Dir, nil)
 	if err != nil {
 		return nil, nil, err

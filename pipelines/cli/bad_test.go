@@ -121,6 +121,7 @@ func TestBadInput(t *testing.T) {
 		{"a flag that there is not", []string{"run", "weight", "--stps", "3"}, "unknown flag: --stps (vtpu run --help)"},
 		{"a flag with a bad value", []string{"run", "weight", "--steps", "x"}, `invalid argument "x" for "--steps" flag`},
 		{"lanes", []string{"run", "weight", "--lanes", "d=0"}, `--lanes d=0: "d=0" can't be read (d=2,s=1, or auto for either; at least one D lane)`},
+		{"lanes given twice", []string{"run", "weight", "--lanes", "d=1,d=2"}, "--lanes d=1,d=2: d is given twice (one number of lanes for each, such as d=2,s=1)"},
 		{"an instruction set", []string{"run", "weight", "--isa", "sse"}, `--isa: instruction set "sse" can't be used here; there are generic`},
 		{"a command that there is not", []string{"rn"}, `there is no command "rn" (did you mean run?)`},
 	} {

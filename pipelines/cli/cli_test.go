@@ -423,14 +423,14 @@ func TestNewWritesAPipelineThatLintsAndRuns(t *testing.T) {
 	if m := last1(events(t, "new", "a.yaml")); keys(m) != "event file" || m["file"] != "a.yaml" {
 		t.Errorf("new --json says %v", m)
 	}
-	if b, err := os.ReadFile("a.yaml"); err != nil || string(b) != preset(t, "linear") {
+	if b, err := os.ReadFile("a.yaml"); err != nil || string(b) != strings.Replace(preset(t, "linear"), "name: linear\n", "", 1) {
 		t.Errorf("%v, %s", err, b)
 	}
 	if code, _, errOut := call("new", "a.yaml", "--from", "weight"); code != stages.ExitUser || errOut != "vtpu: a.yaml: exists already (choose another name, or --force)\n" {
 		t.Errorf("%d %s", code, errOut)
 	}
 	good(t, "new", "a.yaml", "--from", "weight", "--force")
-	if b, err := os.ReadFile("a.yaml"); err != nil || string(b) != preset(t, "weight") {
+	if b, err := os.ReadFile("a.yaml"); err != nil || string(b) != strings.Replace(preset(t, "weight"), "name: weight\n", "", 1) {
 		t.Errorf("%v, %s", err, b)
 	}
 }

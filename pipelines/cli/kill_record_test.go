@@ -229,6 +229,22 @@ func TestForkDiffAndLog(t *testing.T) {
 			t.Errorf("%v: exit code %d, %q", c, code, e)
 		}
 	}
+	for _, c := range [][]string{{"sample", "a"}, {"export", "a", "a.npz"}, {"sample", "f17"}, {"export", "g", "g.safetensors"}} { // recording is no obstacle
+		good(t, c...)
+	}
+	// Variables of the environment are those of the run, whatever they are by now.
+	t.Setenv("NAMES_SEED", "5")
+	pipe := strings.Replace(preset(t, "names"), "seed: 42", "seed: ${NAMES_SEED:1}", 1)
+	if err := os.WriteFile("v.yaml", []byte(pipe), 0o644); err != nil || !strings.Contains(pipe, "NAMES_SEED") {
+		t.Fatal(err, pipe)
+	}
+	good(t, "run", "v.yaml", "--steps", "9", "--record", "gradients", "--out", "v")
+	t.Setenv("NAMES_SEED", "6")
+	if d := events(t, "replay", "v", "--verify-gradients", "3"); d[len(d)-1]["match"] != true {
+		t.Errorf("replay with another environment: %v", d[len(d)-1])
+	}
+	good(t, "fork", "v", "--at", "4", "--out", "v4")
+	good(t, "export", "v4", "v4.npz")
 	if l := events(t, "log", "ls", "a")[0]; l["first"] != 1.0 || l["last"] != 30.0 || l["ended"] != true || l["weights_sha256"] != a["weights_sha256"] {
 		t.Errorf("log ls: %v", l)
 	}

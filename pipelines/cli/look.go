@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"text/tabwriter"
@@ -332,6 +333,9 @@ func (a *app) schema() *cobra.Command {
 	}
 }
 
+// ownName is the line of a preset that names it.
+var ownName = regexp.MustCompile(`(?m)^name: .*\n`)
+
 func (a *app) fresh() *cobra.Command {
 	force := false
 	from := "linear"
@@ -343,6 +347,7 @@ func (a *app) fresh() *cobra.Command {
 			if !ok {
 				return stages.Finding{File: "--from " + from, Msg: "there is no such preset", Fix: pipelines.Suggest(from, pipelines.PresetNames())}
 			}
+			b = ownName.ReplaceAll(b, nil) // a file of one's own is named as the file is
 			if _, err := os.Stat(p[0]); err == nil && !force {
 				return stages.Finding{File: p[0], Msg: "exists already", Fix: "choose another name, or --force"}
 			}

@@ -26,6 +26,7 @@ type ForkOptions struct {
 	Sets  []string // what is different from there on
 	Steps int64    // steps in all; 0: as the other run
 	Out   string   // run directory; "": a new one below runs
+	Run   Options  // what Train is going to be told: looked at before anything is made, and its Record is kept in run.json
 }
 
 // Forked is what a fork has done.
@@ -58,6 +59,12 @@ func Fork(ctx context.Context, o ForkOptions) (Forked, error) {
 	p, err := info.pipe(o.Sets)
 	if err != nil {
 		return d, err
+	}
+	if err := apply(p, o.Run); err != nil {
+		return d, err
+	}
+	if o.Run.Record != "" {
+		info.Record = o.Run.Record
 	}
 	plan, err := NewPlan(p, info.Dir, nil)
 	if err != nil {

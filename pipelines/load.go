@@ -520,10 +520,8 @@ func (p *Pipeline) Identity() string {
 			x.Out = append(x.Out, ref.Name)
 		}
 		switch it.Def.Name {
-		case "checkpoint", "tap":
+		case "checkpoint", "tap", "commit": // what is saved and recorded; --record puts in a commit where the file has none
 			continue
-		case "commit":
-			x.Cfg = nil // what is recorded
 		}
 		id.Items = append(id.Items, x)
 	}

@@ -313,7 +313,7 @@ func Train(ctx context.Context, o Options, w Watcher) (err error) {
 	if r.e, err = exec.New(plan.Program(func() { r.save = true; r.e.Pause() }), placement); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.e.Close()) }()
+	defer func() { err = also(err, r.e.Close()) }()
 	stop := context.AfterFunc(ctx, r.e.Stop)
 	defer stop()
 	w.Started(plan, r.path(), r.e.Version())
@@ -415,10 +415,16 @@ func (r *run) restore() error {
 
 // also joins two errors, unless the second says what the first has said: a full disk fails every later write too.
 func also(err, more error) error {
-	if err != nil && more != nil && strings.Contains(err.Error(), more.Error()) {
-		return err
+	if err == nil || more == nil {
+		return errors.Join(err, more)
 	}
-	return errors.Join(err, more)
+	said := err.Error()
+	for line := range strings.Lines(more.Error()) {
+		if !strings.Contains(said, strings.TrimSpace(line)) {
+			return errors.Join(err, more)
+		}
+	}
+	return err
 }
 
 // changed goes on from a checkpoint with a pipeline, a seed or data that are not those that the run began with; run.json then says so.
@@ -618,10 +624,11 @@ func (r *run) finish(ctx context.Context) error {
 		}
 		d.Metrics = ms
 	}
+	begun := false
 	for _, m := range d.Metrics {
 		if m.Event == "step" {
-			if m.Step == 1 {
-				d.FirstLoss = m.Loss
+			if !begun { // of step 1, or of the first step after a fork
+				d.FirstLoss, begun = m.Loss, true
 			}
 			d.LastLoss = m.Loss
 		}
@@ -650,15 +657,20 @@ func (r *run) resumeCommand() string {
 	if r.dir == nil {
 		return ""
 	}
-	cmd := "vtpu run " + r.o.File + " --resume --out " + r.dir.Path
-	for _, s := range r.o.Sets {
+	o := r.o
+	var info RunInfo
+	if o.Fork && readRun(r.dir.Path, &info) == nil { // the command that made the fork names no pipeline
+		o.File, o.Sets, o.Record, o.Steps = info.File, info.Sets, info.Record, info.Steps
+	}
+	cmd := "vtpu run " + o.File + " --resume --out " + r.dir.Path
+	for _, s := range o.Sets {
 		cmd += " --set " + strconv.Quote(s)
 	}
-	if r.o.Record != "" {
-		cmd += " --record " + r.o.Record
+	if o.Record != "" {
+		cmd += " --record " + o.Record
 	}
-	if r.o.Steps > 0 {
-		cmd += fmt.Sprintf(" --steps %d", r.o.Steps)
+	if o.Steps > 0 {
+		cmd += fmt.Sprintf(" --steps %d", o.Steps)
 	}
 	return cmd
 }

@@ -28,7 +28,7 @@ func (a *app) fork() *cobra.Command {
 			if o.Out == "none" {
 				return stages.Finding{File: "--out none", Msg: "a fork without a run directory does nothing"}
 			}
-			o.Dir = p[0]
+			o.Dir, o.Run = p[0], t
 			d, err := pipelines.Fork(cmd.Context(), o)
 			if err != nil {
 				return err

@@ -174,7 +174,7 @@ func TestAFullDiskWhileRecording(t *testing.T) {
 	cmd := exec.Command(sh, append([]string{"-c", `ulimit -f 2000; exec "$0" "$@"`, os.Args[0]}, append(args, "--out", "full")...)...) // blocks of 1024 bytes
 	cmd.Env = append(os.Environ(), childEnv+"=1")
 	out, err := cmd.CombinedOutput()
-	if code := cmd.ProcessState.ExitCode(); code != 3 || !strings.Contains(string(out), "--resume") {
+	if code := cmd.ProcessState.ExitCode(); code != 3 || strings.Count(string(out), "--resume") != 1 || strings.Count(string(out), "file too large") != 1 {
 		t.Fatalf("exit code %d, %v\n%s", code, err, out)
 	}
 	got := events(t, append(args, "--out", "full", "--resume")...)
@@ -284,4 +284,41 @@ func TestForkDiffAndLog(t *testing.T) {
 	}
 	good(t, "run", "names", "--steps", "20", "--set", "stages.adam.lr=0.02", "--out", "h", "--resume", "--allow-changed")
 	good(t, "sample", "h", "--count", "1")
+}
+
+// TestForkRecords: a run that has recorded nothing is forked, and resumed, with --record.
+func TestForkRecords(t *testing.T) {
+	t.Chdir(t.TempDir())
+	last := func(args ...string) map[string]any {
+		all := events(t, args...)
+		return all[len(all)-1]
+	}
+	want := last("run", "names", "--steps", "20", "--set", "run.checkpoint_every=10", "--out", "a")["weights_sha256"]
+	for _, what := range []string{"gradients", "inputs"} {
+		if d := last("fork", "a", "--at", "10", "--record", what, "--out", what); d["weights_sha256"] != want || d["first_loss"] == 0.0 {
+			t.Errorf("fork that records %s: %v, want %v", what, d, want)
+		}
+		if d := last("replay", what); d["match"] != true || d["from"] != 10.0 {
+			t.Errorf("replay of %s: %v", what, d)
+		}
+	}
+	good(t, "fork", "a", "--at", "10", "--record", "gradients", "--no-run", "--out", "later")
+	if d := last("run", "names", "--steps", "20", "--set", "run.checkpoint_every=10", "--resume", "--out", "later"); d["weights_sha256"] != want {
+		t.Errorf("a fork that was made first and run later: %v, want %v", d, want)
+	}
+	if d := last("replay", "later"); d["match"] != true {
+		t.Errorf("it recorded nothing: %v", d)
+	}
+	good(t, "run", "names", "--steps", "20", "--stop-after", "10", "--out", "b")
+	if d := last("run", "names", "--steps", "20", "--resume", "--record", "gradients", "--out", "b"); d["weights_sha256"] != want {
+		t.Errorf("resumed with --record: %v, want %v", d, want)
+	}
+	for _, c := range [][]string{{"--record", "all"}, {"--lanes", "d=x"}, {"--isa", "none"}} {
+		if code, _, e := call(append([]string{"fork", "a", "--at", "10", "--out", "bad"}, c...)...); code != 2 || e == "" {
+			t.Errorf("%v: exit code %d, %q", c, code, e)
+		}
+		if _, err := os.Stat("bad"); err == nil {
+			t.Errorf("%v left a directory", c)
+		}
+	}
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
@@ -89,9 +91,29 @@ func (p *Plan) restoreAs(path, identity string) (step int64, err error) {
 	}
 	p.Store.SetVersion(step)
 	if w, st := p.Store.Hashes(); w != meta["vtpu.weights_sha256"] || st != meta["vtpu.state_sha256"] {
-		return 0, bad(olderFix, "damaged: the weights have another SHA-256 than when they were written")
+		return 0, bad(olderFix, "damaged: the weights or the optimizer state have another SHA-256 than when they were written")
 	}
 	return step, nil
+}
+
+// readSound reads the checkpoint of a step for a pipeline that need not be its own: what the file holds must give the hashes that it names.
+func readSound(path string, step int64) ([]tensorfile.Entry, error) {
+	es, meta, err := tensorfile.ReadSafetensors(path)
+	if err != nil {
+		return nil, err
+	}
+	ps := make([]*weights.Param, len(es))
+	for i := range es {
+		ps[i] = &weights.Param{Name: es[i].Name, T: es[i].T}
+		if strings.Contains(es[i].Name, "/") { // as Store.State names it; names of weights have no slash
+			ps[i].Kind = weights.State
+		}
+	}
+	slices.SortFunc(ps, func(a, b *weights.Param) int { return strings.Compare(a.Name, b.Name) })
+	if w, st := weights.Hashes(ps, step); w != meta["vtpu.weights_sha256"] || st != meta["vtpu.state_sha256"] {
+		return nil, stages.Finding{File: path, Msg: "damaged: the weights or the optimizer state have another SHA-256 than when they were written", Fix: olderFix}
+	}
+	return es, nil
 }
 
 // fill copies entries into the store. all wants the optimizer state too; otherwise entries that the model lacks are passed over if they are state.

@@ -137,7 +137,7 @@ func stateAt(ctx context.Context, dir string, at int64, d *Forked) ([]tensorfile
 	}
 	if slices.Contains(steps, at) {
 		d.From = "checkpoint"
-		es, _, err := tensorfile.ReadSafetensors(filepath.Join(dir, rundir.CheckpointName(at)))
+		es, err := readSound(filepath.Join(dir, rundir.CheckpointName(at)), at)
 		return es, err
 	}
 	none := func(why string) error {

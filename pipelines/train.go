@@ -17,7 +17,6 @@ import (
 	"vtpu/pipelines/pool"
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
-	"vtpu/stages/tensorfile"
 )
 
 // Options are what the command line adds to a pipeline.
@@ -433,7 +432,7 @@ func (r *run) changed(info *RunInfo, step int64) error {
 		return stages.Finding{File: "--allow-changed", Msg: "the run records its steps, and the recorded stream would not fit its pipeline any more", Fix: "begin a new run from this one: vtpu fork " + r.dir.Path}
 	}
 	path := r.dir.File(rundir.CheckpointName(step))
-	es, _, err := tensorfile.ReadSafetensors(path)
+	es, err := readSound(path, step)
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func OpenRun(dir string, step int64) (*Plan, *exec.Engine, error) {
 		return nil, nil, err
 	}
 	if len(steps) == 0 {
-		return nil, nil, stages.Finding{File: dir, Msg: "the run has no checkpoint yet"}
+		return nil, nil, stages.Finding{File: dir, Msg: "the run has no checkpoint yet", Fix: "wait for the first one (vtpu serve --wait does), or for the end of the run"}
 	}
 	if step < 0 {
 		step = steps[len(steps)-1]

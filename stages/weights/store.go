@@ -217,9 +217,12 @@ func (s *Store) All(k Kind) []*Param {
 
 // Hashes gives weights_sha256, over the parameters sorted by name as little-endian float32 and nothing else, and state_sha256, over the
 // optimizer state in the same manner followed by the version as a little-endian uint64.
-func (s *Store) Hashes() (weightsSHA, stateSHA string) {
+func (s *Store) Hashes() (weightsSHA, stateSHA string) { return Hashes(s.sorted, s.version) }
+
+// Hashes is Store.Hashes of entries sorted by name, which need not be in a store.
+func Hashes(sorted []*Param, version int64) (weightsSHA, stateSHA string) {
 	w, st := sha256.New(), sha256.New()
-	for _, p := range s.sorted {
+	for _, p := range sorted {
 		if p.Kind == Weight {
 			write(w, &p.T)
 		} else {
@@ -227,7 +230,7 @@ func (s *Store) Hashes() (weightsSHA, stateSHA string) {
 		}
 	}
 	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(s.version))
+	binary.LittleEndian.PutUint64(b[:], uint64(version))
 	st.Write(b[:])
 	return hex.EncodeToString(w.Sum(nil)), hex.EncodeToString(st.Sum(nil))
 }

@@ -1,10 +1,17 @@
 package pipelines_test
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
 
 	"vtpu/pipelines"
 	"vtpu/pipelines/exec"
+	"vtpu/pipelines/rundir"
 )
 
 // engine makes a preset's engine.
@@ -43,5 +50,53 @@ func BenchmarkStep(b *testing.B) {
 				run(int64(b.N))
 			})
 		}
+	}
+}
+
+// BenchmarkStepOverALink is a training step over a NATS link with workers in this process, beside what the plan predicts from a measurement just before.
+// "ratio" is measured over predicted.
+func BenchmarkStepOverALink(b *testing.B) {
+	for _, c := range []struct {
+		file    string
+		sets    []string
+		workers int
+	}{{"digits", nil, 1}, {"names", nil, 1}, {"shakespeare", nil, 1}, {"works/w4.yaml", nil, 1}, {"works/w4.yaml", []string{"stages.token_batches.batch=60"}, 1}, {"works/w4.yaml", []string{"stages.token_batches.batch=60"}, 2}} {
+		b.Run(fmt.Sprintf("%s %s/workers=%d", c.file, strings.Join(c.sets, " "), c.workers), func(b *testing.B) {
+			o := pipelines.Options{File: c.file, Sets: c.sets, Steps: 1 << 40, LookAhead: -1, Out: "none", Link: &pipelines.Link{Bus: core(b), Local: c.workers, Log: zerolog.Nop()}}
+			want, err := pipelines.PredictStep(b.Context(), o)
+			if err != nil {
+				b.Fatal(err)
+			}
+			var steps []float64
+			last := time.Now()
+			o.Steps, o.Every = int64(b.N)+8, 1
+			if err := pipelines.Train(b.Context(), o, &ticks{step: func(n int64) {
+				now := time.Now()
+				if n > 8 {
+					steps = append(steps, now.Sub(last).Seconds())
+				}
+				last = now
+			}}); err != nil {
+				b.Fatal(err)
+			}
+			slices.Sort(steps)
+			took := steps[len(steps)/2]
+			b.ReportMetric(took*1e3, "ms/step")
+			b.ReportMetric(want.Step*1e3, "predicted-ms/step")
+			b.ReportMetric(took/want.Step, "ratio")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// ticks is told of each step.
+type ticks struct {
+	quiet
+	step func(int64)
+}
+
+func (t *ticks) Stepped(m rundir.Metric) {
+	if m.Event == "step" {
+		t.step(m.Step)
 	}
 }

@@ -22,7 +22,7 @@ import (
 )
 
 // core connects to a broker of the test's own.
-func core(t *testing.T) link.Bus {
+func core(t testing.TB) link.Bus {
 	t.Helper()
 	b, err := broker.Start(broker.Options{})
 	if err != nil {
@@ -46,7 +46,7 @@ func core(t *testing.T) link.Bus {
 }
 
 // stream is core with JetStream.
-func stream(t *testing.T) link.Bus {
+func stream(t testing.TB) link.Bus {
 	t.Helper()
 	s, err := core(t).(*nats.Conn).JetStream("vtpu", nats.StreamOptions{Memory: true})
 	if err != nil {
@@ -61,7 +61,7 @@ func stream(t *testing.T) link.Bus {
 }
 
 // channel is Watermill's GoChannel.
-func channel(t *testing.T) link.Bus {
+func channel(t testing.TB) link.Bus {
 	ch := wm.NewGoChannel()
 	b := wm.NewBus(ch, ch, 4096)
 	t.Cleanup(func() {
@@ -73,7 +73,7 @@ func channel(t *testing.T) link.Bus {
 }
 
 // buses are what a run may be joined to workers by.
-var buses = map[string]func(*testing.T) link.Bus{"nats": core, "jetstream": stream, "gochannel": channel}
+var buses = map[string]func(testing.TB) link.Bus{"nats": core, "jetstream": stream, "gochannel": channel}
 
 func TestEveryPresetHasTheSameBitsOnEveryLink(t *testing.T) {
 	presettest.Short(t)
@@ -149,6 +149,36 @@ func TestThePlanKnowsWhatGoesOverALink(t *testing.T) {
 	want := float64(cut.Sizes().Step(p.Pipe.Parts))
 	if got := train(t, o).LinkBytes; got < want*0.99 || got > want*1.02 {
 		t.Errorf("%.0f bytes a step, planned %.0f", got, want)
+	}
+}
+
+func TestThePlanPredictsAStepOverALink(t *testing.T) {
+	o := pipelines.Options{File: "digits", Steps: 300, LookAhead: -1, Link: &pipelines.Link{Bus: core(t), Local: 2, Log: zerolog.Nop()}}
+	p, base, err := pipelines.Prepare(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut, err := p.Cut()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := p.Store.Hashes()
+	got, err := p.Predict(t.Context(), base, o.Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := p.Store.Hashes(); after != before || p.Store.Version() != 0 {
+		t.Error("the measurement trained the plan itself")
+	}
+	if want := float64(cut.Sizes().Step(p.Pipe.Parts)); got.Sent < want*0.99 || got.Sent > want*1.01 {
+		t.Errorf("%.0f bytes a step, planned %.0f", got.Sent, want)
+	}
+	if got.Batch != 64 || got.Workers != 2 || got.Compute <= 0 || got.Wire <= 3*got.Latency || got.Rate <= 0 || got.Bytes <= 0 || got.Step < got.Rest || got.Step > got.Compute+got.Wire+got.Rest+1e-9 {
+		t.Errorf("%+v", got)
+	}
+	o.Steps = 2
+	if _, err := pipelines.PredictStep(t.Context(), o); stages.ExitCode(err) != stages.ExitUser {
+		t.Errorf("two steps: %v", err)
 	}
 }
 

@@ -63,7 +63,8 @@ type linkFlags struct {
 
 const embedded = "embedded"
 
-func (l *linkFlags) add(cmd *cobra.Command, use string) {
+// broker are those that find a broker.
+func (l *linkFlags) broker(cmd *cobra.Command, use string) {
 	f := cmd.Flags()
 	f.StringVar(&l.URL, "nats", os.Getenv("NATS_URL"), use+": nats://host:4222, several with commas between, or embedded for one in this process (NATS_URL)")
 	f.StringVar(&l.Creds, "creds", os.Getenv("NATS_CREDS"), "credentials file for the broker (NATS_CREDS)")
@@ -72,7 +73,12 @@ func (l *linkFlags) add(cmd *cobra.Command, use string) {
 	f.StringVar(&l.Cert, "tls-cert", os.Getenv("NATS_CERT"), "client certificate for the broker (NATS_CERT)")
 	f.StringVar(&l.Key, "tls-key", os.Getenv("NATS_KEY"), "key of the client certificate (NATS_KEY)")
 	f.BoolVar(&l.Insecure, "insecure", os.Getenv("NATS_INSECURE") == "1", "allow plain text to an address that is not loopback, and others to read --metrics (NATS_INSECURE=1)")
-	f.StringVar(&l.metrics, "metrics", "", "host:port for /metrics, /healthz, /readyz and /debug/pprof; none if left out")
+}
+
+// add is broker and what serves operators.
+func (l *linkFlags) add(cmd *cobra.Command, use string) {
+	l.broker(cmd, use)
+	cmd.Flags().StringVar(&l.metrics, "metrics", "", "host:port for /metrics, /healthz, /readyz and /debug/pprof; none if left out")
 }
 
 // logger writes for people, or JSON lines with --json.

@@ -104,15 +104,60 @@ type weightLine struct {
 	Writer string `json:"writer"`
 }
 
+// stepLine is what a step over a link is to take.
+type stepLine struct {
+	Event string `json:"event"`
+	pipelines.StepTime
+}
+
+// predict measures this machine and the link, and tells what a step over it is to take.
+func (a *app) predict(ctx context.Context, o pipelines.Options, l *linkFlags, set bool) (err error) {
+	l.local = max(l.local, 1)
+	if l.URL == "" {
+		file, _, err := pipelines.Load(o.File, o.Sets)
+		if err == nil && file.Links.Work == "ring" {
+			return stages.Finding{File: "--measure", Msg: "there is no link to measure", Fix: "--nats embedded, --nats nats://host:4222, or links: {work: gochannel} in the file"}
+		}
+	}
+	done, err := a.link(&o, l, set || l.URL != "")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	t, err := pipelines.PredictStep(ctx, o)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		a.line(stepLine{"step_over_link", t})
+		return nil
+	}
+	fmt.Fprintf(a.out, "measured: forward and backward %.2f GFLOP/s; a message %.0f µs, then %.0f MB/s\n", t.Rate/1e9, t.Latency*1e6, t.Bytes/1e6)
+	fmt.Fprintf(a.out, "a step over this link with %d workers, each on a core of its own, would take %.3g ms: %.3g ms compute, %.3g ms wire (%s), %.3g ms gather and update\n", t.Workers,
+		t.Step*1e3, t.Compute*1e3, t.Wire*1e3, size(int64(t.Sent)), t.Rest*1e3)
+	switch {
+	case t.Even == 0:
+		fmt.Fprintln(a.out, "the wire decides at any batch: an example takes longer to send than to compute")
+	default:
+		fmt.Fprintf(a.out, "the wire decides below a batch of %.3g examples (this is %d)\n", t.Even, t.Batch)
+	}
+	return nil
+}
+
 func (a *app) plan() *cobra.Command {
 	o := pipelines.Options{LookAhead: -1}
+	var l linkFlags
+	measure := false
 	cmd := &cobra.Command{
 		Use: "plan FILE", Short: "Show the whole walk: stages, shapes, gradients, weights and their homes, lanes, memory", Args: args(cobra.ExactArgs(1)),
-		Example: "  vtpu plan names",
+		Example: "  vtpu plan names\n  vtpu plan names --measure --nats embedded --workers 2",
 		RunE: func(cmd *cobra.Command, f []string) error {
 			o.File = f[0]
 			if err := check(o); err != nil {
 				return err
+			}
+			if !measure && (l.local != 0 || cmd.Flags().Changed("nats")) {
+				return stages.Finding{File: "--nats, --workers", Msg: "plan connects to nothing unless it measures", Fix: "add --measure"}
 			}
 			p, _, err := pipelines.Prepare(o)
 			if err != nil {
@@ -126,6 +171,9 @@ func (a *app) plan() *cobra.Command {
 					a.line(weightLine{"weight", w.Name, w.T.Shape.Slice(), w.Coord.String(), w.Writer()})
 				}
 				a.line(lintLine{"plan", o.File, true, p.ParamCount(), p.Steps, p.Flops(), p.Lanes.String()})
+				if measure {
+					return a.predict(cmd.Context(), o, &l, cmd.Flags().Changed("nats"))
+				}
 				return nil
 			}
 			t := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
@@ -152,10 +200,16 @@ func (a *app) plan() *cobra.Command {
 			if p.PerEpoch > 0 {
 				fmt.Fprintf(a.out, "an epoch is %d steps\n", p.PerEpoch)
 			}
+			if measure {
+				return a.predict(cmd.Context(), o, &l, cmd.Flags().Changed("nats"))
+			}
 			return nil
 		},
 	}
 	pipelineFlags(cmd, &o)
+	l.broker(cmd, "with --measure, the broker to measure")
+	cmd.Flags().BoolVar(&measure, "measure", false, "measure some steps and the link (about two seconds), and tell what a step over it takes and below which batch the wire decides")
+	cmd.Flags().IntVar(&l.local, "workers", 0, "with --measure, workers to reckon with; 1 if left out")
 	return cmd
 }
 

@@ -1,0 +1,160 @@
+package pipelines
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"vtpu/pipelines/exec"
+	"vtpu/pipelines/pool"
+	"vtpu/stages"
+)
+
+// A StepTime is what a step over a link is to take, from measurements of this machine, this pipeline and the bus.
+type StepTime struct {
+	Workers int     `json:"workers"` // each with a core of its own
+	Rate    float64 `json:"flops_per_s"`
+	Latency float64 `json:"latency_seconds"` // of a message
+	Bytes   float64 `json:"bytes_per_s"`     // of the bus
+	Sent    float64 `json:"link_bytes_per_step"`
+
+	Compute float64 `json:"compute_seconds"` // forward, loss and backward of the parts, as far as they are not beside each other
+	Wire    float64 `json:"wire_seconds"`    // making frames, sending and reading them, weights once and all parts
+	Rest    float64 `json:"rest_seconds"`    // gather, reduction, update
+	Step    float64 `json:"step_seconds"`    // of all; part of the wire goes on beside the computation where there are several parts
+
+	Batch int     `json:"batch"`                // examples a step
+	Even  float64 `json:"even_batch,omitempty"` // the batch at which compute and wire take the same time: the wire decides below. 0: it decides at each size
+}
+
+// PredictStep is Predict for what the options name. o.Link is the link.
+func PredictStep(ctx context.Context, o Options) (StepTime, error) {
+	p, base, err := Prepare(o)
+	if err != nil {
+		return StepTime{}, err
+	}
+	return p.Predict(ctx, base, o.Link)
+}
+
+// Predict measures and predicts. It takes about a second, or a few steps where they are long.
+//
+// Of P parts on N workers with compute time c each, w for the weights and x for a part there and its result back, a step takes
+// rest + w + x + max(ceil(P/N)·c, c + (P-1)·x): either the workers or the wire are never idle between the first part and the last result.
+func (p *Plan) Predict(ctx context.Context, dir string, l *Link) (StepTime, error) {
+	pr := StepTime{Workers: max(l.Local, 1)}
+	if p.Data != nil && p.Data.Live != nil {
+		return pr, Place{File: p.Pipe.File}.finding("examples come from a link: how long a step waits for them can't be measured ahead", "measure a file with the same model and data of its own")
+	}
+	took, rest, err := p.rehearse(ctx, dir)
+	if err != nil {
+		return pr, err
+	}
+	parts := float64(p.Pipe.Parts)
+	mid := func(f func(pool.Took) float64) float64 {
+		var vs []float64
+		for _, t := range took {
+			vs = append(vs, f(t))
+		}
+		slices.Sort(vs)
+		return vs[len(vs)/2]
+	}
+	wBytes := mid(func(t pool.Took) float64 { return float64(t.WeightsBytes) })
+	inBytes := mid(func(t pool.Took) float64 { return float64(t.WorkBytes) }) / parts
+	outBytes := mid(func(t pool.Took) float64 { return float64(t.ResultBytes) }) / parts
+	big := max(wBytes, inBytes, outBytes, 64<<10)
+	ts, err := pool.MeasureBus(l.Bus, p.Base(), 0, int(wBytes), int(inBytes), int(outBytes), int(big))
+	if err != nil {
+		return pr, err
+	}
+	over := func(i int) float64 { return ts[i].Seconds() }
+	pr.Latency, pr.Bytes = over(0), big/max(over(4)-over(0), 1e-9)
+	c := mid(func(t pool.Took) float64 { return t.Compute.Seconds() }) / parts
+	w := over(1) + mid(func(t pool.Took) float64 { return t.Weights.Seconds() })
+	in := mid(func(t pool.Took) float64 { return t.Work.Seconds() }) / parts
+	x := over(2) + over(3) + in + mid(func(t pool.Took) float64 { return t.Result.Seconds() })/parts
+	rounds := float64((p.Pipe.Parts + pr.Workers - 1) / pr.Workers)
+
+	pr.Rate = float64(p.partFlops()) / c
+	pr.Sent = wBytes + parts*(inBytes+outBytes)
+	pr.Compute, pr.Wire, pr.Rest = rounds*c, w+parts*x, rest
+	pr.Step = rest + w + x + max(rounds*c, c+(parts-1)*x)
+	pr.Batch = p.examples()
+	if grows := parts * (inBytes/pr.Bytes + in); pr.Compute > grows { // of the wire, the examples alone grow with the batch
+		pr.Even = float64(pr.Batch) * (pr.Wire - grows) / (pr.Compute - grows)
+	}
+	return pr, nil
+}
+
+// partFlops is the arithmetic of a part where a worker does it.
+func (p *Plan) partFlops() (n int64) {
+	for _, node := range p.Nodes {
+		if r := node.Def.Room; node.Twin != nil || r == stages.Compute || r == stages.Loss {
+			n += node.Flops
+		}
+	}
+	return n
+}
+
+// examples is the number of examples in a step.
+func (p *Plan) examples() int {
+	for _, n := range p.Nodes {
+		if n.Def.Room == stages.Gather && len(n.Bound.Out) > 0 && n.Bound.Out[0].Dims.Rank > 0 {
+			return n.Bound.Out[0].Dims.Dims[0] * p.Pipe.Parts
+		}
+	}
+	return 0
+}
+
+// rehearse takes some steps as over a link, without a bus, on a copy of the plan. rest is what a step takes beside its parts.
+func (p *Plan) rehearse(ctx context.Context, dir string) (took []pool.Took, rest float64, err error) {
+	var cuts [2]*pool.Cut
+	var plans [2]*Plan
+	for i := range plans {
+		if plans[i], err = NewPlan(p.Pipe, dir, p.Data); err != nil {
+			return nil, 0, err
+		}
+		if cuts[i], err = plans[i].Cut(); err != nil {
+			return nil, 0, err
+		}
+	}
+	w, err := exec.NewWorker(plans[1].Program(func() {}))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	r := pool.NewRehearsal(cuts[0], cuts[1], w)
+	pl := plans[0].Lanes.placement()
+	pl.Remote = r
+	e, err := exec.New(plans[0].Program(func() {}), pl)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	defer context.AfterFunc(ctx, e.Stop)()
+	const long, least, most = 700 * time.Millisecond, 6, 2000
+	var ends []time.Time
+	begin := time.Now()
+	if err := e.Run(ctx, p.Steps, 1, func(exec.Outcome) {
+		now := time.Now()
+		if ends = append(ends, now); len(ends) >= least && now.Sub(begin) >= long || len(ends) >= most {
+			e.Stop()
+		}
+	}); err != nil {
+		return nil, 0, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	took = r.Steps()
+	if len(took) < 3 {
+		return nil, 0, stages.Finding{File: p.Pipe.File, Msg: "the run is too short to measure a step", Fix: "run.steps: 4 or more"}
+	}
+	var rests []float64
+	for i := 1; i < min(len(ends), len(took)); i++ {
+		t := took[i]
+		rests = append(rests, (ends[i].Sub(ends[i-1]) - t.Compute - t.Weights - t.Work - t.Result).Seconds())
+	}
+	slices.Sort(rests)
+	return took[1:], max(rests[len(rests)/2], 0), nil
+}

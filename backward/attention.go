@@ -84,9 +84,8 @@ func (s *attention) examples(lo, hi int) {
 			k, v, dk, dv := q[D:], q[2*D:], dq[D:], dq[2*D:]
 			a, da := att.F32[(b*H+h)*T*T:][:T*T], datt.F32[lo*T*T:][:T*T] // a scratch for each share
 			g := dctx.F32[b*T*D+h*hs:]
-			kernel.Gemm(kernel.NT, T, T, hs, g, D, v, ld, da, T, false)
+			kernel.ScoresBackward(da, g, v, a, T, hs, D, ld, scale, s.causal)
 			kernel.Gemm(kernel.TN, T, hs, T, a, T, g, D, dv, ld, false)
-			kernel.SoftmaxBackward(da, da, a, T, T, T, scale, s.causal)
 			kernel.Gemm(kernel.NN, T, hs, T, da, T, k, ld, dq, ld, false)
 			kernel.Gemm(kernel.TN, T, hs, T, da, T, q, ld, dk, ld, false)
 		}

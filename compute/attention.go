@@ -117,11 +117,8 @@ func (s *attention) examples(lo, hi int) {
 	scale := float32(1 / math.Sqrt(float64(hs)))
 	for b := lo; b < hi; b++ { // all heads of an example at a time: a row of one softmax doesn't wait for the products of the next
 		heads := att.F32[b*H*T*T:][:H*T*T]
-		for h := range H {
-			q := qkv.F32[b*T*ld+h*hs:]
-			kernel.Gemm(kernel.NT, T, T, hs, q, ld, q[D:], ld, heads[h*T*T:], T, false)
-		}
-		kernel.SoftmaxRows(heads, heads, H*T, T, T, scale, s.causal)
+		q := qkv.F32[b*T*ld:]
+		kernel.Scores(heads, q, q[D:], H, T, hs, ld, scale, s.causal)
 		for h := range H {
 			v := qkv.F32[b*T*ld+2*D+h*hs:]
 			kernel.Gemm(kernel.NN, T, hs, T, heads[h*T*T:], T, v, ld, ctx.F32[b*T*D+h*hs:], D, false)

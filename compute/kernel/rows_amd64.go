@@ -293,6 +293,38 @@ func softmaxBackwardFrom(before int, dx, dy, y []float32, rows, cols, ld int, sc
 	}
 }
 
+// fits says that a row of scores fits a register and a head the frame of the assembly.
+func fits(t, hs, ld int) bool {
+	return level == 2 && t > 0 && t <= 16 && (hs == 4 || hs == 8) && ld < 1<<24
+}
+
+func rowLengths(t int, causal bool) (first, step int) {
+	if causal {
+		return 1, 1
+	}
+	return t, 0
+}
+
+func scores(att, q, k []float32, heads, t, hs, ld int, scale float32, causal bool) bool {
+	if !fits(t, hs, ld) {
+		return false
+	}
+	n, step := rowLengths(t, causal)
+	for h := range heads {
+		scoresAVX512(t, hs, n, step, ld, ld, &att[h*t*t], &q[h*hs], &k[h*hs], scale)
+	}
+	return true
+}
+
+func scoresBackward(datt, g, v, att []float32, t, hs, ldg, ld int, scale float32, causal bool) bool {
+	if !fits(t, hs, ld) {
+		return false
+	}
+	n, step := rowLengths(t, causal)
+	scoresBackwardAVX512(t, hs, n, step, ld, ldg, &datt[0], &g[0], &v[0], &att[0], scale)
+	return true
+}
+
 func layerNorm(y, mean, rstd, x, w, b []float32, rows, n int, inv, eps float32) bool {
 	if level == 0 || n == 0 {
 		return false

@@ -6415,14 +6415,33 @@ one452:
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z11, K1
 	VPXORD         Z11, Z11, K1, Z11
 	VMOVUPS        Z11, (SI)(DI*4)
-	VSQRTPS        Z11, Z9
-	VADDPS         Z5, Z9, Z9
-	VDIVPS         Z9, Z10, Z9
-	VFMADD231PS    Z4, Z9, Z8
-	VMOVUPS        Z8, (CX)(DI*4)
-	ADDQ           $+16, DI
-	SUBQ           $+16, AX
-	JGE            one452
+	VPSUBD.BCST    numbersAVX512<>+292(SB), Z11, Z9
+	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z9, K1
+	VRSQRT14PS     Z11, Z12
+	VMULPS         Z11, Z12, Z9
+	KORTESTW       K1, K1
+	JNZ            slow455
+	VMULPS.BCST    numbersAVX512<>+68(SB), Z12, Z12
+	VBROADCASTSS   numbersAVX512<>+68(SB), Z13
+	VFNMADD231PS   Z9, Z12, Z13
+	VFMADD231PS    Z9, Z13, Z9
+	VFMADD231PS    Z12, Z13, Z12
+	VMOVAPS        Z11, Z11
+	VFNMADD231PS   Z9, Z9, Z11
+	VFMADD231PS    Z11, Z12, Z9
+	JMP            rooted456
+
+slow455:
+	VSQRTPS Z11, Z9
+
+rooted456:
+	VADDPS      Z5, Z9, Z9
+	VDIVPS      Z9, Z10, Z9
+	VFMADD231PS Z4, Z9, Z8
+	VMOVUPS     Z8, (CX)(DI*4)
+	ADDQ        $+16, DI
+	SUBQ        $+16, AX
+	JGE         one452
 
 tail453:
 	ADDQ           $+16, AX
@@ -6447,13 +6466,102 @@ tail453:
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z1, K2
 	VPXORD         Z1, Z1, K2, Z1
 	VMOVUPS        Z1, K1, (SI)(DI*4)
-	VSQRTPS        Z1, Z1
-	VADDPS         Z5, Z1, Z1
-	VDIVPS         Z1, Z0, Z0
-	VFMADD231PS    Z4, Z0, Z6
-	VMOVUPS        Z6, K1, (CX)(DI*4)
+	VPSUBD.BCST    numbersAVX512<>+292(SB), Z1, Z2
+	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z2, K2
+	VRSQRT14PS     Z1, Z3
+	VMULPS         Z1, Z3, Z2
+	KORTESTW       K2, K2
+	JNZ            slow457
+	VMULPS.BCST    numbersAVX512<>+68(SB), Z3, Z3
+	VBROADCASTSS   numbersAVX512<>+68(SB), Z7
+	VFNMADD231PS   Z2, Z3, Z7
+	VFMADD231PS    Z2, Z7, Z2
+	VFMADD231PS    Z3, Z7, Z3
+	VMOVAPS        Z1, Z1
+	VFNMADD231PS   Z2, Z2, Z1
+	VFMADD231PS    Z1, Z3, Z2
+	JMP            rooted458
+
+slow457:
+	VSQRTPS Z1, Z2
+
+rooted458:
+	VADDPS      Z5, Z2, Z1
+	VDIVPS      Z1, Z0, Z0
+	VFMADD231PS Z4, Z0, Z6
+	VMOVUPS     Z6, K1, (CX)(DI*4)
 
 done454:
+	VZEROUPPER
+	RET
+
+// func rootsAVX512(n int, y *float32, x *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·rootsAVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ y+8(FP), CX
+	MOVQ x+16(FP), DX
+	XORL BX, BX
+	SUBQ $+16, AX
+	JL   tail461
+
+one460:
+	VMOVUPS      (DX)(BX*4), Z0
+	VPSUBD.BCST  numbersAVX512<>+292(SB), Z0, Z1
+	VPCMPUD.BCST $0x05, numbersAVX512<>+296(SB), Z1, K1
+	VRSQRT14PS   Z0, Z2
+	VMULPS       Z0, Z2, Z1
+	KORTESTW     K1, K1
+	JNZ          slow463
+	VMULPS.BCST  numbersAVX512<>+68(SB), Z2, Z2
+	VBROADCASTSS numbersAVX512<>+68(SB), Z3
+	VFNMADD231PS Z1, Z2, Z3
+	VFMADD231PS  Z1, Z3, Z1
+	VFMADD231PS  Z2, Z3, Z2
+	VMOVAPS      Z0, Z0
+	VFNMADD231PS Z1, Z1, Z0
+	VFMADD231PS  Z0, Z2, Z1
+	JMP          rooted464
+
+slow463:
+	VSQRTPS Z0, Z1
+
+rooted464:
+	VMOVUPS Z1, (CX)(BX*4)
+	ADDQ    $+16, BX
+	SUBQ    $+16, AX
+	JGE     one460
+
+tail461:
+	ADDQ         $+16, AX
+	JZ           done462
+	MOVQ         $-1, SI
+	BZHIQ        AX, SI, SI
+	KMOVW        SI, K1
+	VMOVUPS.Z    (DX)(BX*4), K1, Z0
+	VPSUBD.BCST  numbersAVX512<>+292(SB), Z0, Z1
+	VPCMPUD.BCST $0x05, numbersAVX512<>+296(SB), Z1, K2
+	VRSQRT14PS   Z0, Z2
+	VMULPS       Z0, Z2, Z1
+	KORTESTW     K2, K2
+	JNZ          slow465
+	VMULPS.BCST  numbersAVX512<>+68(SB), Z2, Z2
+	VBROADCASTSS numbersAVX512<>+68(SB), Z3
+	VFNMADD231PS Z1, Z2, Z3
+	VFMADD231PS  Z1, Z3, Z1
+	VFMADD231PS  Z2, Z3, Z2
+	VMOVAPS      Z0, Z0
+	VFNMADD231PS Z1, Z1, Z0
+	VFMADD231PS  Z0, Z2, Z1
+	JMP          rooted466
+
+slow465:
+	VSQRTPS Z0, Z1
+
+rooted466:
+	VMOVUPS Z1, K1, (CX)(BX*4)
+
+done462:
 	VZEROUPPER
 	RET
 
@@ -6467,9 +6575,9 @@ TEXT ·sgdAVX512(SB), NOSPLIT, $0-32
 	VBROADCASTSS wd+28(FP), Z1
 	XORL         BX, BX
 	SUBQ         $+32, AX
-	JL           one456start
+	JL           one468start
 
-main455:
+main467:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -6482,14 +6590,14 @@ main455:
 	VMOVUPS     Z2, 64(CX)(BX*4)
 	ADDQ        $+32, BX
 	SUBQ        $+32, AX
-	JGE         main455
+	JGE         main467
 
-one456start:
+one468start:
 	ADDQ $+32, AX
 	SUBQ $+16, AX
-	JL   tail457
+	JL   tail469
 
-one456:
+one468:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -6497,11 +6605,11 @@ one456:
 	VMOVUPS     Z2, (CX)(BX*4)
 	ADDQ        $+16, BX
 	SUBQ        $+16, AX
-	JGE         one456
+	JGE         one468
 
-tail457:
+tail469:
 	ADDQ        $+16, AX
-	JZ          done458
+	JZ          done470
 	MOVQ        $-1, SI
 	BZHIQ       AX, SI, SI
 	KMOVW       SI, K1
@@ -6511,7 +6619,7 @@ tail457:
 	VFMADD231PS Z0, Z3, Z2
 	VMOVUPS     Z2, K1, (CX)(BX*4)
 
-done458:
+done470:
 	VZEROUPPER
 	RET
 
@@ -6529,9 +6637,9 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+44(FP), Z3
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail461
+	JL           tail473
 
-one460:
+one472:
 	VMOVUPS        (CX)(DI*4), Z4
 	VMOVUPS        (DX)(DI*4), Z5
 	VFMADD231PS    Z3, Z4, Z5
@@ -6542,19 +6650,19 @@ one460:
 	VPXORD         Z6, Z6, K1, Z6
 	VMOVUPS        Z6, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain463
+	JZ             plain475
 	VFMADD213PS    Z5, Z1, Z6
 
-plain463:
+plain475:
 	VFMADD231PS Z0, Z6, Z4
 	VMOVUPS     Z4, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one460
+	JGE         one472
 
-tail461:
+tail473:
 	ADDQ           $+16, AX
-	JZ             done462
+	JZ             done474
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -6568,14 +6676,14 @@ tail461:
 	VPXORD         Z2, Z2, K2, Z2
 	VMOVUPS        Z2, K1, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain464
+	JZ             plain476
 	VFMADD213PS    Z5, Z1, Z2
 
-plain464:
+plain476:
 	VFMADD231PS Z0, Z2, Z4
 	VMOVUPS     Z4, K1, (CX)(DI*4)
 
-done462:
+done474:
 	VZEROUPPER
 	RET
 
@@ -6591,9 +6699,9 @@ TEXT ·adagradAVX512(SB), NOSPLIT, $0-44
 	VBROADCASTSS wd+40(FP), Z2
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail467
+	JL           tail479
 
-one466:
+one478:
 	VMOVUPS     (CX)(SI*4), Z3
 	VMOVUPS     (DX)(SI*4), Z4
 	VFMADD231PS Z2, Z3, Z4
@@ -6607,11 +6715,11 @@ one466:
 	VMOVUPS     Z3, (CX)(SI*4)
 	ADDQ        $+16, SI
 	SUBQ        $+16, AX
-	JGE         one466
+	JGE         one478
 
-tail467:
+tail479:
 	ADDQ        $+16, AX
-	JZ          done468
+	JZ          done480
 	MOVQ        $-1, DI
 	BZHIQ       AX, DI, DI
 	KMOVW       DI, K1
@@ -6627,7 +6735,7 @@ tail467:
 	VFMADD231PS Z0, Z1, Z3
 	VMOVUPS     Z3, K1, (CX)(SI*4)
 
-done468:
+done480:
 	VZEROUPPER
 	RET
 
@@ -6647,9 +6755,9 @@ TEXT ·rmspropAVX512(SB), NOSPLIT, $0-64
 	VBROADCASTSS mu+60(FP), Z5
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail471
+	JL           tail483
 
-one470:
+one482:
 	VMOVUPS        (CX)(DI*4), Z6
 	VMOVUPS        (DX)(DI*4), Z7
 	VFMADD231PS    Z4, Z6, Z7
@@ -6664,7 +6772,7 @@ one470:
 	VADDPS         Z3, Z8, Z8
 	VDIVPS         Z8, Z7, Z7
 	TESTQ          SI, SI
-	JZ             plain473
+	JZ             plain485
 	VMOVUPS        (SI)(DI*4), Z8
 	VFMADD231PS    Z8, Z5, Z7
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z7, K1
@@ -6672,16 +6780,16 @@ one470:
 	VMOVAPS        Z7, Z7
 	VMOVUPS        Z7, (SI)(DI*4)
 
-plain473:
+plain485:
 	VFMADD231PS Z0, Z7, Z6
 	VMOVUPS     Z6, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one470
+	JGE         one482
 
-tail471:
+tail483:
 	ADDQ           $+16, AX
-	JZ             done472
+	JZ             done484
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -6699,7 +6807,7 @@ tail471:
 	VADDPS         Z3, Z1, Z1
 	VDIVPS         Z1, Z7, Z1
 	TESTQ          SI, SI
-	JZ             plain474
+	JZ             plain486
 	VMOVUPS.Z      (SI)(DI*4), K1, Z2
 	VFMADD231PS    Z2, Z5, Z1
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z1, K2
@@ -6707,11 +6815,11 @@ tail471:
 	VMOVAPS        Z1, Z1
 	VMOVUPS        Z1, K1, (SI)(DI*4)
 
-plain474:
+plain486:
 	VFMADD231PS Z0, Z1, Z6
 	VMOVUPS     Z6, K1, (CX)(DI*4)
 
-done472:
+done484:
 	VZEROUPPER
 	RET
 
@@ -6730,9 +6838,9 @@ TEXT ·lionAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+52(FP), Z5
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail477
+	JL           tail489
 
-one476:
+one488:
 	VMOVUPS        (DX)(SI*4), Z6
 	VMOVUPS        (BX)(SI*4), Z7
 	VMULPS         Z1, Z7, Z8
@@ -6754,11 +6862,11 @@ one476:
 	VMOVUPS        Z7, (BX)(SI*4)
 	ADDQ           $+16, SI
 	SUBQ           $+16, AX
-	JGE            one476
+	JGE            one488
 
-tail477:
+tail489:
 	ADDQ           $+16, AX
-	JZ             done478
+	JZ             done490
 	MOVQ           $-1, DI
 	BZHIQ          AX, DI, DI
 	KMOVW          DI, K1
@@ -6782,7 +6890,207 @@ tail477:
 	VPXORD         Z0, Z0, K2, Z0
 	VMOVUPS        Z0, K1, (BX)(SI*4)
 
-done478:
+done490:
+	VZEROUPPER
+	RET
+
+// func scoresAVX512(t int, hs int, n int, step int, ld int, ldg int, att *float32, q *float32, k *float32, scale float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·scoresAVX512(SB), NOSPLIT, $576-76
+	MOVQ         t+0(FP), AX
+	MOVQ         hs+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         step+24(FP), BX
+	MOVQ         ld+32(FP), SI
+	MOVQ         ldg+40(FP), DI
+	MOVQ         att+48(FP), R8
+	MOVQ         q+56(FP), R9
+	MOVQ         k+64(FP), R10
+	VBROADCASTSS scale+72(FP), Z0
+	SHLQ         $0x02, DI
+	MOVQ         $-1, R11
+	BZHIQ        AX, R11, R11
+	KMOVW        R11, K1
+	LEAQ         63(SP), R11
+	ANDQ         $-64, R11
+	VPBROADCASTD SI, Z1
+	VPMULLD      iotaAVX512<>+0(SB), Z1, Z1
+	MOVQ         CX, SI
+	MOVQ         R11, R12
+
+gather491:
+	VPXORD     Z2, Z2, Z2
+	KMOVW      K1, K2
+	VGATHERDPS (R10)(Z1*4), K2, Z2
+	VMOVAPS    Z2, (R12)
+	ADDQ       $0x04, R10
+	ADDQ       $0x40, R12
+	DECQ       SI
+	JNZ        gather491
+	MOVQ       AX, SI
+	SHLQ       $0x02, SI
+
+rows492:
+	MOVQ             $-1, R10
+	BZHIQ            DX, R10, R10
+	KMOVW            R10, K2
+	VPXORD           Z3, Z3, Z3
+	VMOVUPS          (R11), Z1
+	VFMADD231PS.BCST (R9), Z1, Z3
+	VMOVUPS          64(R11), Z1
+	VFMADD231PS.BCST 4(R9), Z1, Z3
+	VMOVUPS          128(R11), Z1
+	VFMADD231PS.BCST 8(R9), Z1, Z3
+	VMOVUPS          192(R11), Z1
+	VFMADD231PS.BCST 12(R9), Z1, Z3
+	CMPQ             CX, $0x04
+	JE               multiplied493
+	VMOVUPS          256(R11), Z1
+	VFMADD231PS.BCST 16(R9), Z1, Z3
+	VMOVUPS          320(R11), Z1
+	VFMADD231PS.BCST 20(R9), Z1, Z3
+	VMOVUPS          384(R11), Z1
+	VFMADD231PS.BCST 24(R9), Z1, Z3
+	VMOVUPS          448(R11), Z1
+	VFMADD231PS.BCST 28(R9), Z1, Z3
+
+multiplied493:
+	VMULPS           Z0, Z3, Z1
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z2
+	VMAXPS           Z2, Z1, K2, Z2
+	VSHUFF32X4       $0x4e, Z2, Z2, Z4
+	VMAXPS           Z4, Z2, Z2
+	VSHUFF32X4       $0xb1, Z2, Z2, Z4
+	VMAXPS           Z4, Z2, Z2
+	VPERMILPS        $0x4e, Z2, Z4
+	VMAXPS           Z4, Z2, Z2
+	VPERMILPS        $0xb1, Z2, Z4
+	VMAXPS           Z4, Z2, Z2
+	VSUBPS           Z2, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z2
+	VMAXPS           Z1, Z2, Z1
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z2
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z2
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z2, Z2
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z2, Z1
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z2, Z1
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z4
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z4
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z4
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z4
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z4
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z4
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z4
+	VSCALEFPS        Z2, Z4, Z1
+	VMOVAPS.Z        Z1, K2, Z1
+	VMOVAPS          Z1, Z2
+	VSHUFF32X4       $0x4e, Z2, Z2, Z4
+	VADDPS           Z4, Z2, Z2
+	VSHUFF32X4       $0xb1, Z2, Z2, Z4
+	VADDPS           Z4, Z2, Z2
+	VPERMILPS        $0x4e, Z2, Z4
+	VADDPS           Z4, Z2, Z2
+	VPERMILPS        $0xb1, Z2, Z4
+	VADDPS           Z4, Z2, Z2
+	VMOVSS           numbersAVX512<>+44(SB), X4
+	VDIVSS           X2, X4, X4
+	VBROADCASTSS     X4, Z2
+	VMULPS           Z2, Z1, Z1
+	VMOVAPS.Z        Z1, K2, Z1
+	VMOVUPS          Z1, K1, (R8)
+	ADDQ             BX, DX
+	ADDQ             DI, R9
+	ADDQ             SI, R8
+	DECQ             AX
+	JNZ              rows492
+	VZEROUPPER
+	RET
+
+// func scoresBackwardAVX512(t int, hs int, n int, step int, ld int, ldg int, datt *float32, grad *float32, v *float32, att *float32, scale float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·scoresBackwardAVX512(SB), NOSPLIT, $576-84
+	MOVQ         t+0(FP), AX
+	MOVQ         hs+8(FP), CX
+	MOVQ         n+16(FP), DX
+	MOVQ         step+24(FP), BX
+	MOVQ         ld+32(FP), SI
+	MOVQ         ldg+40(FP), DI
+	MOVQ         datt+48(FP), R8
+	MOVQ         grad+56(FP), R9
+	MOVQ         v+64(FP), R10
+	MOVQ         att+72(FP), R11
+	VBROADCASTSS scale+80(FP), Z0
+	SHLQ         $0x02, DI
+	MOVQ         $-1, R12
+	BZHIQ        AX, R12, R12
+	KMOVW        R12, K1
+	LEAQ         63(SP), R12
+	ANDQ         $-64, R12
+	VPBROADCASTD SI, Z1
+	VPMULLD      iotaAVX512<>+0(SB), Z1, Z1
+	MOVQ         CX, SI
+	MOVQ         R12, R13
+
+gather494:
+	VPXORD     Z2, Z2, Z2
+	KMOVW      K1, K2
+	VGATHERDPS (R10)(Z1*4), K2, Z2
+	VMOVAPS    Z2, (R13)
+	ADDQ       $0x04, R10
+	ADDQ       $0x40, R13
+	DECQ       SI
+	JNZ        gather494
+	MOVQ       AX, SI
+	SHLQ       $0x02, SI
+
+rows495:
+	MOVQ             $-1, R10
+	BZHIQ            DX, R10, R10
+	KMOVW            R10, K2
+	VPXORD           Z3, Z3, Z3
+	VMOVUPS          (R12), Z1
+	VFMADD231PS.BCST (R9), Z1, Z3
+	VMOVUPS          64(R12), Z1
+	VFMADD231PS.BCST 4(R9), Z1, Z3
+	VMOVUPS          128(R12), Z1
+	VFMADD231PS.BCST 8(R9), Z1, Z3
+	VMOVUPS          192(R12), Z1
+	VFMADD231PS.BCST 12(R9), Z1, Z3
+	CMPQ             CX, $0x04
+	JE               multiplied496
+	VMOVUPS          256(R12), Z1
+	VFMADD231PS.BCST 16(R9), Z1, Z3
+	VMOVUPS          320(R12), Z1
+	VFMADD231PS.BCST 20(R9), Z1, Z3
+	VMOVUPS          384(R12), Z1
+	VFMADD231PS.BCST 24(R9), Z1, Z3
+	VMOVUPS          448(R12), Z1
+	VFMADD231PS.BCST 28(R9), Z1, Z3
+
+multiplied496:
+	VMOVAPS.Z   Z3, K2, Z1
+	VMOVUPS.Z   (R11), K2, Z2
+	VPXORD      Z4, Z4, Z4
+	VFMADD231PS Z1, Z2, Z4
+	VSHUFF32X4  $0x4e, Z4, Z4, Z5
+	VADDPS      Z5, Z4, Z4
+	VSHUFF32X4  $0xb1, Z4, Z4, Z5
+	VADDPS      Z5, Z4, Z4
+	VPERMILPS   $0x4e, Z4, Z5
+	VADDPS      Z5, Z4, Z4
+	VPERMILPS   $0xb1, Z4, Z5
+	VADDPS      Z5, Z4, Z4
+	VMULPS      Z0, Z2, Z2
+	VSUBPS      Z4, Z1, Z1
+	VMULPS      Z1, Z2, Z1
+	VMOVAPS.Z   Z1, K2, Z1
+	VMOVUPS     Z1, K1, (R8)
+	ADDQ        SI, R11
+	ADDQ        BX, DX
+	ADDQ        DI, R9
+	ADDQ        SI, R8
+	DECQ        AX
+	JNZ         rows495
 	VZEROUPPER
 	RET
 
@@ -6859,4 +7167,24 @@ DATA numbersAVX512<>+276(SB)/4, $0x3d372713
 DATA numbersAVX512<>+280(SB)/4, $0x3fcc4229
 DATA numbersAVX512<>+284(SB)/4, $0x3ecc422a
 DATA numbersAVX512<>+288(SB)/4, $0x3e095d4f
-GLOBL numbersAVX512<>(SB), RODATA|NOPTR, $292
+DATA numbersAVX512<>+292(SB)/4, $0x0d000000
+DATA numbersAVX512<>+296(SB)/4, $0x71000000
+GLOBL numbersAVX512<>(SB), RODATA|NOPTR, $300
+
+DATA iotaAVX512<>+0(SB)/4, $0x00000000
+DATA iotaAVX512<>+4(SB)/4, $0x00000001
+DATA iotaAVX512<>+8(SB)/4, $0x00000002
+DATA iotaAVX512<>+12(SB)/4, $0x00000003
+DATA iotaAVX512<>+16(SB)/4, $0x00000004
+DATA iotaAVX512<>+20(SB)/4, $0x00000005
+DATA iotaAVX512<>+24(SB)/4, $0x00000006
+DATA iotaAVX512<>+28(SB)/4, $0x00000007
+DATA iotaAVX512<>+32(SB)/4, $0x00000008
+DATA iotaAVX512<>+36(SB)/4, $0x00000009
+DATA iotaAVX512<>+40(SB)/4, $0x0000000a
+DATA iotaAVX512<>+44(SB)/4, $0x0000000b
+DATA iotaAVX512<>+48(SB)/4, $0x0000000c
+DATA iotaAVX512<>+52(SB)/4, $0x0000000d
+DATA iotaAVX512<>+56(SB)/4, $0x0000000e
+DATA iotaAVX512<>+60(SB)/4, $0x0000000f
+GLOBL iotaAVX512<>(SB), RODATA|NOPTR, $64

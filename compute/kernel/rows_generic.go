@@ -34,3 +34,9 @@ func momentum(w, g, v []float32, step, mu, keep, wd float32, nesterov bool) bool
 func adagrad(w, g, h []float32, step, eps, wd float32) bool                        { return false }
 func rmsprop(w, g, sq, mom []float32, step, alpha, keep, eps, wd, mu float32) bool { return false }
 func lion(w, g, m []float32, step, b1, c1, b2, c2, wd float32) bool                { return false }
+func scores(att, q, k []float32, heads, t, hs, ld int, scale float32, causal bool) bool {
+	return false
+}
+func scoresBackward(datt, g, v, att []float32, t, hs, ldg, ld int, scale float32, causal bool) bool {
+	return false
+}

@@ -213,6 +213,11 @@ func rmsNormBackwardAVX512(rows int, n int, dx *float32, dw *float32, dy *float3
 //go:noescape
 func adamAVX512(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32)
 
+// rootsAVX512 is y[i] = √x[i] for n elements, as Adam takes the root.
+//
+//go:noescape
+func rootsAVX512(n int, y *float32, x *float32)
+
 // sgdAVX512 is w[i] = FMA(step, FMA(wd, w[i], grad[i]), w[i]) for n elements.
 //
 //go:noescape
@@ -237,3 +242,13 @@ func rmspropAVX512(n int, w *float32, grad *float32, sq *float32, mom *float32, 
 //
 //go:noescape
 func lionAVX512(n int, w *float32, grad *float32, m *float32, step float32, b1 float32, c1 float32, b2 float32, c2 float32, wd float32)
+
+// scoresAVX512 is the loop that Scores gives, for one head: t at most 16, hs 4 or 8. Row 0 has n elements in use, each other row step more; rows of q lie ldg apart.
+//
+//go:noescape
+func scoresAVX512(t int, hs int, n int, step int, ld int, ldg int, att *float32, q *float32, k *float32, scale float32)
+
+// scoresBackwardAVX512 is the loop that ScoresBackward gives, for one head: t at most 16, hs 4 or 8. Row 0 has n elements in use, each other row step more.
+//
+//go:noescape
+func scoresBackwardAVX512(t int, hs int, n int, step int, ld int, ldg int, datt *float32, grad *float32, v *float32, att *float32, scale float32)

@@ -113,6 +113,19 @@ func twins() []twin {
 			}
 			SoftmaxBackward(dx, s[1], s[2], rows, n, n+1, number[k], k == 1)
 		}, 3, 5},
+		twin{"Scores", func(heads, n int) []int {
+			n = min(n%20, 17)
+			m := max(n-1, 0)*(heads*24+3) + min(n, 1)*heads*8
+			return []int{heads * n * n, m, m}
+		}, func(s [][]float32, heads, n, k int) {
+			Scores(s[0], s[1], s[2], heads, min(n%20, 17), []int{4, 8, 3, 4}[k], heads*24+3, number[k%2], k > 1)
+		}, 4, 3},
+		twin{"ScoresBackward", func(_, n int) []int {
+			n = min(n%20, 17)
+			return []int{n * n, max(n-1, 0)*11 + 8, max(n-1, 0)*27 + 8, n * n}
+		}, func(s [][]float32, _, n, k int) {
+			ScoresBackward(s[0], s[1], s[2], s[3], min(n%20, 17), []int{4, 8, 3, 8}[k], 11, 27, number[k%2], k > 1)
+		}, 4, 1},
 		twin{"SoftmaxXent", func(rows, n int) []int { return []int{rows, rows * n, rows * n, rows * n} }, func(s [][]float32, rows, n, k int) {
 			targets := make([]int32, rows)
 			for i := range targets {

@@ -67,6 +67,12 @@ func (c *constants) write() {
 			DATA(4*(c.v.w*i+l), U32(b))
 		}
 	}
+	if c.v.wide() {
+		GLOBL("iota"+c.v.name, RODATA|NOPTR)
+		for i := range c.v.w {
+			DATA(4*i, U32(i))
+		}
+	}
 	if !c.v.wide() {
 		GLOBL("masks"+c.v.name, RODATA|NOPTR) // 64 times -1, 64 times 0
 		for i := range 128 {

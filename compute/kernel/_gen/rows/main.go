@@ -36,6 +36,10 @@ func main() {
 	v.normBackward("layerNormBackward", true)
 	v.normBackward("rmsNormBackward", false)
 	v.optimizers()
+	if v.wide() {
+		v.scores(false)
+		v.scores(true)
+	}
 	v.consts.write()
 	Generate()
 }

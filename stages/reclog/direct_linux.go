@@ -2,20 +2,22 @@ package reclog
 
 import (
 	"os"
+	"runtime"
 	"syscall"
 	"unsafe"
 )
 
-// Direct writes want memory, offset and length at multiples of the device's block, 4096 at most on what is in use.
 const (
-	block     = 4096
-	directBuf = 1 << 20
+	directBuf = 1 << 20 // small writes are gathered
+	directMin = 1 << 18 // larger ones are written from where they are
 )
 
-// directFile gathers what is written in an aligned buffer. The bytes behind the last whole block wait for more, for Sync or for Close.
+// directFile gathers what is written in an aligned buffer; a large write whose memory lies to blocks as it will lie in the file goes past it. The bytes behind the last whole block wait for more, for Sync or for Close.
 type directFile struct {
 	f   *os.File
-	at  int64  // file offset of buf[0], a multiple of block
+	fd  uintptr // of f
+	at  int64   // file offset of buf[0], a multiple of block
+	vec [2]syscall.Iovec
 	buf []byte // aligned; its length is what is not written, or not written for good
 }
 
@@ -24,9 +26,7 @@ func createDirect(name string) (File, error) {
 	if err != nil {
 		return nil, err // tmpfs and some network file systems refuse O_DIRECT before they make the file
 	}
-	b := make([]byte, directBuf+block)
-	off := int(-uintptr(unsafe.Pointer(&b[0])) & (block - 1))
-	return &directFile{f: f, buf: b[off : off : off+directBuf]}, nil
+	return &directFile{f: f, fd: f.Fd(), buf: aligned(directBuf)[:0]}, nil
 }
 
 func (d *directFile) ReadAt(p []byte, off int64) (int, error) {
@@ -41,6 +41,13 @@ func (d *directFile) ReadAt(p []byte, off int64) (int, error) {
 
 func (d *directFile) Write(p []byte) (int, error) {
 	n := len(p)
+	if n >= directMin && offBlock(p) == int(d.end()&(block-1)) {
+		whole, err := d.past(p)
+		if err != nil {
+			return 0, err
+		}
+		p = p[whole:]
+	}
 	for len(p) > 0 {
 		k := min(len(p), cap(d.buf)-len(d.buf))
 		d.buf = append(d.buf, p[:k]...)
@@ -54,6 +61,55 @@ func (d *directFile) Write(p []byte) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// past writes what waits and the whole blocks of p in one call, p from where it is, and says how many bytes of p that was.
+func (d *directFile) past(p []byte) (int, error) {
+	old := len(d.buf)
+	first := -old & (block - 1) // these complete the block that waits
+	last := first + (len(p)-first)&^(block-1)
+	d.buf = append(d.buf, p[:first]...)
+	d.vec = [2]syscall.Iovec{{}, {Base: &p[first]}}
+	d.vec[1].SetLen(last - first)
+	v := d.vec[1:]
+	if len(d.buf) > 0 {
+		d.vec[0].Base = &d.buf[0]
+		d.vec[0].SetLen(len(d.buf))
+		v = d.vec[:]
+	}
+	want := len(d.buf) + last - first
+	n, err := d.writev(v)
+	switch {
+	case n == want && err == nil:
+	case n >= len(d.buf) && err == nil: // a part: the rest says why, or is written
+		_, err = d.f.WriteAt(p[first+n-len(d.buf):last], d.at+int64(n))
+	case err == nil:
+		if _, err = d.f.WriteAt(d.buf[n:], d.at+int64(n)); err == nil {
+			_, err = d.f.WriteAt(p[first:last], d.at+int64(len(d.buf)))
+		}
+	}
+	if err != nil {
+		d.buf = d.buf[:old]
+		return 0, err
+	}
+	d.at += int64(want)
+	d.buf = d.buf[:0]
+	return last, nil
+}
+
+// writev writes vectors at d.at. It may write less than all.
+func (d *directFile) writev(v []syscall.Iovec) (int, error) {
+	for {
+		n, _, errno := syscall.Syscall6(syscall.SYS_PWRITEV, d.fd, uintptr(unsafe.Pointer(&v[0])), uintptr(len(v)), uintptr(d.at), uintptr(d.at>>32), 0)
+		runtime.KeepAlive(d)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+		default:
+			return 0, &os.PathError{Op: "pwritev", Path: d.f.Name(), Err: errno}
+		}
+	}
 }
 
 // flush writes what waits, padded to a block, and gives the file its size. The last block stays in the buffer: it is written again when it is fuller.
@@ -77,7 +133,9 @@ func (d *directFile) flush() error {
 	return nil
 }
 
-func (d *directFile) Size() (int64, error) { return d.at + int64(len(d.buf)), nil }
+func (d *directFile) end() int64 { return d.at + int64(len(d.buf)) }
+
+func (d *directFile) Size() (int64, error) { return d.end(), nil }
 
 // Truncate is for a write that failed: it keeps whole blocks that are still in the buffer.
 func (d *directFile) Truncate(n int64) error {

@@ -27,7 +27,7 @@ type Options struct {
 	Zstd    bool // pack the data
 
 	// Background leaves checksums, packing and writing to a goroutine, which Close waits for; Append only copies, and waits where the disk does not keep up. What has not reached
-	// the operating system when the process is killed is lost: some 256 KiB or, if they are larger, three frames. Flush brings it there.
+	// the operating system when the process is killed is lost: some 512 KiB or, if they are larger, three frames. Flush brings it there.
 	Background bool
 
 	// From is the step that is written next: frames of it and of later steps are cut off when the stream is opened. math.MaxInt64 keeps all.
@@ -36,7 +36,7 @@ type Options struct {
 
 const (
 	defaultSegment = 64 << 20
-	batchBytes     = 1 << 18 // small frames are handed on together
+	batchBytes     = 1 << 19 // small frames are handed on together
 )
 
 // A Writer appends frames to a stream. Its methods are called by one goroutine.
@@ -54,6 +54,7 @@ type Writer struct {
 	flushed chan error // background: the answer to a flush
 	handed  int64      // when the last batch was handed on
 	ended   bool
+	at      place
 
 	s state
 
@@ -61,13 +62,60 @@ type Writer struct {
 	err error // the first error of the background
 }
 
-// batch are drafts of frames, one after another.
+// place is where Append takes the next frame to go. The writing side alone knows; a guess that is wrong costs a copy of the batch.
+type place struct {
+	size int64 // of the segment
+	step int64 // of the newest frame in it; -1: none
+	open int64 // bytes of an open frame
+	none bool  // no segment has been begun
+}
+
+// next is the offset in its segment of a frame of so many bytes.
+func (p *place) next(f *wire.Frame, segment int64) int64 {
+	if p.none || p.size >= segment && f.Kind != wire.Close && p.step >= 0 && p.step != f.Step {
+		p.size, p.none, p.step = p.open, false, -1
+	}
+	if f.Kind != wire.Close {
+		p.step = f.Step
+	}
+	return p.size
+}
+
+// batch are drafts of frames, one after another. They begin as far behind a multiple of block in memory as in the file, so that a direct write takes them from where they are.
 type batch struct {
-	b     []byte
+	mem   []byte // begins at a multiple of block
+	b     []byte // in mem
+	room  int    // its capacity while it is in mem
+	from  int64  // offset in the file where it is thought to go
 	ends  []int
 	steps []int64
 	kinds []wire.Kind
 	flush bool // wanted: everything up to here on the disk
+}
+
+func newBatch() *batch { return &batch{mem: aligned(batchBytes + batchBytes/4)} }
+
+// begin prepares for a first frame, which goes to an offset of the file.
+func (b *batch) begin(offset int64) {
+	from := int(offset & (block - 1))
+	b.b, b.from = b.mem[from:from], offset
+	b.room = cap(b.b)
+}
+
+// add appends drafts that draft makes and gives a batch that has outgrown its memory enough of it.
+func (b *batch) add(e *wire.Encoder, f *wire.Frame) (n int, err error) {
+	old := len(b.b)
+	d, err := e.Draft(b.b, f)
+	if err != nil {
+		return 0, err
+	}
+	if b.b = d; cap(d) != b.room {
+		b.mem = aligned(len(d) + len(d)/4 + block)
+		b.begin(b.from)
+		b.b = append(b.b, d...)
+	}
+	b.ends, b.steps, b.kinds = append(b.ends, len(b.b)), append(b.steps, f.Step), append(b.kinds, f.Kind)
+	return len(d) - old, nil
 }
 
 func (b *batch) reset() {
@@ -105,7 +153,7 @@ func Create(dir string, o Options) (*Writer, error) {
 	if o.Segment <= 0 {
 		o.Segment = defaultSegment
 	}
-	w := &Writer{o: o, fs: o.FS, dir: dir, now: &batch{b: wire.Buffer(batchBytes)[:0]}}
+	w := &Writer{o: o, fs: o.FS, dir: dir, now: newBatch()}
 	z, err := NewZstd()
 	if err != nil {
 		return nil, err
@@ -119,12 +167,15 @@ func Create(dir string, o Options) (*Writer, error) {
 	if err := w.resume(); err != nil {
 		return nil, err
 	}
+	if err := w.expect(); err != nil {
+		return nil, errors.Join(err, w.closeFile())
+	}
 	w.s.last = time.Now()
 	if o.Background {
 		const n = 3
 		w.free, w.full, w.flushed = make(chan *batch, n), make(chan *batch, n), make(chan error, 1)
 		for range n - 1 {
-			w.free <- &batch{b: wire.Buffer(batchBytes)[:0]}
+			w.free <- newBatch()
 		}
 		w.done.Go(w.background)
 	}
@@ -187,6 +238,29 @@ func (w *Writer) resume() (err error) {
 		return w.fs.SyncDir(w.dir)
 	}
 	return nil
+}
+
+// expect looks ahead to where the first frame goes.
+func (w *Writer) expect() error {
+	s := &w.s
+	w.at = place{size: s.x.size, step: -1, none: s.f == nil}
+	if n := len(s.x.steps); n > 0 {
+		w.at.step = s.x.steps[n-1].step
+	}
+	open, err := w.draftOpen(0)
+	w.at.open = int64(len(open))
+	return err
+}
+
+// draftOpen is the frame that begins a segment, as long for every step.
+func (w *Writer) draftOpen(step int64) ([]byte, error) {
+	f := wire.Frame{Kind: wire.Open, Meta: wire.Meta{Run: w.o.Run, Name: w.o.Name, Raw: w.o.About}}
+	f.Step = step
+	b, err := w.s.oenc.Draft(w.s.open[:0], &f)
+	if err == nil {
+		w.s.open = b
+	}
+	return b, err
 }
 
 // litter removes what an interrupted index left.
@@ -287,13 +361,15 @@ func (w *Writer) Append(f *wire.Frame) error {
 		return errors.New("reclog: append to a stream that is closed")
 	}
 	b := w.now
-	var err error
-	if b.b, err = w.enc.Draft(b.b, f); err != nil {
+	offset := w.at.next(f, w.o.Segment)
+	if len(b.ends) == 0 {
+		b.begin(offset)
+	}
+	n, err := b.add(&w.enc, f)
+	if err != nil {
 		return err
 	}
-	b.ends = append(b.ends, len(b.b))
-	b.steps = append(b.steps, f.Step)
-	b.kinds = append(b.kinds, f.Kind)
+	w.at.size += int64(n)
 	if w.full == nil {
 		err := w.write(b)
 		b.reset()
@@ -356,10 +432,15 @@ func (w *Writer) Close() error {
 		close(w.full)
 		w.done.Wait()
 	}
+	if cerr := w.closeFile(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func (w *Writer) closeFile() (err error) {
 	if w.s.f != nil {
-		if cerr := w.s.f.Close(); err == nil {
-			err = cerr
-		}
+		err = w.s.f.Close()
 		w.s.f = nil
 	}
 	return err
@@ -521,10 +602,7 @@ func (w *Writer) rotate(step int64) error {
 		s.total += s.x.size
 	}
 	s.f, s.first, s.x = nil, s.seq, index{steps: s.x.steps[:0]}
-	f := wire.Frame{Kind: wire.Open, Meta: wire.Meta{Run: w.o.Run, Name: w.o.Name, Raw: w.o.About}}
-	f.Step = step
-	var err error
-	if s.open, err = s.oenc.Draft(s.open[:0], &f); err != nil {
+	if _, err := w.draftOpen(step); err != nil {
 		return err
 	}
 	wire.Seal(s.open, s.seq, s.prev)

@@ -90,7 +90,7 @@ func (r result) print(out io.Writer) error {
 		row("")
 	}
 	if len(r.Streams) > 0 {
-		row("streams", "a step", "recorded, replayed", "bytes", "processor time", "without", "ratio", "must be", "is it?")
+		row("streams", "a step", "recorded, replayed", "bytes", "the disk alone", "processor time", "without", "ratio", "must be", "is it?")
 		for _, s := range r.Streams {
 			least, ok := "", ""
 			if s.Most > 0 {
@@ -99,7 +99,10 @@ func (r result) print(out io.Writer) error {
 			if s.Least > 0 {
 				least, ok = fmt.Sprintf("at least %.0f", s.Least), verdict(s.Ratio, s.Least)
 			}
-			row(s.Work+" "+s.What, duration(s.Plain), duration(s.Time), fmt.Sprintf("%.0f", s.Bytes), duration(s.CPU), duration(s.Idle), fmt.Sprintf("%.3f [%.3f, %.3f]", s.Ratio.Median, s.Ratio.Q1, s.Ratio.Q3), least, ok)
+			if s.Most > 0 && s.Disk > s.Plain {
+				ok += ", the disk does not keep up"
+			}
+			row(s.Work+" "+s.Lanes+" "+s.What, duration(s.Plain), duration(s.Time), fmt.Sprintf("%.0f", s.Bytes), duration(s.Disk), duration(s.CPU), duration(s.Idle), fmt.Sprintf("%.3f [%.3f, %.3f]", s.Ratio.Median, s.Ratio.Q1, s.Ratio.Q3), least, ok)
 		}
 		row("")
 	}

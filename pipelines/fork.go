@@ -95,6 +95,9 @@ func Fork(ctx context.Context, o ForkOptions) (Forked, error) {
 	if plan.Data != nil && plan.Data.Online != nil { // the examples that the other run has taken can't be had again
 		err = copyStream(filepath.Join(o.Dir, JournalDir), dir.File(JournalDir))
 	}
+	if plan.Data != nil && plan.Data.Live != nil {
+		err = copyStream(filepath.Join(o.Dir, examplesDir), dir.File(examplesDir))
+	}
 	err = errors.Join(err, plan.save(dir, o.At)) // before run.json: a directory with it is a run that can go on
 	if err == nil {
 		err = dir.WriteJSON(rundir.RunFile, info)

@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -172,6 +173,9 @@ func fill(row []wire.Tensor, cols []stages.Column, fields map[string]json.RawMes
 		raw, ok := fields[c.Name]
 		if !ok && all {
 			return fmt.Errorf("field %q is missing", c.Name)
+		}
+		if bytes.Contains(raw, []byte("null")) { // encoding/json would leave a zero in its place
+			return fmt.Errorf("field %q: null is no number", c.Name)
 		}
 		if c.DType == tensor.I32 {
 			row[i].I32 = make([]int32, n)

@@ -49,7 +49,8 @@ func TestOnlineLearningResumesExactlyAndIsServedMeanwhile(t *testing.T) {
 				t.Fatal(err)
 			}
 			if i%50 == 7 { // what does not fit is dropped
-				for _, bad := range []string{"", "{", `{"x":[1],"y":0}`, `{"y":0}`, strings.Replace(`{"x":[X],"y":9}`, "X", strings.Repeat("0,", 15)+"0", 1), "vTPU and noise"} {
+				for _, bad := range []string{"", "{", `{"x":[1],"y":0}`, `{"y":0}`, strings.Replace(`{"x":[X],"y":9}`, "X", strings.Repeat("0,", 15)+"0", 1), "vTPU and noise",
+					strings.Replace(`{"x":[X],"y":null}`, "X", strings.Repeat("0,", 15)+"0", 1), strings.Replace(`{"x":[X],"y":0}`, "X", strings.Repeat("0,", 15)+"null", 1)} {
 					if err := bus.Publish("online.examples", []byte(bad)); err != nil {
 						t.Fatal(err)
 					}
@@ -137,6 +138,13 @@ func TestOnlineLearningResumesExactlyAndIsServedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = stop() }()
+	branch := filepath.Join(t.TempDir(), "branch") // a fork has the examples that the other run has taken
+	if _, err := pipelines.Fork(t.Context(), pipelines.ForkOptions{Dir: dir, At: 20, Out: branch}); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(pipelines.Options{Out: branch, Resume: true}, 0, 0); bits(got) != bits(want) {
+		t.Errorf("forked: %s\nwant %s", bits(got), bits(want))
+	}
 	if b, err := bus.Request("vtpu.serve.online.predict", []byte(q), 5*time.Second); err != nil || string(b) != strings.TrimSpace(one) {
 		t.Errorf("over NATS: %s, %v", b, err)
 	}

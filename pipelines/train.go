@@ -428,6 +428,10 @@ func also(err, more error) error {
 
 // changed goes on from a checkpoint with a pipeline, a seed or data that are not those that the run began with; run.json then says so.
 func (r *run) changed(info *RunInfo, step int64) error {
+	if step > r.plan.Steps {
+		return stages.Finding{File: r.dir.Path, Msg: fmt.Sprintf("the run has done %d steps, more than the %d that are asked for", step, r.plan.Steps),
+			Fix: "give more with --steps, or go back with vtpu fork " + r.dir.Path + " --at"}
+	}
 	if len(r.plan.streams(r.dir)) > 0 {
 		return stages.Finding{File: "--allow-changed", Msg: "the run records its steps, and the recorded stream would not fit its pipeline any more", Fix: "begin a new run from this one: vtpu fork " + r.dir.Path}
 	}

@@ -284,6 +284,9 @@ func TestForkDiffAndLog(t *testing.T) {
 	}
 	good(t, "run", "names", "--steps", "20", "--set", "stages.adam.lr=0.02", "--out", "h", "--resume", "--allow-changed")
 	good(t, "sample", "h", "--count", "1")
+	if code, _, e := call("run", "names", "--steps", "5", "--out", "h", "--resume", "--allow-changed"); code != 2 || !strings.Contains(e, "has done 20 steps") {
+		t.Errorf("fewer steps than are done: %d %s", code, e)
+	}
 }
 
 // TestForkRecords: a run that has recorded nothing is forked, and resumed, with --record.

@@ -149,13 +149,26 @@ func (s *lineFeed) Take(ctx context.Context, cols []*tensor.Tensor, lo, hi int) 
 
 func (s *lineFeed) parse(text []byte, cols []*tensor.Tensor, row int) error {
 	var e struct {
-		X []float64       `json:"x"`
+		X json.RawMessage `json:"x"`
 		Y json.RawMessage `json:"y"`
 	}
 	if err := json.Unmarshal(text, &e); err != nil {
 		return fmt.Errorf("not an object with x and y: %w", err)
 	}
-	if err := floats(cols[0].F32[row*s.c.Features:(row+1)*s.c.Features], e.X, "x"); err != nil {
+	for i, raw := range []json.RawMessage{e.X, e.Y} {
+		name := "xy"[i : i+1]
+		if len(raw) == 0 {
+			return fmt.Errorf("%s is missing", name)
+		}
+		if bytes.Contains(raw, []byte("null")) { // encoding/json would leave a zero in its place
+			return fmt.Errorf("%s: null is no number", name)
+		}
+	}
+	var x []float64
+	if err := json.Unmarshal(e.X, &x); err != nil {
+		return fmt.Errorf("x is %.40s, want a list of numbers", e.X)
+	}
+	if err := floats(cols[0].F32[row*s.c.Features:(row+1)*s.c.Features], x, "x"); err != nil {
 		return err
 	}
 	if s.c.Classes > 0 {

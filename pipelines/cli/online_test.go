@@ -72,7 +72,8 @@ func TestBadExamples(t *testing.T) {
 	write(t, map[string]string{"online.yaml": onlineText})
 	for text, want := range map[string]string{
 		"{\"x\":[1,2,3],\"y\":1}\n{\"x\":[1,2],\"y\":1}\n": "standard input:2: x has 2 numbers, want 3", "{\"x\":[1,2,3],\"y\":2}\n": "want a whole number from 0 to 1",
-		"nonsense\n": "standard input:1: not an object", "{\"x\":[1,2,1e99],\"y\":1}\n": "is not a float32", "{\"x\":[1,2,3]}\n": "y is"} {
+		"{\"x\":[1,null,3],\"y\":1}\n": "x: null is no number", "{\"x\":[1,2,3],\"y\":null}\n": "y: null is no number",
+		"nonsense\n": "standard input:1: not an object", "{\"x\":[1,2,1e99],\"y\":1}\n": "is not a float32", "{\"x\":[1,2,3]}\n": "y is missing"} {
 		cmd := exec.Command(os.Args[0], "run", "online.yaml", "--out", "none")
 		cmd.Env = append(os.Environ(), childEnv+"=1")
 		cmd.Stdin = strings.NewReader(text)

@@ -83,13 +83,21 @@ func (p *Plan) Cut() (*pool.Cut, error) {
 		}
 	}
 	for _, n := range p.Nodes {
-		h, ok := n.Cfg.(interface{ HalfScale() float32 })
-		if !ok {
+		h, half := n.Cfg.(interface{ HalfScale() float32 })
+		k, few := n.Cfg.(interface{ Kept(int) int })
+		if !half && !few {
 			continue
 		}
 		for i := range c.Out {
-			if slices.ContainsFunc(n.Env.All, func(b *stages.ParamBinding) bool { return b.Param == c.Out[i].Param }) {
-				c.Out[i].Scale = h.HalfScale()
+			g := &c.Out[i]
+			if !slices.ContainsFunc(n.Env.All, func(b *stages.ParamBinding) bool { return b.Param == g.Param }) {
+				continue
+			}
+			if half {
+				g.Scale = h.HalfScale()
+			}
+			if n := g.T.Len(); few && !g.Sparse && 2*k.Kept(n) < n { // an index is as long as an element
+				g.Kept = k.Kept(n)
 			}
 		}
 	}

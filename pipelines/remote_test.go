@@ -212,3 +212,43 @@ func TestGradientsInHalfHaveTheirOwnBitsOnEveryLink(t *testing.T) {
 		t.Errorf("%.0f bytes a step in halves, %.0f in whole numbers", got.LinkBytes, full.LinkBytes)
 	}
 }
+
+func TestTheLargestGradientsHaveTheirOwnBitsOnEveryLink(t *testing.T) {
+	text, ok := pipelines.Preset("digits")
+	if !ok {
+		t.Fatal("no preset digits")
+	}
+	file := filepath.Join(t.TempDir(), "few.yaml")
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), "  - softmax_xent: {}\n", "  - softmax_xent: {}\n  - topk_gradients: {keep: 0.1}\n", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := pipelines.Options{File: file, Steps: 200, LookAhead: -1}
+	want := train(t, o)
+	if want.LastLoss > 0.9*want.FirstLoss {
+		t.Errorf("loss %v after %v: nothing is learnt", want.LastLoss, want.FirstLoss)
+	}
+	o.Lanes = "d=2,s=1"
+	if got := train(t, o); bits(got) != bits(want) {
+		t.Errorf("on other lanes: %s\nwant %s", bits(got), bits(want))
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	o.Out, o.StopAfter = dir, 101
+	train(t, o)
+	o.StopAfter, o.Resume = 0, true
+	if got := train(t, o); bits(got) != bits(want) {
+		t.Errorf("resumed: %s\nwant %s", bits(got), bits(want))
+	}
+	o.Out, o.Resume = "", false
+	whole := pipelines.Options{File: "digits", Steps: 200, LookAhead: -1}
+	for kind, open := range buses {
+		l := &pipelines.Link{Bus: open(t), Local: 2, Log: zerolog.Nop()}
+		o.Link, whole.Link = l, l
+		got := train(t, o)
+		if bits(got) != bits(want) {
+			t.Errorf("on %s: %s\nwant %s", kind, bits(got), bits(want))
+		}
+		if full := train(t, whole); got.LinkBytes > 0.6*full.LinkBytes {
+			t.Errorf("%.0f bytes a step of the largest, %.0f of all", got.LinkBytes, full.LinkBytes)
+		}
+	}
+}

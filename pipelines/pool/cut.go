@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 
 	"vtpu/stages"
@@ -34,6 +35,7 @@ type Gradient struct {
 	Sparse bool
 	IDs    stages.Slot
 	Scale  float32 // not 0: times this, the gradient is binary16 numbers, and travels as such
+	Kept   int     // not 0: at most so many elements are not 0, and these alone travel, with their indices
 }
 
 // Sizes of messages in bytes: the largest that occur, heads and metadata included.
@@ -84,6 +86,10 @@ func (c *Cut) Sizes() Sizes {
 	for _, g := range c.Out {
 		if g.Sparse {
 			out = append(out, of(g.IDs, wire.IDs), of(g.Slot, wire.Rows))
+		} else if g.Kept > 0 {
+			ids, vs := g.pairs(c.Layout, nil, nil)
+			ids.Shape, vs.Shape = tensor.Of(g.Kept), tensor.Of(g.Kept)
+			out = append(out, ids, vs)
 		} else if t := of(g.Slot, wire.Value); g.Scale != 0 {
 			t.DType, t.Shape = tensor.I32, tensor.Of((t.Shape.Len()+1)/2)
 			out = append(out, t)
@@ -157,6 +163,61 @@ type coder struct {
 	dec   wire.Decoder
 	frame wire.Frame
 	half  [][]int32 // gradients in 16 bits, two in a word, the first in the low half
+	kept  []pairs   // gradients of which few elements are left
+}
+
+type pairs struct {
+	ids []int32
+	vs  []float32
+}
+
+// pairs are the indices of elements and the elements.
+func (g *Gradient) pairs(l *stages.Layout, ids []int32, vs []float32) (wire.Tensor, wire.Tensor) {
+	name := l.Info(g.Slot).Name
+	return wire.Tensor{Name: name, Role: wire.IDs, DType: tensor.I32, Shape: tensor.Of(len(ids)), I32: ids},
+		wire.Tensor{Name: name, Role: wire.Rows, Shape: tensor.Of(len(vs)), F32: vs}
+}
+
+// pick collects the elements of a gradient that are not +0.
+func (c *coder) pick(i int, g *Gradient, l *stages.Layout, t *tensor.Tensor) error {
+	for len(c.kept) <= i {
+		c.kept = append(c.kept, pairs{})
+	}
+	k := &c.kept[i]
+	k.ids, k.vs = slices.Grow(k.ids[:0], g.Kept), slices.Grow(k.vs[:0], g.Kept)
+	for at, v := range t.F32 {
+		if math.Float32bits(v) != 0 {
+			if len(k.ids) == g.Kept {
+				return fmt.Errorf("the gradient of %s has more than the %d elements that topk_gradients left: a stage after it wrote others", g.Name, g.Kept)
+			}
+			k.ids, k.vs = append(k.ids, int32(at)), append(k.vs, v)
+		}
+	}
+	ids, vs := g.pairs(l, k.ids, k.vs)
+	c.frame.Tensors = append(c.frame.Tensors, ids, vs)
+	return nil
+}
+
+// place is the way back.
+func (g *Gradient) place(l *stages.Layout, ts []wire.Tensor, dst *tensor.Tensor) error {
+	name, n := l.Info(g.Slot).Name, g.T.Len()
+	if len(ts) < 2 || ts[0].Name != name || ts[1].Name != name || ts[0].Role != wire.IDs || ts[1].Role != wire.Rows || len(ts[0].I32) != len(ts[1].F32) ||
+		ts[1].Shape.Rank != 1 || len(ts[0].I32) > g.Kept {
+		return fmt.Errorf("the gradient of %s is not there as at most %d elements", g.Name, g.Kept)
+	}
+	last := int32(-1)
+	for _, id := range ts[0].I32 {
+		if id <= last || int(id) >= n {
+			return fmt.Errorf("indices of the gradient of %s don't ascend below %d", g.Name, n)
+		}
+		last = id
+	}
+	dst.Resize(g.T.Shape)
+	clear(dst.F32)
+	for i, id := range ts[0].I32 {
+		dst.F32[id] = ts[1].F32[i]
+	}
+	return nil
 }
 
 // pack writes a gradient in 16 bits.
@@ -249,6 +310,10 @@ func (c *coder) result(buf []byte, cut *Cut, m *stages.Message) ([]byte, error) 
 		if g.Sparse {
 			add(g.IDs, wire.IDs)
 			add(g.Slot, wire.Rows)
+		} else if g.Kept > 0 {
+			if err := c.pick(i, &g, cut.Layout, m.T(g.Slot)); err != nil {
+				return nil, err
+			}
 		} else if g.Scale != 0 {
 			c.frame.Tensors = append(c.frame.Tensors, c.pack(i, cut.Layout.Info(g.Slot).Name, m.T(g.Slot).F32, g.Scale))
 		} else {
@@ -300,6 +365,13 @@ func (c *coder) readResult(b []byte, cut *Cut, max int64, m *stages.Message) err
 			if want := g.T.Shape; rows.Shape.Last() != want.Last() || rows.Shape.Rank != want.Rank {
 				return fmt.Errorf("rows of %s have shape %v", g.Name, rows.Shape)
 			}
+			continue
+		}
+		if g.Kept > 0 {
+			if err := g.place(cut.Layout, f.Tensors[at:], m.T(g.Slot)); err != nil {
+				return err
+			}
+			at += 2
 			continue
 		}
 		if g.Scale != 0 {

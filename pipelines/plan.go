@@ -339,6 +339,9 @@ func (pl *planner) fill(it *Item, ports []stages.Port, vs []*value) ([]*value, b
 		if p.Slot != "" {
 			v = pl.lookup(it.Scope, p.Slot)
 		}
+		if v == nil && p.Slot == "" && len(pl.found) > 0 {
+			return nil, false // what should have brought it has been found fault with: that is told once
+		}
 		if v == nil {
 			what := "the output of a stage before"
 			if p.Slot != "" {

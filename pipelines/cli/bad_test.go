@@ -93,6 +93,7 @@ func TestBadInput(t *testing.T) {
 		{"a character outside the vocabulary", []string{"run", "text.yaml"}, `text.txt:2:3: character 'c' is not in the alphabet (add it to data.alphabet, or leave the alphabet out)`},
 		{"a prompt outside the vocabulary", []string{"sample", "old", "--prompt", "é"}, `character "é" (byte 1) is not in the vocabulary`},
 		{"shapes that do not fit", []string{"run", "shape.yaml"}, "shape.yaml:5:5: mse: the prediction has shape (2,3), the target (2,1)"},
+		{"more parts than rows", []string{"run", "good.yaml", "--set", "parts=3"}, "good.yaml:3:5: batches: there are more parts than rows in a batch"}, // and not all stages that lack an input then
 		{"a NaN in a table", []string{"run", "nan.yaml"}, `nan.csv:8: row 7, column "age": "NaN" is not a finite float32`},
 		{"a NaN in an array", []string{"run", "npy.yaml"}, "nan.npy: row 2, value 1 is NaN"},
 		{"a broken idx file", []string{"run", "idx.yaml"}, "images: shape [2 2 2] needs 8 bytes, there are 3 (truncated?)"},

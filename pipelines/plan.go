@@ -861,6 +861,27 @@ func (p *Plan) Bytes() (store, messages int64) {
 	return store, messages
 }
 
+// Unread names what gather brings and no stage reads, such as the categories of a table whose stages begin at its numbers.
+func (p *Plan) Unread() (names []string) {
+	if p.Data == nil || p.Data.Stream != nil { // recorded gradients are read by name
+		return nil
+	}
+	read := map[string]bool{}
+	for _, n := range p.Nodes {
+		for _, in := range n.In {
+			read[in] = true
+		}
+	}
+	for _, n := range p.Nodes {
+		for _, out := range n.Out {
+			if n.Def.Room == stages.Gather && len(n.In) == 0 && !read[out] {
+				names = append(names, out)
+			}
+		}
+	}
+	return names
+}
+
 // storeBytes is the size of weights and state.
 func (p *Plan) storeBytes() (n int64) {
 	for _, k := range []weights.Kind{weights.Weight, weights.State} {

@@ -565,3 +565,24 @@ func TestTuneAndBench(t *testing.T) {
 		}
 	}
 }
+
+func TestUnreadDataIsTold(t *testing.T) {
+	presettest.Short(t)
+	t.Chdir(t.TempDir())
+	pipe := "data: {source: csv, path: a.csv, target: [price]}\nstages: [batches: {batch: 2}, dense: {units: 1}, mse: {}, sgd: {lr: 0.1}]\nrun: {epochs: 1}\n"
+	for name, text := range map[string]string{"a.csv": "area,town,price\n1,Ulm,2\n2,Bonn,3\n", "a.yaml": pipe} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []string{"lint", "plan"} {
+		if out := good(t, c, "a.yaml"); !strings.HasSuffix(out, "\nno stage reads cats: nothing is learnt from it\n") {
+			t.Errorf("%s says %s", c, out)
+		}
+	}
+	for _, name := range presets() { // what a preset brings, it reads
+		if out := good(t, append([]string{"lint", name}, fewer(name)...)...); strings.Contains(out, "no stage reads") {
+			t.Error(out)
+		}
+	}
+}

@@ -51,6 +51,7 @@ func (a *app) lint() *cobra.Command {
 					store, msgs := p.Bytes()
 					fmt.Fprintf(a.out, "%s: ok, %d weights, %d steps, %s a step, %s of memory, lanes %s\n", f, p.ParamCount(), p.Steps,
 						flops(p.Flops()), size(store+msgs), p.Lanes)
+					a.unread(p)
 				}
 			}
 			return all.Err()
@@ -58,6 +59,13 @@ func (a *app) lint() *cobra.Command {
 	}
 	pipelineFlags(cmd, &o)
 	return cmd
+}
+
+// unread tells of data that nothing is learnt from.
+func (a *app) unread(p *pipelines.Plan) {
+	if names := p.Unread(); len(names) > 0 {
+		fmt.Fprintf(a.out, "no stage reads %s: nothing is learnt from it\n", strings.Join(names, ", "))
+	}
 }
 
 type lintLine struct {
@@ -200,6 +208,7 @@ func (a *app) plan() *cobra.Command {
 			if p.PerEpoch > 0 {
 				fmt.Fprintf(a.out, "an epoch is %d steps\n", p.PerEpoch)
 			}
+			a.unread(p)
 			if measure {
 				return a.predict(cmd.Context(), o, &l, cmd.Flags().Changed("nats"))
 			}

@@ -366,6 +366,11 @@ func (e *Engine) Run(ctx context.Context, until int64, every int64, seen func(Ou
 	if e.broken != nil {
 		return e.broken
 	}
+	if e.place.Remote != nil { // after an error nobody waits for the answers that are still out, or Close would wait as long as they do
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+	}
 	e.ctx = ctx
 	e.stop.Store(false)
 	defer func() { e.broken = err }()

@@ -492,3 +492,37 @@ func TestParkedLanesWake(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// absent is a worker that fails at part 0 and is gone before part 1.
+type absent struct{ asked chan bool }
+
+func (a absent) Part(ctx context.Context, m *stages.Message) error {
+	if m.Part == 0 {
+		<-a.asked // part 1 is out
+		return errors.New("failed")
+	}
+	close(a.asked)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestAnErrorDoesNotWaitForOtherParts: Close returns although nobody will answer for part 1.
+func TestAnErrorDoesNotWaitForOtherParts(t *testing.T) {
+	for _, s := range []int{1, 2} {
+		r := newRig(2)
+		r.start(t, exec.Placement{D: 2, S: s, Remote: absent{make(chan bool)}})
+		if err := r.run(3); err == nil || !strings.Contains(err.Error(), "step 1, part 0: failed") {
+			t.Errorf("%v", err)
+		}
+		closed := make(chan error)
+		go func() { closed <- r.e.Close() }()
+		select {
+		case err := <-closed:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("Close waits for a part that nobody computes")
+		}
+	}
+}

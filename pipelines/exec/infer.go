@@ -50,6 +50,7 @@ func (e *Engine) Eval(ctx context.Context, max int64) (ev Evaluation, err error)
 		return ev, e.broken
 	}
 	defer caught("evaluation", &err)
+	e.ctx = ctx
 	var n int64
 	for i := range e.gather {
 		if g, ok := e.gather[i].stage.(evaluator); ok {

@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sort"
@@ -91,6 +92,8 @@ const (
 	ExitInternal = 1
 	ExitUser     = 2
 	ExitEnv      = 3
+
+	ExitInterrupted = 130 // by a signal, before there was a step to stop after: what shells say of Ctrl-C
 )
 
 // ExitCode maps an error to the exit code of the command.
@@ -107,6 +110,8 @@ func ExitCode(err error) int {
 		return ExitEnv
 	case errors.As(err, &f), errors.As(err, &fs):
 		return ExitUser
+	case errors.Is(err, context.Canceled):
+		return ExitInterrupted
 	}
 	return ExitInternal
 }

@@ -1,6 +1,7 @@
 package stages
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ func TestExitCode(t *testing.T) {
 	}{
 		{nil, ExitOK},
 		{errors.New("x"), ExitInternal},
+		{fmt.Errorf("waiting: %w", context.Canceled), ExitInterrupted},
 		{fmt.Errorf("reading: %w", Finding{Msg: "m"}), ExitUser},
 		{Findings{{Msg: "m"}}, ExitUser},
 		{fmt.Errorf("saving: %w", &EnvError{Err: fs.ErrPermission}), ExitEnv},

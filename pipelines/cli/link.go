@@ -59,6 +59,7 @@ type linkFlags struct {
 	nats.Options
 	local   int
 	metrics string
+	http    bool // metrics was given as --http
 }
 
 const embedded = "embedded"

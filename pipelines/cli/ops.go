@@ -24,7 +24,11 @@ func (a *app) ops(l *linkFlags) (*ops.Server, func() error, error) {
 	if l.metrics == "" {
 		return nil, func() error { return nil }, nil
 	}
-	s, err := ops.Start(l.metrics, l.Insecure)
+	flag := "--metrics"
+	if l.http {
+		flag = "--http"
+	}
+	s, err := ops.Start(flag, l.metrics, l.Insecure)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -53,6 +53,7 @@ func (a *app) serve() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, s.Close()) }()
+			l.http = cmd.Flags().Changed("http")
 			o, end, err := a.ops(&l)
 			if err != nil {
 				return err

@@ -31,18 +31,18 @@ type Server struct {
 	err   error
 }
 
-// Start listens on addr (host:port). An address that is not loopback must be allowed by open: the profiles say much about a process.
-func Start(addr string, open bool) (*Server, error) {
+// Start listens on addr (host:port), which the user gave by a flag of that name. An address that is not loopback must be allowed by open: the profiles say much about a process.
+func Start(flag, addr string, open bool) (*Server, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, stages.Finding{File: "--metrics " + addr, Msg: "want host:port", Fix: "--metrics 127.0.0.1:9090"}
+		return nil, stages.Finding{File: flag + " " + addr, Msg: "want host:port", Fix: flag + " 127.0.0.1:9090"}
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !open {
-		return nil, stages.Finding{File: "--metrics " + addr, Msg: "others could read metrics and profiles of this process", Fix: "use a loopback address, or allow it with --insecure"}
+		return nil, stages.Finding{File: flag + " " + addr, Msg: "others could read metrics and profiles of this process", Fix: "use a loopback address, or allow it with --insecure"}
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, &stages.EnvError{Err: err, Fix: "choose another --metrics address"}
+		return nil, &stages.EnvError{Err: err, Fix: "choose another " + flag + " address"}
 	}
 	s := &Server{Mux: http.NewServeMux(), reg: prometheus.NewRegistry(), addr: l.Addr()}
 	s.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

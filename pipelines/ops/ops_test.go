@@ -26,7 +26,7 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestWhatOperatorsSee(t *testing.T) {
-	s, err := ops.Start("127.0.0.1:0", false)
+	s, err := ops.Start("--metrics", "127.0.0.1:0", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestWhatOperatorsSee(t *testing.T) {
 
 func TestOthersMustNotLookInByThemselves(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:0", ":0", "nowhere"} {
-		if s, err := ops.Start(addr, false); stages.ExitCode(err) != stages.ExitUser {
+		if s, err := ops.Start("--metrics", addr, false); stages.ExitCode(err) != stages.ExitUser {
 			t.Errorf("%s: %v", addr, err)
 			if err == nil {
 				_ = s.Close()

@@ -695,15 +695,6 @@ func (pl *planner) tail() {
 	// The commit ends a step: what stands after it may look at what was committed.
 }
 
-// perPart says whether a stage changes the gradients of each part by itself.
-func perPart(it *Item) bool {
-	if it.Def.Room != stages.Backward || it.Def.Contract == nil {
-		return false
-	}
-	c := it.Def.Contract(it.Cfg)
-	return c.Grads == stages.GradWrite && c.Replicas == stages.PerPart
-}
-
 // everything lists all parameters, for stages that read them.
 func (pl *planner) everything() []*stages.ParamBinding {
 	var all []*stages.ParamBinding

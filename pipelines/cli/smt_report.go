@@ -146,10 +146,7 @@ func (a *app) smtReport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := writeReport(tmp, title, text, parts); err == nil {
-				err = os.Rename(tmp, out)
-			}
-			if err != nil {
+			if err := publish(tmp, out, title, text, parts); err != nil {
 				return &stages.EnvError{Err: fmt.Errorf("write the report: %w", err), Fix: "free some room, or write to another place"}
 			}
 			if a.json {
@@ -333,6 +330,14 @@ func summary(l *lab.Lab, t *smtpool.Topology, p lab.Pairs, c lab.Curve, r lab.Ru
 	}
 	return append(text, fmt.Sprintf("Made by vtpu %s on %s in %.0f s, %d repetitions; intervals hold the median with 95 %% confidence.", pipelines.Version(),
 		start.UTC().Format("2006-01-02 15:04 UTC"), time.Since(start).Seconds(), reps))
+}
+
+// publish fills the folder tmp and gives it the name out: a report is whole or not there.
+func publish(tmp, out, title string, text []string, parts []*part) error {
+	if err := writeReport(tmp, title, text, parts); err != nil {
+		return err
+	}
+	return os.Rename(tmp, out)
 }
 
 // writeReport fills a folder.

@@ -61,7 +61,6 @@ func (r *reduce) Process(_ context.Context, m *stages.Message, out stages.Outbox
 type rig struct {
 	prog exec.Program
 	x, y stages.Slot
-	sum  []float64 // written by the last stage alone
 	team *stages.Team
 	e    *exec.Engine
 

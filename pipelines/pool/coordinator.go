@@ -117,7 +117,6 @@ type peer struct {
 	welcome bool // is to be sent
 	ready   bool // it listens to this run
 	need    bool // weights are to be sent although its version seemed right
-	fails   int
 }
 
 type holder struct {

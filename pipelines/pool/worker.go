@@ -31,22 +31,20 @@ type Worker struct {
 	in   chan parcel
 	n    WorkerCounts
 
-	run     RunID
-	epoch   uint64 // 0: no run
-	leave   []func() error
-	pulse   time.Time // last sign of life of the coordinator
-	coord   uint64
-	have    int64
-	asked   time.Time
-	queue   []parcel // parts, in the order in which they came
-	codec   coder
-	out     []byte
-	cbuf    []byte
-	msg     uint64
-	beat    time.Time
-	warned  map[string]bool
-	pub     sync.Mutex // Beats go out while a part is computed
-	working bool
+	run    RunID
+	epoch  uint64 // 0: no run
+	leave  []func() error
+	pulse  time.Time // last sign of life of the coordinator
+	coord  uint64
+	have   int64
+	asked  time.Time
+	queue  []parcel // parts, in the order in which they came
+	codec  coder
+	out    []byte
+	cbuf   []byte
+	msg    uint64
+	warned map[string]bool
+	pub    sync.Mutex // Beats go out while a part is computed
 }
 
 // WorkerCounts are what a worker did.

@@ -136,7 +136,6 @@ type state struct {
 	pack  wire.Encoder
 	open  []byte // draft of the open frame, for the next segment
 	oenc  wire.Encoder
-	out   []byte // packed frames of a batch
 }
 
 type segment struct {

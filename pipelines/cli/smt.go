@@ -341,7 +341,7 @@ func (a *app) smtModel() *cobra.Command {
 			return a.show(modelPart(rows, cores, latency, from), svg)
 		},
 	}
-	cmd.Flags().StringVar(&core, "core", "", "golden-cove, skylake-sp, zen-4, zen-5 or all; this machine's if left out")
+	cmd.Flags().StringVar(&core, "core", "", "golden-cove, sunny-cove, skylake-sp, zen-4, zen-5 or all; this machine's if left out")
 	cmd.Flags().IntVar(&n, "ops", workload.Default.N, "operations of a program's loop, 1 to 4096")
 	cmd.Flags().Float64Var(&d, "d", workload.Default.D, "share of compute-bound operations")
 	cmd.Flags().Float64Var(&s, "s", workload.Default.S, "share of memory-bound operations")

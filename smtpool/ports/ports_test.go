@@ -140,7 +140,7 @@ func TestDetect(t *testing.T) {
 		t    smtpool.Topology
 		want *Machine
 	}{
-		{smtpool.Topology{Vendor: "GenuineIntel", Family: 6, ModelNo: 143}, GoldenCove}, {smtpool.Topology{Vendor: "GenuineIntel", Family: 6, ModelNo: 85}, SkylakeSP},
+		{smtpool.Topology{Vendor: "GenuineIntel", Family: 6, ModelNo: 143}, GoldenCove}, {smtpool.Topology{Vendor: "GenuineIntel", Family: 6, ModelNo: 106}, SunnyCove}, {smtpool.Topology{Vendor: "GenuineIntel", Family: 6, ModelNo: 85}, SkylakeSP},
 		{smtpool.Topology{Vendor: "AuthenticAMD", Family: 25, ModelNo: 17}, Zen4}, {smtpool.Topology{Vendor: "AuthenticAMD", Family: 26, ModelNo: 2}, Zen5},
 		{smtpool.Topology{Vendor: "AuthenticAMD", Family: 25, ModelNo: 1}, nil}, {smtpool.Topology{Vendor: "0x41"}, nil},
 	} {

@@ -10,6 +10,23 @@ import "unsafe"
 // piece is the number of elements of one call of an assembly loop, which keeps it to some 20 µs: Go never interrupts assembly.
 const piece = 1 << 14
 
+// breathe is where the runtime may stop this thread, for a collection or a profile. A call of assembly looks at nothing, and a signal hardly ever meets the
+// loop around it; the beginning of a Go function that calls another does look.
+//
+//go:noinline
+func breathe() { nothing() }
+
+//go:noinline
+func nothing() {}
+
+// after is where the piece after the one at i starts, of n elements.
+func after(i, n int) int {
+	if i += piece; i < n {
+		breathe()
+	}
+	return i
+}
+
 // The elementwise kernels, for AVX2 and for AVX-512.
 
 var map1s = [2][ops]func(n int, dst, x *float32){
@@ -51,7 +68,7 @@ func map1(o op, dst, x []float32) bool {
 		return false
 	}
 	f := map1s[level-1][o]
-	for i := 0; i < len(dst); i += piece {
+	for i := 0; i < len(dst); i = after(i, len(dst)) {
 		f(min(len(dst)-i, piece), &dst[i], &x[i])
 	}
 	return true
@@ -62,7 +79,7 @@ func map2(o op, dst, x, y []float32) bool {
 		return false
 	}
 	f := map2s[level-1][o]
-	for i := 0; i < len(dst); i += piece {
+	for i := 0; i < len(dst); i = after(i, len(dst)) {
 		f(min(len(dst)-i, piece), &dst[i], &x[i], &y[i])
 	}
 	return true
@@ -73,7 +90,7 @@ func mapA(o op, dst, x []float32, a float32) bool {
 		return false
 	}
 	f := mapAs[level-1][o]
-	for i := 0; i < len(dst); i += piece {
+	for i := 0; i < len(dst); i = after(i, len(dst)) {
 		f(min(len(dst)-i, piece), &dst[i], &x[i], a)
 	}
 	return true
@@ -84,7 +101,7 @@ func mapD(o op, y, d, x []float32) bool {
 		return false
 	}
 	f := mapDs[level-1][o]
-	for i := 0; i < len(x); i += piece {
+	for i := 0; i < len(x); i = after(i, len(x)) {
 		f(min(len(x)-i, piece), &y[i], &d[i], &x[i])
 	}
 	return true
@@ -95,7 +112,7 @@ func mapB(o op, dx, dy, u []float32, acc bool) bool {
 		return false
 	}
 	f, a := mapBs[level-1][o], number(acc)
-	for i := 0; i < len(dx); i += piece {
+	for i := 0; i < len(dx); i = after(i, len(dx)) {
 		f(min(len(dx)-i, piece), &dx[i], &dy[i], &u[i], a)
 	}
 	return true
@@ -114,6 +131,7 @@ func dot(x, y []float32) float32 {
 	var s [lanes]float32
 	for ; len(x) > piece; x, y = x[piece:], y[piece:] {
 		dotBlock(x[:piece], y, &s)
+		breathe()
 	}
 	dotBlock(x, y, &s)
 	return tree(&s)
@@ -136,6 +154,7 @@ func sum(x []float32) float32 {
 	var s [lanes]float32
 	for ; len(x) > piece; x = x[piece:] {
 		sumBlock(x[:piece], &s)
+		breathe()
 	}
 	sumBlock(x, &s)
 	return tree(&s)
@@ -162,6 +181,9 @@ func allFinite(x []float32) bool {
 		if bad != 0 { // NaN too
 			return false
 		}
+		if len(x) > piece {
+			breathe()
+		}
 	}
 	return true
 }
@@ -182,6 +204,7 @@ func colSum(rows, n int, a []float32, lda int, dst []float32, acc bool) bool {
 				colSumAVX2(h, w, &a[r*lda+j], lda, &dst[j], more)
 			}
 			more = 1
+			breathe()
 		}
 	}
 	return true
@@ -193,6 +216,7 @@ func addBias(rows, n int, a []float32, lda int, bias []float32) bool {
 	}
 	per := max(piece/n, 1)
 	for r := 0; r < rows; r += per {
+		breathe()
 		if h := min(per, rows-r); level == 2 {
 			addRowsAVX512(h, n, &a[r*lda], lda, &bias[0], 0)
 		} else {
@@ -213,6 +237,9 @@ func (g *group) next(rows, cols int, causal bool) bool {
 	g.r += g.h
 	if g.r >= rows {
 		return false
+	}
+	if g.h > 0 {
+		breathe()
 	}
 	g.h, g.n, g.step = min(rows-g.r, max(piece/cols, 1)), cols, 0
 	if causal {
@@ -399,7 +426,7 @@ func adam(w, g, m, v []float32, c *adamScalars) bool {
 	if level == 2 {
 		f = adamAVX512
 	}
-	for i := 0; i < len(w); i += piece {
+	for i := 0; i < len(w); i = after(i, len(w)) {
 		f(min(len(w)-i, piece), &w[i], &g[i], &m[i], &v[i], c.beta1, c.rest1, c.beta2, c.rest2, c.step, c.eps, c.shrink, c.wd)
 	}
 	return true
@@ -413,7 +440,7 @@ func sgd(w, g []float32, step, wd float32) bool {
 	if level == 2 {
 		f = sgdAVX512
 	}
-	for i := 0; i < len(w); i += piece {
+	for i := 0; i < len(w); i = after(i, len(w)) {
 		f(min(len(w)-i, piece), &w[i], &g[i], step, wd)
 	}
 	return true
@@ -427,7 +454,7 @@ func momentum(w, g, v []float32, step, mu, keep, wd float32, nesterov bool) bool
 	if level == 2 {
 		f = momentumAVX512
 	}
-	for i := 0; i < len(w); i += piece {
+	for i := 0; i < len(w); i = after(i, len(w)) {
 		f(min(len(w)-i, piece), &w[i], &g[i], &v[i], step, mu, keep, wd, number(nesterov))
 	}
 	return true
@@ -441,7 +468,7 @@ func adagrad(w, g, h []float32, step, eps, wd float32) bool {
 	if level == 2 {
 		f = adagradAVX512
 	}
-	for i := 0; i < len(w); i += piece {
+	for i := 0; i < len(w); i = after(i, len(w)) {
 		f(min(len(w)-i, piece), &w[i], &g[i], &h[i], step, eps, wd)
 	}
 	return true
@@ -455,7 +482,7 @@ func rmsprop(w, g, sq, mom []float32, step, alpha, keep, eps, wd, mu float32) bo
 	if level == 2 {
 		f = rmspropAVX512
 	}
-	for i := 0; i < len(w); i += piece {
+	for i := 0; i < len(w); i = after(i, len(w)) {
 		m := first(mom)
 		if m != nil {
 			m = &mom[i]
@@ -473,7 +500,7 @@ func lion(w, g, m []float32, step, b1, c1, b2, c2, wd float32) bool {
 	if level == 2 {
 		f = lionAVX512
 	}
-	for i := 0; i < len(w); i += piece {
+	for i := 0; i < len(w); i = after(i, len(w)) {
 		f(min(len(w)-i, piece), &w[i], &g[i], &m[i], step, b1, c1, b2, c2, wd)
 	}
 	return true

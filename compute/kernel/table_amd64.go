@@ -28,6 +28,7 @@ func gatherRows(dst, table []float32, ids []int32, n int) {
 			gatherRowsAVX2(k, n/8, &table[0], &ids[0], &dst[0])
 		}
 		ids, dst = ids[k:], dst[k*n:]
+		breathe()
 	}
 }
 
@@ -48,6 +49,7 @@ func axpyRows(a float32, x, table []float32, ids []int32, n int) {
 			axpyRowsAVX2(k, n/8, a, &table[0], &ids[0], &x[0])
 		}
 		ids, x = ids[k:], x[k*n:]
+		breathe()
 	}
 }
 
@@ -59,5 +61,6 @@ func prefetch(table []float32, ids []int32, n int) {
 		k := min(len(ids), 512)
 		prefetchRows(k, 4*n, &table[0], &ids[0])
 		ids = ids[k:]
+		breathe()
 	}
 }

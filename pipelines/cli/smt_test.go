@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"vtpu/smtpool/ports"
 )
 
 func TestSMTTopology(t *testing.T) {
@@ -39,7 +41,7 @@ func TestSMTProbeAndModel(t *testing.T) {
 	}
 	es := events(t, "smt", "model", "--core", "all", "--latency", "700", "--svg", "model.svg")
 	rows := es[0]["result"].(map[string]any)["rows"].([]any)
-	if es[0]["event"] != "smt_model" || len(rows) != 24 {
+	if es[0]["event"] != "smt_model" || len(rows) != 6*len(ports.Machines()) {
 		t.Errorf("%d rows of %v", len(rows), es[0]["event"])
 	}
 	if _, err := os.Stat("model.svg"); err != nil {

@@ -1,45 +1,55 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"math"
 	"runtime"
 	"runtime/metrics"
+	rtrace "runtime/trace"
 	"slices"
 	"time"
 
 	"vtpu/pipelines/exec"
+	"vtpu/smtpool"
 )
 
-// pauseRow says how the garbage collector and stop-the-world pauses disturb the steps of W4.
+// pauseRow says how the garbage collector and stop-the-world pauses disturb the steps of W4: by the runtime's counters, and by a trace of it.
 type pauseRow struct {
 	What    string  `json:"what"`
 	Steps   int     `json:"steps"`
 	Cycles  uint64  `json:"gc_cycles"`
-	Allocs  float64 `json:"allocations"`      // a step
-	Stop    float64 `json:"longest_stopping"` // until all lanes stood still: the longest kernel call bounds it
-	Pause   float64 `json:"longest_pause"`    // in all
 	Median  float64 `json:"median_step"`
 	Slowest float64 `json:"slowest_step"`
+	Wait    float64 `json:"median_stopping"`  // until all lanes stood still; a kernel's call can't be interrupted
+	Stop    float64 `json:"longest_stopping"` // the same, at worst
+	Stopped float64 `json:"stopped_share"`    // of the time, in which the world stood still
+	Pause   float64 `json:"longest_pause"`    // from the wish to stop to the start, in the trace
+	Off     float64 `json:"lanes_off_share"`  // of the lanes' time, in which they were ready to run and did not
+	OffLong float64 `json:"longest_off"`
 }
 
 const (
 	gcCycles   = "/gc/cycles/total:gc-cycles"
 	gcStopping = "/sched/pauses/stopping/gc:seconds"
-	gcPauses   = "/sched/pauses/total/gc:seconds"
 )
 
-// collector is what Go's runtime has counted of its collections and pauses.
-func collector() (cycles uint64, stopping, pauses *metrics.Float64Histogram) {
-	s := []metrics.Sample{{Name: gcCycles}, {Name: gcStopping}, {Name: gcPauses}}
+// collector is what Go's runtime has counted of its collections and of the time until all threads stood still.
+func collector() (cycles uint64, stopping *metrics.Float64Histogram) {
+	s := []metrics.Sample{{Name: gcCycles}, {Name: gcStopping}}
 	metrics.Read(s)
-	return s[0].Value.Uint64(), s[1].Value.Float64Histogram(), s[2].Value.Float64Histogram()
+	return s[0].Value.Uint64(), s[1].Value.Float64Histogram()
 }
 
-// longest is the upper edge of the highest bucket that has grown since.
-func longest(now, before *metrics.Float64Histogram) float64 {
-	for i := len(now.Counts) - 1; i >= 0; i-- {
-		if now.Counts[i] > before.Counts[i] {
+// below is the upper edge of the bucket with the share q of what has been counted since; 0 if that is nothing.
+func below(q float64, now, before *metrics.Float64Histogram) float64 {
+	var total, sum uint64
+	for i, c := range now.Counts {
+		total += c - before.Counts[i]
+	}
+	for i, c := range now.Counts {
+		if sum += c - before.Counts[i]; sum > 0 && float64(sum) >= q*float64(total) {
 			if up := now.Buckets[i+1]; !math.IsInf(up, 1) {
 				return up
 			}
@@ -59,27 +69,29 @@ func (b *bench) comparePauses() ([]pauseRow, error) {
 		}
 	}
 	var rows []pauseRow
-	for _, forced := range []bool{false, true} {
-		o, err := openOwn(w4.file(b.tools.root), "d=2,s=0", b.sets)
-		if err != nil {
-			return nil, err
+	for lanes := 1; lanes <= min(2, len(smtpool.CPUs())); lanes++ {
+		for _, forced := range []bool{false, true} {
+			o, err := openOwn(w4.file(b.tools.root), fmt.Sprintf("d=%d,s=0", lanes), b.sets)
+			if err != nil {
+				return nil, err
+			}
+			row, err := pauses(o.engine, lanes, forced, 20*b.seconds)
+			if err := o.close(); err != nil {
+				return nil, err
+			}
+			if err != nil {
+				return nil, err
+			}
+			rows = append(rows, row)
 		}
-		row, err := pauses(o.engine, forced, 20*b.seconds)
-		if err := o.close(); err != nil {
-			return nil, err
-		}
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, row)
 	}
 	return rows, nil
 }
 
-func pauses(e *exec.Engine, forced bool, seconds float64) (pauseRow, error) {
-	row := pauseRow{What: "as it is"}
+func pauses(e *exec.Engine, lanes int, forced bool, seconds float64) (pauseRow, error) {
+	row := pauseRow{What: fmt.Sprintf("d=%d, as it is", lanes)}
 	if forced {
-		row.What = "a collection every 20 ms"
+		row.What = fmt.Sprintf("d=%d, a collection every 20 ms", lanes)
 	}
 	took := make([]float64, 0, 1<<20)
 	var last time.Time
@@ -99,9 +111,12 @@ func pauses(e *exec.Engine, forced bool, seconds float64) (pauseRow, error) {
 	took = took[:0]
 	stop, done := make(chan struct{}), make(chan struct{})
 	runtime.GC()
-	cycles, stopping, total := collector()
-	var a, z runtime.MemStats
-	runtime.ReadMemStats(&a)
+	cycles, stopping := collector()
+	var traced bytes.Buffer
+	traced.Grow(64 << 20) // a trace that makes the heap grow would show itself
+	if err := rtrace.Start(&traced); err != nil {
+		return row, err
+	}
 	go func() {
 		defer close(done)
 		for forced {
@@ -116,11 +131,20 @@ func pauses(e *exec.Engine, forced bool, seconds float64) (pauseRow, error) {
 	err := run(n)
 	close(stop)
 	<-done
-	runtime.ReadMemStats(&z)
-	cycles2, stopping2, total2 := collector()
-	row.Steps, row.Cycles, row.Stop, row.Pause = len(took), cycles2-cycles, longest(stopping2, stopping), longest(total2, total)
-	row.Allocs = float64(z.Mallocs-a.Mallocs) / float64(n)
+	rtrace.Stop()
+	if err != nil {
+		return row, err
+	}
+	cycles2, stopping2 := collector()
+	row.Steps, row.Cycles = len(took), cycles2-cycles
+	row.Wait, row.Stop = below(0.5, stopping2, stopping), below(1, stopping2, stopping)
 	slices.Sort(took)
 	row.Median, row.Slowest = took[len(took)/2], took[len(took)-1]
-	return row, err
+	st, err := readTrace(&traced, lanes)
+	if err != nil {
+		return row, fmt.Errorf("the trace: %w", err)
+	}
+	row.Stopped, row.Pause = st.Stopped/st.Span, st.Longest
+	row.Off, row.OffLong = st.Off/st.Span/float64(max(1, st.Lanes)), st.OffLong
+	return row, nil
 }

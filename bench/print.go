@@ -82,10 +82,10 @@ func (r result) print(out io.Writer) error {
 		row("")
 	}
 	if len(r.Pauses) > 0 {
-		row("W4", "steps", "median", "slowest", "collections", "longest wait for the lanes", "longest pause", "allocations a step")
+		row("W4", "steps", "median", "slowest", "collections", "lanes stand still after", "at most", "world stopped", "at most", "lanes ready, not running", "at most")
 		for _, p := range r.Pauses {
-			row(p.What, fmt.Sprint(p.Steps), duration(p.Median), duration(p.Slowest), fmt.Sprint(p.Cycles), duration(p.Stop), duration(p.Pause),
-				fmt.Sprintf("%.3g", p.Allocs))
+			row(p.What, fmt.Sprint(p.Steps), duration(p.Median), duration(p.Slowest), fmt.Sprint(p.Cycles), duration(p.Wait), duration(p.Stop),
+				fmt.Sprintf("%.3g %%", 100*p.Stopped), duration(p.Pause), fmt.Sprintf("%.3g %%", 100*p.Off), duration(p.OffLong))
 		}
 		row("")
 	}

@@ -62,6 +62,7 @@ func init() {
 			d.plain = d.oc == 1 && d.b == nil && d.act == nil
 			return d, nil
 		},
+		Fuse: fuseRegression,
 	})
 }
 

@@ -819,6 +819,7 @@ func (pl *planner) countSteps() *stages.Finding {
 // Program is the plan as the executor wants it. pause is called by a checkpoint stage.
 func (p *Plan) Program(checkpoint func()) exec.Program {
 	pr := exec.Program{Layout: p.Layout, Store: p.Store, Parts: p.Pipe.Parts}
+	var forward, backward []stages.Planned
 	for _, n := range p.Nodes {
 		env := n.Env
 		env.Checkpoint = checkpoint
@@ -828,21 +829,45 @@ func (p *Plan) Program(checkpoint func()) exec.Program {
 			env.Team = t
 			return n.Def.New(env, n.Cfg)
 		}}
+		planned := stages.Planned{Def: n.Def, Env: n.Env, Cfg: n.Cfg}
 		switch {
 		case n.Def.Room == stages.Gather:
 			pr.Gather = append(pr.Gather, node)
-		case n.Def.Room == stages.Compute:
+		case n.Def.Room == stages.Compute, n.Def.Room == stages.Loss:
 			pr.Forward = append(pr.Forward, node)
-		case n.Def.Room == stages.Loss:
-			pr.Forward = append(pr.Forward, node)
-			pr.HasLoss = true
+			forward = append(forward, planned)
+			pr.HasLoss = pr.HasLoss || n.Def.Room == stages.Loss
 		case n.Twin != nil || n.Def.Room == stages.Backward && n.Contract.Grads == stages.GradWrite && n.Contract.Replicas == stages.PerPart:
 			pr.Backward = append(pr.Backward, node)
+			backward = append(backward, planned)
 		default:
 			pr.Close = append(pr.Close, node)
 		}
 	}
+	pr.Training = fused(append(pr.Forward[:len(pr.Forward):len(pr.Forward)], pr.Backward...), append(forward, backward...))
 	return pr
+}
+
+// fused is a walk in which single stages take the place of several, nil where there are none that can. Times are told of the first of them.
+func fused(nodes []exec.Node, walk []stages.Planned) []exec.Node {
+	var out []exec.Node
+	found := false
+	for i := 0; i < len(walk); {
+		if fuse := walk[i].Def.Fuse; fuse != nil {
+			if n, make := fuse(walk[i:]); n > 0 {
+				out = append(out, exec.Node{Name: nodes[i].Name, New: make})
+				i += n
+				found = true
+				continue
+			}
+		}
+		out = append(out, nodes[i])
+		i++
+	}
+	if !found {
+		return nil
+	}
+	return out
 }
 
 // Bytes is the memory that a run takes for weights and state, and for messages on the planned lanes.

@@ -28,6 +28,16 @@ type Spec[C any] struct {
 	// Data is Contract for gather stages, whose outputs the data decides.
 	Data func(c C, d *Dataset, parts int) (Contract, error)
 	New  func(env Env, c C) (Stage, error)
+	// Fuse looks for stages that one stage can take the place of with the same bits: walk begins with this one, and what follows it in a training part comes
+	// after. It returns the stage's New and the number of stages, or nil. It may be nil.
+	Fuse func(walk []Planned) (n int, make func(*Team) (Stage, error))
+}
+
+// Planned is a stage of a plan: what New is called with.
+type Planned struct {
+	Def *Def
+	Env Env
+	Cfg any
 }
 
 // Def is a Spec with its config's type erased: NewConfig returns a pointer to a config that holds the defaults, and the other functions
@@ -43,6 +53,7 @@ type Def struct {
 	Contract  func(cfg any) Contract
 	Data      func(cfg any, d *Dataset, parts int) (Contract, error) // nil except in gather
 	New       func(env Env, cfg any) (Stage, error)
+	Fuse      func(walk []Planned) (n int, make func(*Team) (Stage, error)) // nil: never
 }
 
 // SourceSpec describes a data source: what stands under data.source.
@@ -85,7 +96,7 @@ func MustRegister[C any](s Spec[C]) {
 	if s.Name == "" || s.Summary == "" || s.New == nil || (s.Contract == nil) == (s.Data == nil) {
 		panic(fmt.Sprintf("stages: spec of %q lacks a name, a summary, New, or exactly one of Contract and Data", s.Name))
 	}
-	d := &Def{Name: s.Name, Summary: s.Summary, Source: s.Source, Example: s.Example, Room: s.Room, Pipe: s.Pipe, Twin: s.Twin}
+	d := &Def{Name: s.Name, Summary: s.Summary, Source: s.Source, Example: s.Example, Room: s.Room, Pipe: s.Pipe, Twin: s.Twin, Fuse: s.Fuse}
 	d.NewConfig = func() any {
 		c := new(C)
 		if s.Default != nil {

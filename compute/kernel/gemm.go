@@ -144,12 +144,30 @@ func MatVec(m, k int, a []float32, lda int, x, y []float32, acc bool) {
 		}
 		return
 	}
-	for i := range m {
+	i := 0
+	if !acc {
+		i = matVec(m, k, a, lda, x, y)
+	}
+	for ; i < m; i++ {
 		d := Dot(a[i*lda:i*lda+k], x)
 		if acc {
 			d = y[i] + d
 		}
 		y[i] = d
+	}
+}
+
+// VecMat multiplies a vector by a matrix (K,N), rows ascending: y[j] = (acc ? y[j] : 0), then y[j] = FMA(x[r], A[r,j], y[j]) for r from 0 on.
+func VecMat(k, n int, x, a []float32, lda int, y []float32, acc bool) {
+	need("x", len(x), k)
+	need("A", len(a), span(k, n, lda))
+	need("y", len(y), n)
+	y = y[:n]
+	if !acc {
+		clear(y)
+	}
+	for r := vecMat(k, n, x, a, lda, y); r < k; r++ {
+		Axpy(x[r], a[r*lda:r*lda+n], y)
 	}
 }
 

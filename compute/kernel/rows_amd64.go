@@ -226,6 +226,32 @@ func addBias(rows, n int, a []float32, lda int, bias []float32) bool {
 	return true
 }
 
+// matVec takes four rows at a time, and says how many it took. Without the registers of AVX-512 one row at a time is as fast.
+func matVec(m, k int, a []float32, lda int, x, y []float32) (done int) {
+	if level < 2 || k > piece || k == 0 {
+		return 0
+	}
+	for ; done+4 <= m; done += 4 {
+		dot4AVX512(k, &a[done*lda], lda, &x[0], &y[done])
+	}
+	return done
+}
+
+// vecMat takes four rows at a time, and says how many it took.
+func vecMat(k, n int, x, a []float32, lda int, y []float32) (done int) {
+	if level == 0 || n > piece || n == 0 {
+		return 0
+	}
+	f := axpy4AVX2
+	if level == 2 {
+		f = axpy4AVX512
+	}
+	for ; done+4 <= k; done += 4 {
+		f(n, &y[0], &a[done*lda], lda, &x[done])
+	}
+	return done
+}
+
 // A group is rows for one call: h rows from r on, the first with n elements in use, each other with step more than the one before it or, beyond
 // the columns, with 1.
 type group struct {

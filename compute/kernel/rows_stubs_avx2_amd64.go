@@ -237,3 +237,8 @@ func rmspropAVX2(n int, w *float32, grad *float32, sq *float32, mom *float32, st
 //
 //go:noescape
 func lionAVX2(n int, w *float32, grad *float32, m *float32, step float32, b1 float32, c1 float32, b2 float32, c2 float32, wd float32)
+
+// axpy4AVX2 is y[j] = FMA(x[r], A[r,j], y[j]) for r = 0, 1, 2, 3, for n columns; rows lie lda apart. The four rows after these are asked for: it is the caller's loop that comes to them next.
+//
+//go:noescape
+func axpy4AVX2(n int, y *float32, a *float32, lda int, x *float32)

@@ -252,3 +252,13 @@ func scoresAVX512(t int, hs int, n int, step int, ld int, ldg int, att *float32,
 //
 //go:noescape
 func scoresBackwardAVX512(t int, hs int, n int, step int, ld int, ldg int, datt *float32, grad *float32, v *float32, att *float32, scale float32)
+
+// axpy4AVX512 is y[j] = FMA(x[r], A[r,j], y[j]) for r = 0, 1, 2, 3, for n columns; rows lie lda apart. The four rows after these are asked for: it is the caller's loop that comes to them next.
+//
+//go:noescape
+func axpy4AVX512(n int, y *float32, a *float32, lda int, x *float32)
+
+// dot4AVX512 is y[r] = Dot of row r of A and x, for four rows of n elements that lie lda apart.
+//
+//go:noescape
+func dot4AVX512(n int, a *float32, lda int, x *float32, y *float32)

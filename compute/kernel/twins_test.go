@@ -91,6 +91,12 @@ func twins() []twin {
 		twin{"ColSum", func(rows, n int) []int { return []int{n, max(rows*(n+2)-2, 0)} }, func(s [][]float32, rows, n, k int) {
 			ColSum(rows, n, s[1], n+2, s[0], k == 1)
 		}, 2, 5},
+		twin{"MatVec", func(rows, n int) []int { return []int{rows, n, max(rows*(n+2)-2, 0)} }, func(s [][]float32, rows, n, k int) {
+			MatVec(rows, n, s[2], n+2, s[1], s[0], k == 1)
+		}, 2, 9},
+		twin{"VecMat", func(rows, n int) []int { return []int{n, rows, max(rows*(n+2)-2, 0)} }, func(s [][]float32, rows, n, k int) {
+			VecMat(rows, n, s[1], s[2], n+2, s[0], k == 1)
+		}, 2, 9},
 		twin{"AddBias", func(rows, n int) []int { return []int{n, max(rows*(n+2)-2, 0)} }, func(s [][]float32, rows, n, _ int) {
 			AddBias(rows, n, s[1], n+2, s[0])
 		}, 1, 5},

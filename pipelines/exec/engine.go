@@ -30,6 +30,7 @@ type Engine struct {
 	gather []unit
 	finish []stages.Finisher
 	work   [][]unit // forward and backward, for each D lane
+	eval   []unit   // forward
 	close  []unit
 	reduce absorber // among close, or nil
 	team   *stages.Team
@@ -113,11 +114,18 @@ func New(p Program, pl Placement) (*Engine, error) {
 		if d > 0 && pl.Remote != nil {
 			break // one set of instances, to evaluate with
 		}
-		us, err := instantiate(append(append([]Node{}, p.Forward...), p.Backward...), always)
+		us, err := instantiate(p.training(), always)
 		if err != nil {
 			return fail(err)
 		}
 		e.work = append(e.work, us)
+	}
+	e.eval = e.work[0][:min(len(p.Forward), len(e.work[0]))]
+	if p.Training != nil {
+		if e.eval, err = instantiate(p.Forward, always); err != nil {
+			e.eval = nil
+			return fail(err)
+		}
 	}
 	e.team = always
 	if always == nil && pl.S < 2 && pl.D+pl.S > 1 && pl.Remote == nil {
@@ -625,6 +633,9 @@ func (e *Engine) closeStages() error {
 	errs := []error{closeUnits(e.gather)}
 	for _, us := range e.work {
 		errs = append(errs, closeUnits(us))
+	}
+	if e.prog.Training != nil {
+		errs = append(errs, closeUnits(e.eval))
 	}
 	return errors.Join(append(errs, closeUnits(e.close))...)
 }

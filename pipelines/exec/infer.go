@@ -35,13 +35,13 @@ func (e *Engine) borrow() (*stages.Message, func()) {
 	return m, func() { e.bodies = append(e.bodies, m.Detach()) }
 }
 
-// forward is the chain up to the loss, on the instances of lane D0, which is idle.
+// forward is the chain up to the loss, on lane D0, which is idle.
 func (e *Engine) forward(withLoss bool) []unit {
-	n := len(e.prog.Forward)
+	n := len(e.eval)
 	if e.prog.HasLoss && !withLoss {
 		n--
 	}
-	return e.work[0][:n]
+	return e.eval[:n]
 }
 
 // Eval walks the validation data once and changes nothing. max bounds the number of batches; 0 is all.
@@ -66,7 +66,7 @@ func (e *Engine) Eval(ctx context.Context, max int64) (ev Evaluation, err error)
 	m, back := e.borrow()
 	defer back()
 	var sum, weight float64
-	judge, _ := e.work[0][len(e.prog.Forward)-1].stage.(scorer)
+	judge, _ := e.eval[len(e.eval)-1].stage.(scorer)
 	var scores, targets []float32
 	for t := range n {
 		if err := ctx.Err(); err != nil {

@@ -30,6 +30,16 @@ type Program struct {
 	// The walk. Gather and Close exist once; Forward and Backward once for each D lane. Loss is the last Forward node, if HasLoss.
 	Gather, Forward, Backward, Close []Node
 	HasLoss                          bool
+	// Training, where not nil, does what Forward and then Backward do to a part of a training step, with fewer stages.
+	Training []Node
+}
+
+// training is what a part of a training step walks through.
+func (p *Program) training() []Node {
+	if p.Training != nil {
+		return p.Training
+	}
+	return append(append([]Node{}, p.Forward...), p.Backward...)
 }
 
 // A Placement says on how many lanes a program runs, and where. With one part and no S lane, D lanes beyond the first share the work inside each stage.

@@ -19,7 +19,7 @@ type Worker struct {
 func NewWorker(p Program) (*Worker, error) {
 	w := &Worker{e: &Engine{prog: p}}
 	var err error
-	if w.us, err = instantiate(append(append([]Node{}, p.Forward...), p.Backward...), nil); err != nil {
+	if w.us, err = instantiate(p.training(), nil); err != nil {
 		return nil, err
 	}
 	w.m = p.Layout.NewMessage()

@@ -40,6 +40,10 @@ func main() {
 		v.scores(false)
 		v.scores(true)
 	}
+	v.axpy4()
+	if v.wide() {
+		v.dot4()
+	}
 	v.consts.write()
 	Generate()
 }

@@ -1,0 +1,75 @@
+package pipelines_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"vtpu/pipelines"
+	"vtpu/pipelines/exec"
+	"vtpu/stages/weights"
+)
+
+// TestFusedStagesKeepTheBits trains with the stages that take the place of several, and without: weights, losses and evaluation must be the same.
+func TestFusedStagesKeepTheBits(t *testing.T) {
+	cases := []struct {
+		file  string
+		sets  []string
+		fused bool
+	}{
+		{"linear", nil, true},
+		{"linear", []string{"data.features=37", "stages.batches.batch=7", "data.rows=50"}, true},
+		{"linear", []string{"data.features=130", "parts=3", "stages.batches.batch=10", "data.split=0.8"}, true},
+		{"linear", []string{"data.features=64", "stages.dense.bias=false"}, true},
+		{"linear", []string{"data.features=1"}, true},
+		{"weight", nil, true},
+		{"linear", []string{"stages.dense.act=relu"}, false},
+		{"digits", nil, false},
+	}
+	for _, c := range cases {
+		t.Run(fmt.Sprint(c.file, c.sets), func(t *testing.T) {
+			run := func(fuse bool) (got []float32, losses []float64) {
+				p, _, err := pipelines.Prepare(pipelines.Options{File: c.file, Sets: c.sets, Lanes: "d=1,s=0", Steps: 1 << 40, LookAhead: -1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				program := p.Program(nil)
+				if fuse && (program.Training != nil) != c.fused {
+					t.Fatalf("a stage takes the place of several: %v, want %v", !c.fused, c.fused)
+				}
+				if !fuse {
+					program.Training = nil
+				}
+				e, err := exec.New(program, p.Placement())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := e.Run(t.Context(), 20, 1, func(o exec.Outcome) { losses = append(losses, o.Loss) }); err != nil {
+					t.Fatal(err)
+				}
+				if p.Data.Valid.Len() > 0 {
+					ev, err := e.Eval(t.Context(), 0)
+					if err != nil {
+						t.Fatal(err)
+					}
+					losses = append(losses, ev.Loss)
+				}
+				if err := e.Close(); err != nil {
+					t.Fatal(err)
+				}
+				for _, w := range p.Store.All(weights.Weight) {
+					got = append(got, w.T.F32...)
+				}
+				return got, losses
+			}
+			want, wantLoss := run(false)
+			got, loss := run(true)
+			if !slices.Equal(got, want) {
+				t.Error("other weights")
+			}
+			if !slices.Equal(loss, wantLoss) {
+				t.Errorf("losses %v, want %v", loss, wantLoss)
+			}
+		})
+	}
+}

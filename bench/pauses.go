@@ -71,7 +71,7 @@ func (b *bench) comparePauses() ([]pauseRow, error) {
 	var rows []pauseRow
 	for lanes := 1; lanes <= min(2, len(smtpool.CPUs())); lanes++ {
 		for _, forced := range []bool{false, true} {
-			o, err := openOwn(w4.file(b.tools.root), fmt.Sprintf("d=%d,s=0", lanes), b.sets)
+			o, err := openOwn(w4.file(b.tools.root), fmt.Sprintf("d=%d,s=0", lanes), b.sets, 0)
 			if err != nil {
 				return nil, err
 			}

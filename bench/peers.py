@@ -5,7 +5,7 @@
     peers.py judge --text FILE      the validation loss that PyTorch reaches with W4 in 2000 steps, as nanoGPT estimates it: what preset shakespeare is held to
 
 Reads lines "WORK STEPS", does so many steps of the work, and answers each with one line {"seconds": ..., "loss": ...}, the time by a monotonic clock
-around the loop. The state of a work is kept until another work is asked for.
+around the loop. The state of a work is kept until another work is asked for, or until its run ends (W5).
 
 A step is what a user would write: batch, forward, loss, backward, update. Batches are slices of an array, in order, without a loader's cost.
 """
@@ -22,6 +22,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ALPHABET = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 NAMES = os.path.join(HERE, "..", "pipelines", "data", "names.txt")
 FOREVER = 1 << 40  # steps of a schedule: rates stay at their beginning
+RUN = 1000  # steps of W5, after which it begins anew, outside of the time
 
 # Data and first weights, the same for all peers.
 
@@ -117,7 +118,7 @@ class Python:
                     if g:
                         for u, d in v.of:
                             u.grad += d * g
-                rate = 0.01 * (1 - done / FOREVER)
+                rate = 0.01 * (1 - done / RUN)
                 done += 1
                 c1, c2 = 1 - 0.85 ** done, 1 - 0.99 ** done
                 for i, p in enumerate(flat):
@@ -406,7 +407,7 @@ class Torch:
             x = x + F.linear(F.relu(F.linear(norm(x), w["w1"])), w["w2"])
             return F.cross_entropy(F.linear(x, w["head"]), doc[1:])
         opt = torch.optim.Adam([*w.values(), qkv], lr=0.01, betas=(0.85, 0.99), eps=1e-8)
-        return self.train(opt, loss, rate=lambda step: 0.01 * (1 - step / FOREVER))
+        return self.train(opt, loss, rate=lambda step: 0.01 * (1 - step / RUN))
 
     def W7(self, args):
         import torch
@@ -597,9 +598,17 @@ def main():
                 continue
             run = None  # free it first
             name, run = work, make(args)
-        start = time.perf_counter()
-        loss = run(int(steps))
-        say(seconds=time.perf_counter() - start, loss=loss)
+            left = RUN if work == "W5" else FOREVER
+        seconds, steps = 0.0, int(steps)
+        while steps:
+            if not left:
+                run, left = make(args), RUN
+            n = min(steps, left)
+            start = time.perf_counter()
+            loss = run(n)
+            seconds += time.perf_counter() - start
+            steps, left = steps - n, left - n
+        say(seconds=seconds, loss=loss)
 
 
 if __name__ == "__main__":

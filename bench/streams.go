@@ -237,7 +237,7 @@ func diskTime(dir string) (float64, error) {
 
 // recordingSides are the sides of a work on some lanes: without recording, with inputs, with gradients. The first is calibrated, the others do as many steps.
 func (b *bench) recordingSides(w work, lanes string, sets []string, dir string) (rs []*runner, err error) {
-	plain, err := pick([]variant{{lanes, func() (side, error) { return openOwn(w.file(b.tools.root), lanes, sets) }}}, b.seconds)
+	plain, err := pick([]variant{{lanes, func() (side, error) { return openOwn(w.file(b.tools.root), lanes, sets, 0) }}}, b.seconds)
 	if err != nil {
 		return nil, err
 	}

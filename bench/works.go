@@ -9,6 +9,8 @@ import (
 
 	"vtpu/pipelines"
 	"vtpu/pipelines/exec"
+	"vtpu/stages/tensor"
+	"vtpu/stages/weights"
 )
 
 // A rival is a peer of a work and how many times faster vTPU must be; 0 is no demand.
@@ -41,34 +43,77 @@ var works = []work{
 	{"W8", "GPT-2 124M, batch 4 of 64 tokens, AdamW", []string{"d=1,s=0", "d=2,s=0"}, []rival{{"torch", 3}}},
 }
 
-// forever is a number of steps that no measurement reaches: schedules stay at their beginning.
+// forever is a number of steps that no measurement reaches: schedules stay at their beginning. A work whose run has an end is not measured that way: at a
+// rate that never goes down softmax becomes so sharp that its small numbers are denormal, which is slow, and which W5 as defined does not meet.
 const forever = 1 << 40
 
 // own is vTPU in this process.
 type own struct {
 	engine *exec.Engine
-	bytes  int64 // planned: weights, state and messages
+	store  *weights.Store
+	bytes  int64           // planned: weights, state and messages
+	steps  int64           // of a run
+	begin  []tensor.Tensor // what the store holds at the beginning
 }
 
 // openOwn makes the engine of a pipeline file. sets are assignments as of vtpu run --set.
-func openOwn(file, lanes string, sets []string) (*own, error) {
+func openOwn(file, lanes string, sets []string, steps int64) (*own, error) {
 	runtime.GC() // the engine before may have been large
-	p, _, err := pipelines.Prepare(pipelines.Options{File: file, Sets: sets, Lanes: lanes, Steps: forever, LookAhead: -1})
+	o := &own{steps: steps}
+	if steps == 0 {
+		o.steps = forever
+	}
+	p, _, err := pipelines.Prepare(pipelines.Options{File: file, Sets: sets, Lanes: lanes, Steps: o.steps, LookAhead: -1})
 	if err != nil {
 		return nil, err
 	}
-	e, err := exec.New(p.Program(nil), p.Placement())
-	if err != nil {
+	prog := p.Program(nil)
+	if o.engine, err = exec.New(prog, p.Placement()); err != nil {
 		return nil, err
 	}
+	o.store = prog.Store
 	store, messages := p.Bytes()
-	return &own{e, store + messages}, nil
+	o.bytes = store + messages
+	if steps > 0 {
+		for _, e := range o.entries() {
+			t := tensor.New(e.T.DType, e.T.Shape)
+			copy(t.F32, e.T.F32)
+			copy(t.I32, e.T.I32)
+			o.begin = append(o.begin, t)
+		}
+	}
+	return o, nil
+}
+
+func (o *own) entries() []*weights.Param {
+	return append(o.store.All(weights.Weight), o.store.All(weights.State)...)
+}
+
+// restart begins the run anew.
+func (o *own) restart() {
+	for i, e := range o.entries() {
+		copy(e.T.F32, o.begin[i].F32)
+		copy(e.T.I32, o.begin[i].I32)
+	}
+	o.store.SetVersion(0)
+	o.engine.Seek()
 }
 
 func (o *own) run(steps int64) (seconds, loss float64, err error) {
-	start := time.Now()
-	err = o.engine.Run(context.Background(), o.engine.Version()+steps, forever, func(r exec.Outcome) { loss = r.Loss })
-	return time.Since(start).Seconds(), loss, err
+	for steps > 0 {
+		if o.engine.Version() == o.steps {
+			o.restart()
+		}
+		n := min(steps, o.steps-o.engine.Version())
+		start := time.Now()
+		err := o.engine.Run(context.Background(), o.engine.Version()+n, forever, func(r exec.Outcome) { loss = r.Loss })
+		seconds += time.Since(start).Seconds()
+		if err != nil {
+			return seconds, loss, err
+		}
+		steps -= n
+	}
+	return seconds, loss, nil
 }
 
 func (o *own) close() error {
@@ -86,10 +131,18 @@ func (w work) file(root string) string {
 func (w work) variants(root string, sets []string) []variant {
 	var vs []variant
 	for _, lanes := range w.lanes {
-		vs = append(vs, variant{lanes, func() (side, error) { return openOwn(w.file(root), lanes, sets) }})
+		vs = append(vs, variant{lanes, func() (side, error) { return openOwn(w.file(root), lanes, sets, w.steps()) }})
 	}
 	return vs
 }
 
 // usesText says whether a text may take the place of the work's own.
 func (w work) usesText() bool { return w.id == "W4" || w.id == "W8" }
+
+// steps is the length of the work's run, which every side begins anew as often as needed, outside of the time; 0 is one run without an end.
+func (w work) steps() int64 {
+	if w.id == "W5" {
+		return 1000
+	}
+	return 0
+}

@@ -368,6 +368,18 @@ func (e *Engine) Stop() { e.stop.Store(true) }
 // Version is the number of committed steps.
 func (e *Engine) Version() int64 { return e.version }
 
+// Seek goes to the step that the store's version says, which the caller has set anew together with what the store holds. It must not run meanwhile. What
+// was gathered ahead is forgotten.
+func (e *Engine) Seek() {
+	for ; e.next > e.version; e.next-- {
+		q := &e.ahead[(e.next-1)%int64(len(e.ahead))]
+		e.free = append(e.free, *q...)
+		*q = (*q)[:0]
+	}
+	e.version = e.prog.Store.Version()
+	e.next, e.ended = e.version, false
+}
+
 // Run trains until the store has the version until. It calls seen after the first step, every every-th and the last. It returns early,
 // without an error, after Stop or Pause. After an error the engine is of no more use.
 func (e *Engine) Run(ctx context.Context, until int64, every int64, seen func(Outcome)) (err error) {

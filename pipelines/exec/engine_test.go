@@ -525,3 +525,37 @@ func TestAnErrorDoesNotWaitForOtherParts(t *testing.T) {
 		}
 	}
 }
+
+func TestSeek(t *testing.T) {
+	for _, pl := range []exec.Placement{{D: 1}, {D: 2, S: 1, LookAhead: 3}, {D: 2, S: 2, LookAhead: 3}} {
+		r := newRig(2)
+		var got []int64
+		r.tail = func(m *stages.Message) error {
+			if x := m.T(r.x).F32[0]; x != float32(100*m.Step) {
+				t.Errorf("step %d has the data of %v", m.Step, x)
+			}
+			got = append(got, m.Step)
+			return nil
+		}
+		r.start(t, pl)
+		for _, v := range []int64{0, 2, 0} { // forth and back; the run before leaves steps that were gathered ahead only if it was paused
+			r.prog.Store.SetVersion(v)
+			r.e.Seek()
+			got = nil
+			was := r.tail
+			r.tail = func(m *stages.Message) error {
+				if m.Step == v+3 {
+					r.e.Pause()
+				}
+				return was(m)
+			}
+			if err := r.e.Run(t.Context(), v+10, 1, func(exec.Outcome) {}); err != nil {
+				t.Fatal(err)
+			}
+			r.tail = was
+			if want := []int64{v, v + 1, v + 2, v + 3}; !slices.Equal(got, want) || r.e.Version() != v+4 {
+				t.Errorf("%+v from %d: steps %v, version %d", pl, v, got, r.e.Version())
+			}
+		}
+	}
+}

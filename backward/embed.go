@@ -25,7 +25,7 @@ func init() {
 
 type embed struct {
 	ids, dy stages.Slot
-	t       table
+	t       *table
 	gp      grad
 }
 

@@ -28,7 +28,7 @@ func init() {
 
 type bag struct {
 	ids, dy stages.Slot
-	t       table
+	t       *table
 	n       int                 // ids in a bag
 	share   []float32           // mean: 1 / ids of each bag
 	by      func(i int) float32 // mean: factor of id i

@@ -22,7 +22,12 @@ func init() {
 			return stages.Contract{Grads: stages.GradRead, Replicas: stages.One}
 		},
 		New: func(env stages.Env, _ GuardConfig) (stages.Stage, error) {
-			g := &guard{all: env.All}
+			g := &guard{all: env.All, team: env.Team}
+			g.some = func(lo, hi int) {
+				if !kernel.AllFinite(g.rows[lo:hi]) {
+					g.bad.Store(true)
+				}
+			}
 			g.dense = newBlocks(env, g.check)
 			return g, nil
 		},
@@ -34,6 +39,10 @@ type guard struct {
 	dense *blocks
 	m     *stages.Message
 	bad   atomic.Bool
+
+	team *stages.Team
+	rows []float32 // a sparse gradient
+	some func(lo, hi int)
 }
 
 // check looks at a block.
@@ -53,6 +62,7 @@ func (s *guard) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 	fine := m.Finite
 	if !fine && s.dense.shared() {
 		s.m = m
+		s.bad.Store(false)
 		s.dense.run()
 		s.m = nil
 		fine = !s.bad.Load()
@@ -61,12 +71,20 @@ func (s *guard) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 		if fine && !p.Sparse {
 			continue
 		}
-		g := m.T(p.Grad)
-		if !kernel.AllFinite(g.F32) {
+		if !s.finite(m.T(p.Grad).F32) {
 			return stages.Finding{Msg: fmt.Sprintf("the gradient of %s is %s", p.Name, s.where(m, p)), Fix: guardFix}
 		}
 	}
 	return out.Send(m)
+}
+
+// finite looks at one gradient.
+func (s *guard) finite(g []float32) bool {
+	s.bad.Store(false)
+	s.rows = g
+	s.team.Split(len(g), teamGrain, s.some)
+	s.rows = nil
+	return !s.bad.Load()
 }
 
 // where names the first bad element by its place in the parameter, as in "NaN at (3,5) of (10,8)".

@@ -1,6 +1,8 @@
 package backward
 
 import (
+	"math/bits"
+
 	"vtpu/compute/kernel"
 	"vtpu/stages"
 	"vtpu/stages/tensor"
@@ -14,50 +16,82 @@ type table struct {
 	sparse bool
 	dim    int
 
-	order []int32 // positions sorted by id, then by position
-	tmp   []int32
-	count [257]int32
+	digits     int      // sorting: of an id
+	bits       int      // of a digit
+	keys, tmp  []uint64 // id, position
+	counts     []int32  // of each digit's values
+	order      []int32  // positions sorted by id, then by position
+	starts     []int32  // in order: of each id
+	team       *stages.Team
+	share      func(lo, hi int)
+	rows, from []float32 // what share works on
+	per        int
+	by         func(i int) float32
 }
 
-func newTable(env stages.Env, param, ids string, dim int) table {
+// shareRows is the number of rows of a sparse gradient below which it doesn't pay to share them out.
+const shareRows = 512
+
+// maxDigit is the number of bits of a digit at most: the counts of all its values stay in the first-level cache.
+const maxDigit = 11
+
+func newTable(env stages.Env, param, ids string, dim int) *table {
 	p := env.Params[param]
-	t := table{g: paramGrad(env, param), ids: p.IDs, sparse: p.Sparse, dim: dim}
+	t := &table{g: paramGrad(env, param), ids: p.IDs, sparse: p.Sparse, dim: dim, team: env.Team}
 	if t.sparse {
 		n := env.Ports[ids].Shape.Len()
-		t.order, t.tmp = make([]int32, n), make([]int32, n)
+		t.keys, t.tmp = make([]uint64, n), make([]uint64, n)
+		t.order, t.starts = make([]int32, n), make([]int32, n+1)
+		need := max(1, bits.Len(uint(max(0, p.T.Shape.Dims[0]-1))))
+		t.digits = (need + maxDigit - 1) / maxDigit
+		t.bits = (need + t.digits - 1) / t.digits
+		t.counts = make([]int32, t.digits<<t.bits)
+		t.share = t.some
 	}
 	return t
 }
 
-// sort orders the positions of ids by id, stable (least significant byte first), and returns them without those of negative ids.
-func (t *table) sort(ids []int32) []int32 {
-	a, b := t.order[:0], t.tmp[:len(ids)]
+// sort orders the positions of ids by id, stable, without those of negative ids: order, in which starts says where an id begins and ends. It returns the
+// ids in that order, each once, in u, and their number. Ids are sorted digit by digit, the last one first.
+func (t *table) sort(ids []int32, u []int32) int {
+	a, b := t.keys[:0], t.tmp[:len(ids)]
+	c, wide, mask := t.counts, t.bits, uint32(1)<<t.bits-1
+	clear(c)
 	for i, id := range ids {
-		if id >= 0 {
-			a = append(a, int32(i))
+		if id < 0 {
+			continue
+		}
+		a = append(a, uint64(id)<<32|uint64(i))
+		for d := range t.digits {
+			c[d<<wide|int(uint32(id)>>(d*wide)&mask)]++
 		}
 	}
 	b = b[:len(a)]
-	for shift := 0; shift < 32; shift += 8 {
-		c := &t.count
-		clear(c[:])
-		for _, i := range a {
-			c[ids[i]>>shift&255+1]++
+	for d := range t.digits {
+		c := c[d<<wide : (d+1)<<wide]
+		sum := int32(0)
+		for v, n := range c {
+			c[v] = sum
+			sum += n
 		}
-		if c[1] == int32(len(a)) {
-			continue // all digits are 0
-		}
-		for d := range 256 {
-			c[d+1] += c[d]
-		}
-		for _, i := range a {
-			d := ids[i] >> shift & 255
-			b[c[d]] = i
-			c[d]++
+		shift := 32 + d*wide
+		for _, k := range a {
+			v := uint32(k>>shift) & mask
+			b[c[v]] = k
+			c[v]++
 		}
 		a, b = b, a
 	}
-	return a
+	n, last := 0, int32(-1)
+	for at, k := range a {
+		t.order[at] = int32(uint32(k))
+		if id := int32(k >> 32); id != last {
+			last, u[n], t.starts[n] = id, id, int32(at)
+			n++
+		}
+	}
+	t.starts[n] = int32(len(a))
+	return n
 }
 
 // add takes dy (n,dim) for n ids; several ids may share one row of dy, which is row of(i)=i/per.
@@ -67,36 +101,41 @@ func (t *table) add(m *stages.Message, ids []int32, dy []float32, per int, by fu
 	}
 	g := m.T(t.g.slot)
 	d := t.dim
-	row := func(i int) []float32 { return dy[i/per*d : i/per*d+d] }
 	if !t.sparse {
 		if !t.g.acc {
 			clear(g.F32)
 		}
 		for i, id := range ids {
 			if id >= 0 {
-				sumRow(g.F32[int(id)*d:int(id)*d+d], row(i), by, i)
+				sumRow(g.F32[int(id)*d:int(id)*d+d], dy[i/per*d:i/per*d+d], by, i)
 			}
 		}
 		return
 	}
-	order := t.sort(ids)
 	u := m.T(t.ids)
-	n := 0
-	for at, i := range order {
-		if at == 0 || ids[order[at-1]] != ids[i] {
-			n++
-		}
-	}
+	u.Resize(tensor.Of(min(len(ids), u.Cap()))) // no more than the table has rows
+	n := t.sort(ids, u.I32)
 	u.Resize(tensor.Of(n))
 	g.Resize(tensor.Of(n, d))
-	n = -1
-	for at, i := range order {
-		if at == 0 || ids[order[at-1]] != ids[i] {
-			n++
-			u.I32[n] = ids[i]
-			clear(g.F32[n*d : n*d+d])
+	t.rows, t.from, t.per, t.by = g.F32, dy, per, by
+	t.team.Split(n, shareRows, t.share)
+	t.rows, t.from, t.by = nil, nil, nil
+}
+
+// some makes the rows lo to hi-1 of a sparse gradient.
+func (t *table) some(lo, hi int) {
+	d := t.dim
+	if t.per == 1 && t.by == nil {
+		kernel.SumRows(t.rows[lo*d:hi*d], t.from, t.order, t.starts[lo:hi+1], d)
+		return
+	}
+	for r := lo; r < hi; r++ {
+		row := t.rows[r*d : r*d+d]
+		clear(row)
+		for _, i := range t.order[t.starts[r]:t.starts[r+1]] {
+			k := int(i) / t.per * d
+			sumRow(row, t.from[k:k+d], t.by, int(i))
 		}
-		sumRow(g.F32[n*d:n*d+d], row(int(i)), by, int(i))
 	}
 }
 

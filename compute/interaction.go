@@ -22,7 +22,7 @@ func init() {
 		Contract: func(c InteractionConfig) stages.Contract {
 			return stages.Contract{
 				In: []stages.Port{float("x", "B D"), float("v", "B N D")}, Out: []stages.Port{float("y", "B P")},
-				Keep: []stages.Port{float("all", "B F D"), float("dots", "F F"), float("dall", "F D")},
+				Keep: []stages.Port{float("all", "B F D"), float("dall", "F D")},
 				Derive: func(v map[string]int) error {
 					v["F"] = v["N"] + 1
 					v["P"] = v["F"] * v["N"] / 2
@@ -31,43 +31,56 @@ func init() {
 					}
 					return nil
 				},
-				Flops: func(v map[string]int) int64 { return 2 * int64(v["B"]) * int64(v["F"]) * int64(v["F"]) * int64(v["D"]) },
+				Flops: func(v map[string]int) int64 { return int64(v["B"]) * int64(v["F"]) * int64(v["N"]) * int64(v["D"]) },
 			}
 		},
 		New: func(env stages.Env, c InteractionConfig) (stages.Stage, error) {
-			return &interaction{env.Ports["x"].Slot, env.Ports["v"].Slot, env.Ports["y"].Slot, env.Ports["all"].Slot, env.Ports["dots"].Slot,
-				env.Vars["P"], c.Keep}, nil
+			s := &interaction{x: env.Ports["x"].Slot, v: env.Ports["v"].Slot, y: env.Ports["y"].Slot, all: env.Ports["all"].Slot,
+				p: env.Vars["P"], keep: c.Keep, team: env.Team}
+			s.share = s.some
+			return s, nil
 		},
 	})
 }
 
 type interaction struct {
-	x, v, y, all, dots stages.Slot
-	p                  int
-	keep               bool
+	x, v, y, all stages.Slot
+	p            int
+	keep         bool
+	team         *stages.Team
+	m            *stages.Message
+	share        func(lo, hi int)
 }
+
+// shareExamples is the number of examples below which it doesn't pay to share them out.
+const shareExamples = 8
 
 // Process: with the vectors u_0 = x, u_1.. = v, y = [x if keep,] u_1·u_0, u_2·u_0, u_2·u_1, ... (i ascending, j < i). x (B,D), v (B,N,D), y (B,P).
 func (s *interaction) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
-	x, v, y, all, dots := m.T(s.x), m.T(s.v), m.T(s.y), m.T(s.all), m.T(s.dots)
+	v, y, all := m.T(s.v), m.T(s.y), m.T(s.all)
 	B, N, D := v.Shape.Dims[0], v.Shape.Dims[1], v.Shape.Dims[2]
-	F := N + 1
 	y.Resize(tensor.Of(B, s.p))
-	all.Resize(tensor.Of(B, F, D))
-	for b := range B {
+	all.Resize(tensor.Of(B, N+1, D))
+	s.m = m
+	s.team.Units(B, shareExamples, B*N*N*D >= shareProduct, s.share)
+	s.m = nil
+	return out.Send(m)
+}
+
+// some works on the examples lo to hi-1.
+func (s *interaction) some(lo, hi int) {
+	x, v, y, all := s.m.T(s.x), s.m.T(s.v), s.m.T(s.y), s.m.T(s.all)
+	N, D := v.Shape.Dims[1], v.Shape.Dims[2]
+	F := N + 1
+	for b := lo; b < hi; b++ {
 		u := all.F32[b*F*D : (b+1)*F*D]
 		copy(u[:D], x.F32[b*D:b*D+D])
 		copy(u[D:], v.F32[b*N*D:(b+1)*N*D])
-		kernel.Gemm(kernel.NT, F, F, D, u, D, u, D, dots.F32, F, false)
 		row := y.F32[b*s.p : (b+1)*s.p]
 		if s.keep {
 			copy(row, u[:D])
 			row = row[D:]
 		}
-		for i := 1; i < F; i++ {
-			copy(row, dots.F32[i*F:i*F+i])
-			row = row[i:]
-		}
+		kernel.PairDots(F, D, u, row)
 	}
-	return out.Send(m)
 }

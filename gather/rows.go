@@ -45,7 +45,8 @@ func init() {
 		},
 		New: func(env stages.Env, c RowsConfig) (stages.Stage, error) {
 			r := &rows{raw: env.Ports["raw"].Slot, ids: env.Ports["ids"].Slot, y: env.Ports["y"].Slot, p: env.Params["weight"].Param,
-				dim: env.Vars["D"], rows: env.Vars["R"]}
+				dim: env.Vars["D"], rows: env.Vars["R"], team: env.Team}
+			r.share = r.some
 			if c.PerColumn {
 				r.per = r.rows
 			}
@@ -60,7 +61,15 @@ type rows struct {
 	p           *weights.Param
 	dim, rows   int
 	per         int // rows that column n starts after column n-1
+
+	team  *stages.Team
+	to    []float32 // what share works on
+	from  []int32
+	share func(lo, hi int)
 }
+
+// shareRows is the number of rows below which it doesn't pay to share them out: some 10 µs where they come from memory.
+const shareRows = 256
 
 // Process: ids[b,n] = raw[b,n] + n·per; y[b,n] = weight[ids[b,n]]. raw, ids (B,N), y (B,N,D), weight (V,D).
 func (s *rows) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
@@ -80,8 +89,15 @@ func (s *rows) Process(_ context.Context, m *stages.Message, out stages.Outbox) 
 			first += s.per
 		}
 	}
-	kernel.GatherRows(y.F32, s.p.T.F32, ids.I32, s.dim)
+	s.to, s.from = y.F32, ids.I32
+	s.team.Split(len(s.from), shareRows, s.share)
+	s.to, s.from = nil, nil
 	return out.Send(m)
+}
+
+// some reads the rows lo to hi-1 of a message.
+func (s *rows) some(lo, hi int) {
+	kernel.GatherRows(s.to[lo*s.dim:hi*s.dim], s.p.T.F32, s.from[lo:hi], s.dim)
 }
 
 // Finish reads again what changed since the message was gathered.

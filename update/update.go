@@ -52,12 +52,14 @@ type base struct {
 	team  *stages.Team
 	total int // elements of the parameters with a dense gradient
 	// The present update: what apply works on.
-	m     *stages.Message
-	rate  float64 // of the stage, in this step
-	apply func(it *item, w, g []float32, lo int)
-	rows  func(it *item, g []float32, ids []int32) bool // apply to all rows of a sparse gradient at once; nil or false: one by one
-	some  func(lo, hi int)
-	count *weights.Param // updates made, in the store
+	m        *stages.Message
+	rate     float64 // of the stage, in this step
+	apply    func(it *item, w, g []float32, lo int)
+	rows     func(it *item, g []float32, ids []int32) bool // apply to all rows of a sparse gradient at once; nil or false: one by one
+	some     func(lo, hi int)
+	table    *item // with a sparse gradient
+	someRows func(lo, hi int)
+	count    *weights.Param // updates made, in the store
 }
 
 func newBase(env stages.Env, s settings) (*base, error) {
@@ -110,7 +112,7 @@ func newBase(env stages.Env, s settings) (*base, error) {
 		}
 	}
 	var err error
-	b.some = b.dense
+	b.some, b.someRows = b.dense, b.sparse
 	b.count, err = env.Store.State(env.Name, env.Name, "updates", tensor.I32, tensor.Of(1))
 	return b, err
 }
@@ -131,6 +133,9 @@ func (b *base) lrOf(it *item) float32 { return float32(b.rate * it.scale) }
 // grain is the number of elements below which it doesn't pay to share an update out.
 const grain = 8192
 
+// rowGrain is the same for rows of a sparse gradient, which lie anywhere in memory.
+const rowGrain = 256
+
 // each calls apply with the elements of each parameter and its gradient, and where these elements begin: in pieces, perhaps on several lanes, for dense
 // gradients, row by row, ids ascending, for a sparse one; rows without a gradient are not touched, nor is their state (as PyTorch's SparseAdam).
 func (b *base) each(m *stages.Message) {
@@ -142,15 +147,22 @@ func (b *base) each(m *stages.Message) {
 			it.MarkAll(m.Step + 1)
 			continue
 		}
-		g := m.T(it.Grad)
-		d := it.T.Last()
 		ids := m.T(it.IDs).I32
-		if b.rows == nil || !b.rows(it, g.F32, ids) {
-			b.each1(it, g.F32, ids, d)
-		}
+		b.table = it
+		b.team.Split(len(ids), rowGrain, b.someRows)
 		it.MarkRows(ids, m.Step+1)
 	}
-	b.m = nil
+	b.m, b.table = nil, nil
+}
+
+// sparse updates the rows that the ids lo to hi-1 of a sparse gradient name; none is named twice.
+func (b *base) sparse(lo, hi int) {
+	it := b.table
+	d := it.T.Last()
+	ids, g := b.m.T(it.IDs).I32[lo:hi], b.m.T(it.Grad).F32[lo*d:hi*d]
+	if b.rows == nil || !b.rows(it, g, ids) {
+		b.each1(it, g, ids, d)
+	}
 }
 
 // each1 applies row by row, and asks for the rows some time before their turn.

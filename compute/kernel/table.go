@@ -74,3 +74,34 @@ func PrefetchRows(table []float32, ids []int32, n int) {
 		prefetch(table, ids, n)
 	}
 }
+
+// SumRows sums rows of n elements by lists of them, each in its order: dst[i] = 0 + x[order[starts[i]]] + ... + x[order[starts[i+1]-1]]. The lists are not
+// empty; there is one more start than there are rows of dst.
+func SumRows(dst, x []float32, order, starts []int32, n int) {
+	rows := len(starts) - 1
+	if rows < 1 {
+		return
+	}
+	need("dst", len(dst), rows*n)
+	last := starts[0]
+	for _, s := range starts[1:] {
+		if s <= last {
+			panic(fmt.Sprintf("kernel: a list of rows ends at %d and begins at %d", s, last))
+		}
+		last = s
+	}
+	needRows(x, order[starts[0]:last], n)
+	sumRows(dst, x, order, starts, n)
+}
+
+func sumRowsGeneric(dst, x []float32, order, starts []int32, n int) {
+	for i, end := range starts[1:] {
+		row := dst[i*n : i*n+n]
+		clear(row)
+		for _, k := range order[starts[i]:end] {
+			for j, v := range x[int(k)*n : int(k)*n+n] {
+				row[j] += v
+			}
+		}
+	}
+}

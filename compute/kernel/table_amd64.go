@@ -64,3 +64,33 @@ func prefetch(table []float32, ids []int32, n int) {
 		breathe()
 	}
 }
+
+func sumRows(dst, x []float32, order, starts []int32, n int) {
+	w := 8 * level
+	if level == 2 && n%16 != 0 {
+		w = 8
+	}
+	if level == 0 || n%8 != 0 || n == 0 || n > maxRowBytes/4 {
+		sumRowsGeneric(dst, x, order, starts, n)
+		return
+	}
+	most := int32(chunk(n))
+	for len(starts) > 1 {
+		k := 1 // lists of one call: one, or as many as have no more rows than a call works on
+		for k < len(starts)-1 && starts[k+1]-starts[0] <= most {
+			k++
+		}
+		switch {
+		case starts[k]-starts[0] > 4*most: // one list, very long
+			clear(dst[:n])
+			for _, r := range order[starts[0]:starts[1]] {
+				addTo(dst[:n], x[int(r)*n:int(r)*n+n])
+			}
+		case w == 16:
+			sumRowsAVX512(k, n/16, &starts[0], &order[0], &x[0], &dst[0])
+		default:
+			sumRowsAVX2(k, n/8, &starts[0], &order[0], &x[0], &dst[0])
+		}
+		starts, dst = starts[k:], dst[k*n:]
+	}
+}

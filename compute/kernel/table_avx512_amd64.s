@@ -83,3 +83,1172 @@ vec:
 	JNZ         row
 	VZEROUPPER
 	RET
+
+// func sumRowsAVX512(n int, vecs int, starts *int32, order *int32, x *float32, dst *float32)
+// Requires: AVX, AVX512F
+TEXT ·sumRowsAVX512(SB), NOSPLIT, $0-48
+	MOVQ   n+0(FP), AX
+	MOVQ   vecs+8(FP), CX
+	MOVQ   starts+16(FP), DX
+	MOVQ   order+24(FP), BX
+	MOVQ   x+32(FP), SI
+	MOVQ   dst+40(FP), DI
+	IMUL3Q $0x00000040, CX, CX
+
+row:
+	XORQ R8, R8
+
+vec:
+	MOVLQSX (DX), R9
+	MOVLQSX 4(DX), R10
+	VPXORD  Z0, Z0, Z0
+
+one:
+	MOVLQSX (BX)(R9*4), R11
+	IMULQ   CX, R11
+	ADDQ    SI, R11
+	VADDPS  (R11)(R8*1), Z0, Z0
+	INCQ    R9
+	CMPQ    R9, R10
+	JL      one
+	VMOVUPS Z0, (DI)
+	ADDQ    $0x40, DI
+	ADDQ    $0x40, R8
+	CMPQ    R8, CX
+	JL      vec
+	ADDQ    $0x04, DX
+	DECQ    AX
+	JNZ     row
+	VZEROUPPER
+	RET
+
+// func pairDotsAVX512(c int, to int, d int, u *float32, t *float32, y *float32, first int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·pairDotsAVX512(SB), NOSPLIT, $0-56
+	MOVQ c+0(FP), AX
+	MOVQ to+8(FP), CX
+	MOVQ u+24(FP), DX
+	MOVQ t+32(FP), BX
+	MOVQ y+40(FP), SI
+	MOVQ first+48(FP), DI
+	SHLQ $0x02, DI
+	MOVQ d+16(FP), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+
+v1r8:
+	LEAQ   8(AX), R14
+	CMPQ   R14, CX
+	JG     v1r8end
+	CMPQ   R14, $0x00000011
+	JG     v1r8end
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	MOVQ   DX, R10
+	LEAQ   (DX)(R8*4), R11
+	MOVQ   BX, R12
+	MOVQ   d+16(FP), R13
+
+v1r8loop:
+	VMOVUPS          (R12), Z8
+	VFMADD231PS.BCST (R10), Z8, Z0
+	VFMADD231PS.BCST (R10)(R8*1), Z8, Z1
+	VFMADD231PS.BCST (R10)(R8*2), Z8, Z2
+	VFMADD231PS.BCST (R10)(R9*1), Z8, Z3
+	VFMADD231PS.BCST (R11), Z8, Z4
+	VFMADD231PS.BCST (R11)(R8*1), Z8, Z5
+	VFMADD231PS.BCST (R11)(R8*2), Z8, Z6
+	VFMADD231PS.BCST (R11)(R9*1), Z8, Z7
+	ADDQ             $0x00000080, R12
+	ADDQ             $0x04, R10
+	ADDQ             $0x04, R11
+	DECQ             R13
+	JNZ              v1r8loop
+	LEAQ             (AX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          Z0, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	LEAQ             1(AX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          Z1, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	LEAQ             2(AX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          Z2, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	LEAQ             3(AX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          Z3, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	LEAQ             4(AX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          Z4, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	LEAQ             5(AX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          Z5, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	LEAQ             6(AX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          Z6, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	LEAQ             7(AX), AX
+	MOVQ             $-1, R10
+	BZHIQ            AX, R10, R10
+	KMOVW            R10, K1
+	VMOVUPS          Z7, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	MOVQ             R14, AX
+	JMP              v1r8
+
+v1r8end:
+v1r4:
+	LEAQ   4(AX), R14
+	CMPQ   R14, CX
+	JG     v1r4end
+	CMPQ   R14, $0x00000011
+	JG     v1r4end
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	MOVQ   DX, R10
+	MOVQ   BX, R12
+	MOVQ   d+16(FP), R13
+
+v1r4loop:
+	VMOVUPS          (R12), Z0
+	VFMADD231PS.BCST (R10), Z0, Z9
+	VFMADD231PS.BCST (R10)(R8*1), Z0, Z10
+	VFMADD231PS.BCST (R10)(R8*2), Z0, Z11
+	VFMADD231PS.BCST (R10)(R9*1), Z0, Z12
+	ADDQ             $0x00000080, R12
+	ADDQ             $0x04, R10
+	DECQ             R13
+	JNZ              v1r4loop
+	LEAQ             (AX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          Z9, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	LEAQ             1(AX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          Z10, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	LEAQ             2(AX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          Z11, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	LEAQ             3(AX), AX
+	MOVQ             $-1, R10
+	BZHIQ            AX, R10, R10
+	KMOVW            R10, K1
+	VMOVUPS          Z12, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	MOVQ             R14, AX
+	JMP              v1r4
+
+v1r4end:
+v1r2:
+	LEAQ   2(AX), R14
+	CMPQ   R14, CX
+	JG     v1r2end
+	CMPQ   R14, $0x00000011
+	JG     v1r2end
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	MOVQ   DX, R10
+	MOVQ   BX, R12
+	MOVQ   d+16(FP), R13
+
+v1r2loop:
+	VMOVUPS          (R12), Z0
+	VFMADD231PS.BCST (R10), Z0, Z13
+	VFMADD231PS.BCST (R10)(R8*1), Z0, Z14
+	ADDQ             $0x00000080, R12
+	ADDQ             $0x04, R10
+	DECQ             R13
+	JNZ              v1r2loop
+	LEAQ             (AX), R10
+	MOVQ             $-1, R11
+	BZHIQ            R10, R11, R11
+	KMOVW            R11, K1
+	VMOVUPS          Z13, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	LEAQ             1(AX), AX
+	MOVQ             $-1, R10
+	BZHIQ            AX, R10, R10
+	KMOVW            R10, K1
+	VMOVUPS          Z14, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	MOVQ             R14, AX
+	JMP              v1r2
+
+v1r2end:
+v1r1:
+	LEAQ   1(AX), R14
+	CMPQ   R14, CX
+	JG     v1r1end
+	CMPQ   R14, $0x00000011
+	JG     v1r1end
+	VPXORD Z15, Z15, Z15
+	MOVQ   DX, R10
+	MOVQ   BX, R12
+	MOVQ   d+16(FP), R13
+
+v1r1loop:
+	VMOVUPS          (R12), Z0
+	VFMADD231PS.BCST (R10), Z0, Z15
+	ADDQ             $0x00000080, R12
+	ADDQ             $0x04, R10
+	DECQ             R13
+	JNZ              v1r1loop
+	LEAQ             (AX), AX
+	MOVQ             $-1, R10
+	BZHIQ            AX, R10, R10
+	KMOVW            R10, K1
+	VMOVUPS          Z15, K1, (SI)
+	ADDQ             DI, SI
+	ADDQ             $0x04, DI
+	ADDQ             R8, DX
+	MOVQ             R14, AX
+	JMP              v1r1
+
+v1r1end:
+v2r4:
+	LEAQ   4(AX), R14
+	CMPQ   R14, CX
+	JG     v2r4end
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	MOVQ   DX, R10
+	MOVQ   BX, R12
+	MOVQ   d+16(FP), R13
+
+v2r4loop:
+	VMOVUPS      (R12), Z0
+	VMOVUPS      64(R12), Z1
+	VBROADCASTSS (R10), Z2
+	VFMADD231PS  Z2, Z0, Z16
+	VFMADD231PS  Z2, Z1, Z17
+	VBROADCASTSS (R10)(R8*1), Z2
+	VFMADD231PS  Z2, Z0, Z18
+	VFMADD231PS  Z2, Z1, Z19
+	VBROADCASTSS (R10)(R8*2), Z2
+	VFMADD231PS  Z2, Z0, Z20
+	VFMADD231PS  Z2, Z1, Z21
+	VBROADCASTSS (R10)(R9*1), Z2
+	VFMADD231PS  Z2, Z0, Z22
+	VFMADD231PS  Z2, Z1, Z23
+	ADDQ         $0x00000080, R12
+	ADDQ         $0x04, R10
+	DECQ         R13
+	JNZ          v2r4loop
+	VMOVUPS      Z16, (SI)
+	LEAQ         -16(AX), R10
+	MOVQ         $0x00000010, R11
+	CMPQ         R10, R11
+	CMOVQGT      R11, R10
+	MOVQ         $-1, R11
+	BZHIQ        R10, R11, R11
+	KMOVW        R11, K1
+	VMOVUPS      Z17, K1, 64(SI)
+	ADDQ         DI, SI
+	ADDQ         $0x04, DI
+	ADDQ         R8, DX
+	VMOVUPS      Z18, (SI)
+	LEAQ         -15(AX), R10
+	MOVQ         $0x00000010, R11
+	CMPQ         R10, R11
+	CMOVQGT      R11, R10
+	MOVQ         $-1, R11
+	BZHIQ        R10, R11, R11
+	KMOVW        R11, K1
+	VMOVUPS      Z19, K1, 64(SI)
+	ADDQ         DI, SI
+	ADDQ         $0x04, DI
+	ADDQ         R8, DX
+	VMOVUPS      Z20, (SI)
+	LEAQ         -14(AX), R10
+	MOVQ         $0x00000010, R11
+	CMPQ         R10, R11
+	CMOVQGT      R11, R10
+	MOVQ         $-1, R11
+	BZHIQ        R10, R11, R11
+	KMOVW        R11, K1
+	VMOVUPS      Z21, K1, 64(SI)
+	ADDQ         DI, SI
+	ADDQ         $0x04, DI
+	ADDQ         R8, DX
+	VMOVUPS      Z22, (SI)
+	LEAQ         -13(AX), AX
+	MOVQ         $0x00000010, R10
+	CMPQ         AX, R10
+	CMOVQGT      R10, AX
+	MOVQ         $-1, R10
+	BZHIQ        AX, R10, R10
+	KMOVW        R10, K1
+	VMOVUPS      Z23, K1, 64(SI)
+	ADDQ         DI, SI
+	ADDQ         $0x04, DI
+	ADDQ         R8, DX
+	MOVQ         R14, AX
+	JMP          v2r4
+
+v2r4end:
+v2r2:
+	LEAQ   2(AX), R14
+	CMPQ   R14, CX
+	JG     v2r2end
+	VPXORD Z24, Z24, Z24
+	VPXORD Z25, Z25, Z25
+	VPXORD Z26, Z26, Z26
+	VPXORD Z27, Z27, Z27
+	MOVQ   DX, R10
+	MOVQ   BX, R12
+	MOVQ   d+16(FP), R13
+
+v2r2loop:
+	VMOVUPS      (R12), Z0
+	VMOVUPS      64(R12), Z1
+	VBROADCASTSS (R10), Z2
+	VFMADD231PS  Z2, Z0, Z24
+	VFMADD231PS  Z2, Z1, Z25
+	VBROADCASTSS (R10)(R8*1), Z2
+	VFMADD231PS  Z2, Z0, Z26
+	VFMADD231PS  Z2, Z1, Z27
+	ADDQ         $0x00000080, R12
+	ADDQ         $0x04, R10
+	DECQ         R13
+	JNZ          v2r2loop
+	VMOVUPS      Z24, (SI)
+	LEAQ         -16(AX), R9
+	MOVQ         $0x00000010, R10
+	CMPQ         R9, R10
+	CMOVQGT      R10, R9
+	MOVQ         $-1, R10
+	BZHIQ        R9, R10, R10
+	KMOVW        R10, K1
+	VMOVUPS      Z25, K1, 64(SI)
+	ADDQ         DI, SI
+	ADDQ         $0x04, DI
+	ADDQ         R8, DX
+	VMOVUPS      Z26, (SI)
+	LEAQ         -15(AX), AX
+	MOVQ         $0x00000010, R9
+	CMPQ         AX, R9
+	CMOVQGT      R9, AX
+	MOVQ         $-1, R9
+	BZHIQ        AX, R9, R9
+	KMOVW        R9, K1
+	VMOVUPS      Z27, K1, 64(SI)
+	ADDQ         DI, SI
+	ADDQ         $0x04, DI
+	ADDQ         R8, DX
+	MOVQ         R14, AX
+	JMP          v2r2
+
+v2r2end:
+v2r1:
+	LEAQ   1(AX), R14
+	CMPQ   R14, CX
+	JG     v2r1end
+	VPXORD Z28, Z28, Z28
+	VPXORD Z29, Z29, Z29
+	MOVQ   DX, R10
+	MOVQ   BX, R12
+	MOVQ   d+16(FP), R13
+
+v2r1loop:
+	VMOVUPS      (R12), Z0
+	VMOVUPS      64(R12), Z1
+	VBROADCASTSS (R10), Z2
+	VFMADD231PS  Z2, Z0, Z28
+	VFMADD231PS  Z2, Z1, Z29
+	ADDQ         $0x00000080, R12
+	ADDQ         $0x04, R10
+	DECQ         R13
+	JNZ          v2r1loop
+	VMOVUPS      Z28, (SI)
+	LEAQ         -16(AX), AX
+	MOVQ         $0x00000010, R9
+	CMPQ         AX, R9
+	CMOVQGT      R9, AX
+	MOVQ         $-1, R9
+	BZHIQ        AX, R9, R9
+	KMOVW        R9, K1
+	VMOVUPS      Z29, K1, 64(SI)
+	ADDQ         DI, SI
+	ADDQ         $0x04, DI
+	ADDQ         R8, DX
+	MOVQ         R14, AX
+	JMP          v2r1
+
+v2r1end:
+	VZEROUPPER
+	RET
+
+// func pairDotsBackwardAVX512(f int, ld int, dy *float32, u *float32, du0 *float32, du *float32)
+// Requires: AVX, AVX512F
+TEXT ·pairDotsBackwardAVX512(SB), NOSPLIT, $0-48
+	MOVQ   f+0(FP), AX
+	MOVQ   ld+8(FP), CX
+	MOVQ   dy+16(FP), DX
+	MOVQ   du+40(FP), BX
+	SHLQ   $0x02, CX
+	SUBQ   CX, BX
+	VPXORD Z0, Z0, Z0
+	XORQ   SI, SI
+
+block:
+	MOVQ   AX, R11
+	SUBQ   SI, R11
+	CMPQ   R11, $0x00
+	JE     rows0
+	CMPQ   R11, $0x01
+	JE     rows1
+	CMPQ   R11, $0x02
+	JE     rows2
+	CMPQ   R11, $0x03
+	JE     rows3
+	CMPQ   R11, $0x04
+	JE     rows4
+	CMPQ   R11, $0x05
+	JE     rows5
+	CMPQ   R11, $0x06
+	JE     rows6
+	CMPQ   R11, $0x07
+	JE     rows7
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	LEAQ   (SI)(SI*2), DI
+	MOVQ   DX, R8
+	MOVQ   SI, R9
+	SHLQ   $0x04, R9
+	LEAQ   24(DX)(R9*1), R9
+	MOVQ   u+24(FP), R10
+	MOVQ   SI, R11
+	TESTQ  R11, R11
+	JZ     rows8square
+
+rows8before:
+	VMOVUPS          (R10), Z9
+	VFMADD231PS.BCST (R8), Z9, Z1
+	VFMADD231PS.BCST (R8)(SI*4), Z9, Z2
+	VFMADD231PS.BCST 4(R8)(SI*8), Z9, Z3
+	VFMADD231PS.BCST 12(R8)(DI*4), Z9, Z4
+	VFMADD231PS.BCST (R9), Z9, Z5
+	VFMADD231PS.BCST 16(R9)(SI*4), Z9, Z6
+	VFMADD231PS.BCST 36(R9)(SI*8), Z9, Z7
+	VFMADD231PS.BCST 60(R9)(DI*4), Z9, Z8
+	ADDQ             $0x04, R8
+	ADDQ             $0x04, R9
+	ADDQ             CX, R10
+	DECQ             R11
+	JNZ              rows8before
+
+rows8square:
+	VMOVUPS          (R10), Z9
+	VFMADD231PS      Z0, Z9, Z1
+	VFMADD231PS.BCST (R8)(SI*4), Z9, Z2
+	VFMADD231PS.BCST 4(R8)(SI*8), Z9, Z3
+	VFMADD231PS.BCST 12(R8)(DI*4), Z9, Z4
+	VFMADD231PS.BCST (R9), Z9, Z5
+	VFMADD231PS.BCST 16(R9)(SI*4), Z9, Z6
+	VFMADD231PS.BCST 36(R9)(SI*8), Z9, Z7
+	VFMADD231PS.BCST 60(R9)(DI*4), Z9, Z8
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z9
+	VFMADD231PS.BCST (R8)(SI*4), Z9, Z1
+	VFMADD231PS      Z0, Z9, Z2
+	VFMADD231PS.BCST 8(R8)(SI*8), Z9, Z3
+	VFMADD231PS.BCST 16(R8)(DI*4), Z9, Z4
+	VFMADD231PS.BCST 4(R9), Z9, Z5
+	VFMADD231PS.BCST 20(R9)(SI*4), Z9, Z6
+	VFMADD231PS.BCST 40(R9)(SI*8), Z9, Z7
+	VFMADD231PS.BCST 64(R9)(DI*4), Z9, Z8
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z9
+	VFMADD231PS.BCST 4(R8)(SI*8), Z9, Z1
+	VFMADD231PS.BCST 8(R8)(SI*8), Z9, Z2
+	VFMADD231PS      Z0, Z9, Z3
+	VFMADD231PS.BCST 20(R8)(DI*4), Z9, Z4
+	VFMADD231PS.BCST 8(R9), Z9, Z5
+	VFMADD231PS.BCST 24(R9)(SI*4), Z9, Z6
+	VFMADD231PS.BCST 44(R9)(SI*8), Z9, Z7
+	VFMADD231PS.BCST 68(R9)(DI*4), Z9, Z8
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z9
+	VFMADD231PS.BCST 12(R8)(DI*4), Z9, Z1
+	VFMADD231PS.BCST 16(R8)(DI*4), Z9, Z2
+	VFMADD231PS.BCST 20(R8)(DI*4), Z9, Z3
+	VFMADD231PS      Z0, Z9, Z4
+	VFMADD231PS.BCST 12(R9), Z9, Z5
+	VFMADD231PS.BCST 28(R9)(SI*4), Z9, Z6
+	VFMADD231PS.BCST 48(R9)(SI*8), Z9, Z7
+	VFMADD231PS.BCST 72(R9)(DI*4), Z9, Z8
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z9
+	VFMADD231PS.BCST (R9), Z9, Z1
+	VFMADD231PS.BCST 4(R9), Z9, Z2
+	VFMADD231PS.BCST 8(R9), Z9, Z3
+	VFMADD231PS.BCST 12(R9), Z9, Z4
+	VFMADD231PS      Z0, Z9, Z5
+	VFMADD231PS.BCST 32(R9)(SI*4), Z9, Z6
+	VFMADD231PS.BCST 52(R9)(SI*8), Z9, Z7
+	VFMADD231PS.BCST 76(R9)(DI*4), Z9, Z8
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z9
+	VFMADD231PS.BCST 16(R9)(SI*4), Z9, Z1
+	VFMADD231PS.BCST 20(R9)(SI*4), Z9, Z2
+	VFMADD231PS.BCST 24(R9)(SI*4), Z9, Z3
+	VFMADD231PS.BCST 28(R9)(SI*4), Z9, Z4
+	VFMADD231PS.BCST 32(R9)(SI*4), Z9, Z5
+	VFMADD231PS      Z0, Z9, Z6
+	VFMADD231PS.BCST 56(R9)(SI*8), Z9, Z7
+	VFMADD231PS.BCST 80(R9)(DI*4), Z9, Z8
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z9
+	VFMADD231PS.BCST 36(R9)(SI*8), Z9, Z1
+	VFMADD231PS.BCST 40(R9)(SI*8), Z9, Z2
+	VFMADD231PS.BCST 44(R9)(SI*8), Z9, Z3
+	VFMADD231PS.BCST 48(R9)(SI*8), Z9, Z4
+	VFMADD231PS.BCST 52(R9)(SI*8), Z9, Z5
+	VFMADD231PS.BCST 56(R9)(SI*8), Z9, Z6
+	VFMADD231PS      Z0, Z9, Z7
+	VFMADD231PS.BCST 84(R9)(DI*4), Z9, Z8
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z9
+	VFMADD231PS.BCST 60(R9)(DI*4), Z9, Z1
+	VFMADD231PS.BCST 64(R9)(DI*4), Z9, Z2
+	VFMADD231PS.BCST 68(R9)(DI*4), Z9, Z3
+	VFMADD231PS.BCST 72(R9)(DI*4), Z9, Z4
+	VFMADD231PS.BCST 76(R9)(DI*4), Z9, Z5
+	VFMADD231PS.BCST 80(R9)(DI*4), Z9, Z6
+	VFMADD231PS.BCST 84(R9)(DI*4), Z9, Z7
+	VFMADD231PS      Z0, Z9, Z8
+	ADDQ             CX, R10
+	LEAQ             8(SI), DI
+	MOVQ             AX, R11
+	SUBQ             DI, R11
+	JZ               rows8store
+	SHLQ             $0x02, DI
+	LEAQ             88(R9)(SI*8), R8
+	LEAQ             (R8)(SI*8), R8
+
+rows8after:
+	VMOVUPS          (R10), Z9
+	VFMADD231PS.BCST (R8), Z9, Z1
+	VFMADD231PS.BCST 4(R8), Z9, Z2
+	VFMADD231PS.BCST 8(R8), Z9, Z3
+	VFMADD231PS.BCST 12(R8), Z9, Z4
+	VFMADD231PS.BCST 16(R8), Z9, Z5
+	VFMADD231PS.BCST 20(R8), Z9, Z6
+	VFMADD231PS.BCST 24(R8), Z9, Z7
+	VFMADD231PS.BCST 28(R8), Z9, Z8
+	ADDQ             DI, R8
+	ADDQ             $0x04, DI
+	ADDQ             CX, R10
+	DECQ             R11
+	JNZ              rows8after
+
+rows8store:
+	MOVQ  BX, DI
+	TESTQ SI, SI
+	JNZ   rows8other
+	MOVQ  du0+32(FP), DI
+
+rows8other:
+	VMOVUPS Z1, (DI)
+	ADDQ    CX, BX
+	VMOVUPS Z2, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z3, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z4, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z5, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z6, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z7, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z8, (BX)
+	ADDQ    CX, BX
+	MOVQ    SI, R11
+	SHLQ    $0x05, R11
+	LEAQ    112(DX)(R11*1), DX
+	ADDQ    $0x08, SI
+	JMP     block
+
+rows7:
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	LEAQ   (SI)(SI*2), DI
+	MOVQ   DX, R8
+	MOVQ   SI, R9
+	SHLQ   $0x04, R9
+	LEAQ   24(DX)(R9*1), R9
+	MOVQ   u+24(FP), R10
+	MOVQ   SI, R11
+	TESTQ  R11, R11
+	JZ     rows7square
+
+rows7before:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8), Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST (R9), Z1, Z14
+	VFMADD231PS.BCST 16(R9)(SI*4), Z1, Z15
+	VFMADD231PS.BCST 36(R9)(SI*8), Z1, Z16
+	ADDQ             $0x04, R8
+	ADDQ             $0x04, R9
+	ADDQ             CX, R10
+	DECQ             R11
+	JNZ              rows7before
+
+rows7square:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS      Z0, Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST (R9), Z1, Z14
+	VFMADD231PS.BCST 16(R9)(SI*4), Z1, Z15
+	VFMADD231PS.BCST 36(R9)(SI*8), Z1, Z16
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z10
+	VFMADD231PS      Z0, Z1, Z11
+	VFMADD231PS.BCST 8(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 16(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST 4(R9), Z1, Z14
+	VFMADD231PS.BCST 20(R9)(SI*4), Z1, Z15
+	VFMADD231PS.BCST 40(R9)(SI*8), Z1, Z16
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z10
+	VFMADD231PS.BCST 8(R8)(SI*8), Z1, Z11
+	VFMADD231PS      Z0, Z1, Z12
+	VFMADD231PS.BCST 20(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST 8(R9), Z1, Z14
+	VFMADD231PS.BCST 24(R9)(SI*4), Z1, Z15
+	VFMADD231PS.BCST 44(R9)(SI*8), Z1, Z16
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z10
+	VFMADD231PS.BCST 16(R8)(DI*4), Z1, Z11
+	VFMADD231PS.BCST 20(R8)(DI*4), Z1, Z12
+	VFMADD231PS      Z0, Z1, Z13
+	VFMADD231PS.BCST 12(R9), Z1, Z14
+	VFMADD231PS.BCST 28(R9)(SI*4), Z1, Z15
+	VFMADD231PS.BCST 48(R9)(SI*8), Z1, Z16
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R9), Z1, Z10
+	VFMADD231PS.BCST 4(R9), Z1, Z11
+	VFMADD231PS.BCST 8(R9), Z1, Z12
+	VFMADD231PS.BCST 12(R9), Z1, Z13
+	VFMADD231PS      Z0, Z1, Z14
+	VFMADD231PS.BCST 32(R9)(SI*4), Z1, Z15
+	VFMADD231PS.BCST 52(R9)(SI*8), Z1, Z16
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 16(R9)(SI*4), Z1, Z10
+	VFMADD231PS.BCST 20(R9)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 24(R9)(SI*4), Z1, Z12
+	VFMADD231PS.BCST 28(R9)(SI*4), Z1, Z13
+	VFMADD231PS.BCST 32(R9)(SI*4), Z1, Z14
+	VFMADD231PS      Z0, Z1, Z15
+	VFMADD231PS.BCST 56(R9)(SI*8), Z1, Z16
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 36(R9)(SI*8), Z1, Z10
+	VFMADD231PS.BCST 40(R9)(SI*8), Z1, Z11
+	VFMADD231PS.BCST 44(R9)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 48(R9)(SI*8), Z1, Z13
+	VFMADD231PS.BCST 52(R9)(SI*8), Z1, Z14
+	VFMADD231PS.BCST 56(R9)(SI*8), Z1, Z15
+	VFMADD231PS      Z0, Z1, Z16
+	ADDQ             CX, R10
+	MOVQ             BX, AX
+	TESTQ            SI, SI
+	JNZ              rows7other
+	MOVQ             du0+32(FP), AX
+
+rows7other:
+	VMOVUPS Z10, (AX)
+	ADDQ    CX, BX
+	VMOVUPS Z11, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z12, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z13, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z14, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z15, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z16, (BX)
+	ADDQ    CX, BX
+	JMP     rows0
+
+rows6:
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	LEAQ   (SI)(SI*2), DI
+	MOVQ   DX, R8
+	MOVQ   SI, R9
+	SHLQ   $0x04, R9
+	LEAQ   24(DX)(R9*1), R9
+	MOVQ   u+24(FP), R10
+	MOVQ   SI, R11
+	TESTQ  R11, R11
+	JZ     rows6square
+
+rows6before:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8), Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST (R9), Z1, Z14
+	VFMADD231PS.BCST 16(R9)(SI*4), Z1, Z15
+	ADDQ             $0x04, R8
+	ADDQ             $0x04, R9
+	ADDQ             CX, R10
+	DECQ             R11
+	JNZ              rows6before
+
+rows6square:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS      Z0, Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST (R9), Z1, Z14
+	VFMADD231PS.BCST 16(R9)(SI*4), Z1, Z15
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z10
+	VFMADD231PS      Z0, Z1, Z11
+	VFMADD231PS.BCST 8(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 16(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST 4(R9), Z1, Z14
+	VFMADD231PS.BCST 20(R9)(SI*4), Z1, Z15
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z10
+	VFMADD231PS.BCST 8(R8)(SI*8), Z1, Z11
+	VFMADD231PS      Z0, Z1, Z12
+	VFMADD231PS.BCST 20(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST 8(R9), Z1, Z14
+	VFMADD231PS.BCST 24(R9)(SI*4), Z1, Z15
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z10
+	VFMADD231PS.BCST 16(R8)(DI*4), Z1, Z11
+	VFMADD231PS.BCST 20(R8)(DI*4), Z1, Z12
+	VFMADD231PS      Z0, Z1, Z13
+	VFMADD231PS.BCST 12(R9), Z1, Z14
+	VFMADD231PS.BCST 28(R9)(SI*4), Z1, Z15
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R9), Z1, Z10
+	VFMADD231PS.BCST 4(R9), Z1, Z11
+	VFMADD231PS.BCST 8(R9), Z1, Z12
+	VFMADD231PS.BCST 12(R9), Z1, Z13
+	VFMADD231PS      Z0, Z1, Z14
+	VFMADD231PS.BCST 32(R9)(SI*4), Z1, Z15
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 16(R9)(SI*4), Z1, Z10
+	VFMADD231PS.BCST 20(R9)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 24(R9)(SI*4), Z1, Z12
+	VFMADD231PS.BCST 28(R9)(SI*4), Z1, Z13
+	VFMADD231PS.BCST 32(R9)(SI*4), Z1, Z14
+	VFMADD231PS      Z0, Z1, Z15
+	ADDQ             CX, R10
+	MOVQ             BX, AX
+	TESTQ            SI, SI
+	JNZ              rows6other
+	MOVQ             du0+32(FP), AX
+
+rows6other:
+	VMOVUPS Z10, (AX)
+	ADDQ    CX, BX
+	VMOVUPS Z11, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z12, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z13, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z14, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z15, (BX)
+	ADDQ    CX, BX
+	JMP     rows0
+
+rows5:
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	LEAQ   (SI)(SI*2), DI
+	MOVQ   DX, R8
+	MOVQ   SI, R9
+	SHLQ   $0x04, R9
+	LEAQ   24(DX)(R9*1), R9
+	MOVQ   u+24(FP), R10
+	MOVQ   SI, R11
+	TESTQ  R11, R11
+	JZ     rows5square
+
+rows5before:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8), Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST (R9), Z1, Z14
+	ADDQ             $0x04, R8
+	ADDQ             $0x04, R9
+	ADDQ             CX, R10
+	DECQ             R11
+	JNZ              rows5before
+
+rows5square:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS      Z0, Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST (R9), Z1, Z14
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z10
+	VFMADD231PS      Z0, Z1, Z11
+	VFMADD231PS.BCST 8(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 16(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST 4(R9), Z1, Z14
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z10
+	VFMADD231PS.BCST 8(R8)(SI*8), Z1, Z11
+	VFMADD231PS      Z0, Z1, Z12
+	VFMADD231PS.BCST 20(R8)(DI*4), Z1, Z13
+	VFMADD231PS.BCST 8(R9), Z1, Z14
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z10
+	VFMADD231PS.BCST 16(R8)(DI*4), Z1, Z11
+	VFMADD231PS.BCST 20(R8)(DI*4), Z1, Z12
+	VFMADD231PS      Z0, Z1, Z13
+	VFMADD231PS.BCST 12(R9), Z1, Z14
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R9), Z1, Z10
+	VFMADD231PS.BCST 4(R9), Z1, Z11
+	VFMADD231PS.BCST 8(R9), Z1, Z12
+	VFMADD231PS.BCST 12(R9), Z1, Z13
+	VFMADD231PS      Z0, Z1, Z14
+	ADDQ             CX, R10
+	MOVQ             BX, AX
+	TESTQ            SI, SI
+	JNZ              rows5other
+	MOVQ             du0+32(FP), AX
+
+rows5other:
+	VMOVUPS Z10, (AX)
+	ADDQ    CX, BX
+	VMOVUPS Z11, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z12, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z13, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z14, (BX)
+	ADDQ    CX, BX
+	JMP     rows0
+
+rows4:
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	LEAQ   (SI)(SI*2), DI
+	MOVQ   DX, R8
+	MOVQ   SI, R9
+	SHLQ   $0x04, R9
+	LEAQ   24(DX)(R9*1), R9
+	MOVQ   u+24(FP), R10
+	MOVQ   SI, R11
+	TESTQ  R11, R11
+	JZ     rows4square
+
+rows4before:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8), Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z13
+	ADDQ             $0x04, R8
+	ADDQ             $0x04, R9
+	ADDQ             CX, R10
+	DECQ             R11
+	JNZ              rows4before
+
+rows4square:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS      Z0, Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z13
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z10
+	VFMADD231PS      Z0, Z1, Z11
+	VFMADD231PS.BCST 8(R8)(SI*8), Z1, Z12
+	VFMADD231PS.BCST 16(R8)(DI*4), Z1, Z13
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z10
+	VFMADD231PS.BCST 8(R8)(SI*8), Z1, Z11
+	VFMADD231PS      Z0, Z1, Z12
+	VFMADD231PS.BCST 20(R8)(DI*4), Z1, Z13
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 12(R8)(DI*4), Z1, Z10
+	VFMADD231PS.BCST 16(R8)(DI*4), Z1, Z11
+	VFMADD231PS.BCST 20(R8)(DI*4), Z1, Z12
+	VFMADD231PS      Z0, Z1, Z13
+	ADDQ             CX, R10
+	MOVQ             BX, AX
+	TESTQ            SI, SI
+	JNZ              rows4other
+	MOVQ             du0+32(FP), AX
+
+rows4other:
+	VMOVUPS Z10, (AX)
+	ADDQ    CX, BX
+	VMOVUPS Z11, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z12, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z13, (BX)
+	ADDQ    CX, BX
+	JMP     rows0
+
+rows3:
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	LEAQ   (SI)(SI*2), DI
+	MOVQ   DX, R8
+	MOVQ   SI, R9
+	SHLQ   $0x04, R9
+	LEAQ   24(DX)(R9*1), R9
+	MOVQ   u+24(FP), R10
+	MOVQ   SI, R11
+	TESTQ  R11, R11
+	JZ     rows3square
+
+rows3before:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8), Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z12
+	ADDQ             $0x04, R8
+	ADDQ             $0x04, R9
+	ADDQ             CX, R10
+	DECQ             R11
+	JNZ              rows3before
+
+rows3square:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS      Z0, Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z12
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z10
+	VFMADD231PS      Z0, Z1, Z11
+	VFMADD231PS.BCST 8(R8)(SI*8), Z1, Z12
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST 4(R8)(SI*8), Z1, Z10
+	VFMADD231PS.BCST 8(R8)(SI*8), Z1, Z11
+	VFMADD231PS      Z0, Z1, Z12
+	ADDQ             CX, R10
+	MOVQ             BX, AX
+	TESTQ            SI, SI
+	JNZ              rows3other
+	MOVQ             du0+32(FP), AX
+
+rows3other:
+	VMOVUPS Z10, (AX)
+	ADDQ    CX, BX
+	VMOVUPS Z11, (BX)
+	ADDQ    CX, BX
+	VMOVUPS Z12, (BX)
+	ADDQ    CX, BX
+	JMP     rows0
+
+rows2:
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	LEAQ   (SI)(SI*2), DI
+	MOVQ   DX, R8
+	MOVQ   SI, R9
+	SHLQ   $0x04, R9
+	LEAQ   24(DX)(R9*1), R9
+	MOVQ   u+24(FP), R10
+	MOVQ   SI, R11
+	TESTQ  R11, R11
+	JZ     rows2square
+
+rows2before:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8), Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	ADDQ             $0x04, R8
+	ADDQ             $0x04, R9
+	ADDQ             CX, R10
+	DECQ             R11
+	JNZ              rows2before
+
+rows2square:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS      Z0, Z1, Z10
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z11
+	ADDQ             CX, R10
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8)(SI*4), Z1, Z10
+	VFMADD231PS      Z0, Z1, Z11
+	ADDQ             CX, R10
+	MOVQ             BX, AX
+	TESTQ            SI, SI
+	JNZ              rows2other
+	MOVQ             du0+32(FP), AX
+
+rows2other:
+	VMOVUPS Z10, (AX)
+	ADDQ    CX, BX
+	VMOVUPS Z11, (BX)
+	ADDQ    CX, BX
+	JMP     rows0
+
+rows1:
+	VPXORD Z10, Z10, Z10
+	LEAQ   (SI)(SI*2), DI
+	MOVQ   DX, R8
+	MOVQ   SI, R9
+	SHLQ   $0x04, R9
+	LEAQ   24(DX)(R9*1), R9
+	MOVQ   u+24(FP), R10
+	MOVQ   SI, R11
+	TESTQ  R11, R11
+	JZ     rows1square
+
+rows1before:
+	VMOVUPS          (R10), Z1
+	VFMADD231PS.BCST (R8), Z1, Z10
+	ADDQ             $0x04, R8
+	ADDQ             $0x04, R9
+	ADDQ             CX, R10
+	DECQ             R11
+	JNZ              rows1before
+
+rows1square:
+	VMOVUPS     (R10), Z1
+	VFMADD231PS Z0, Z1, Z10
+	ADDQ        CX, R10
+	MOVQ        BX, AX
+	TESTQ       SI, SI
+	JNZ         rows1other
+	MOVQ        du0+32(FP), AX
+
+rows1other:
+	VMOVUPS Z10, (AX)
+	ADDQ    CX, BX
+
+rows0:
+	VZEROUPPER
+	RET

@@ -14,6 +14,22 @@ func gatherRowsAVX2(rows int, vecs int, table *float32, ids *int32, x *float32)
 //go:noescape
 func axpyRowsAVX2(rows int, vecs int, a float32, table *float32, ids *int32, x *float32)
 
+// sumRowsAVX2 is dst[i] = 0 + x[order[starts[i]]] + ... + x[order[starts[i+1]-1]] for n rows of vecs blocks of 8.
+//
+//go:noescape
+func sumRowsAVX2(n int, vecs int, starts *int32, order *int32, x *float32, dst *float32)
+
+// pairDotsAVX2 works on rows c to to-1 of a panel of 32 vectors, counted from its first: row c holds the dots of vector u with the min(c, 32) vectors of t,
+// which lie transposed, 32 a row. Row c is at y, and first is the number of floats from there to the next row.
+//
+//go:noescape
+func pairDotsAVX2(c int, to int, d int, u *float32, t *float32, y *float32, first int)
+
+// pairDotsBackwardAVX2 makes 8 columns of the gradients of f vectors, which lie ld floats apart: that of the first goes to du0, the others to du.
+//
+//go:noescape
+func pairDotsBackwardAVX2(f int, ld int, dy *float32, u *float32, du0 *float32, du *float32)
+
 // prefetchRows asks for rows of size bytes: the first and the last cache line of each.
 //
 //go:noescape

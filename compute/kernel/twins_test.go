@@ -132,6 +132,10 @@ func twins() []twin {
 		}, func(s [][]float32, _, n, k int) {
 			ScoresBackward(s[0], s[1], s[2], s[3], min(n%20, 17), []int{4, 8, 3, 8}[k], 11, 27, number[k%2], k > 1)
 		}, 4, 1},
+		twin{"PairDots", func(f, d int) []int { return []int{f * d, f * (f - 1) / 2} }, func(s [][]float32, f, d, _ int) { PairDots(f, d, s[0], s[1]) }, 1, 67},
+		twin{"PairDotsBackward", func(f, d int) []int { return []int{f * (f - 1) / 2, f * d, d, (f - 1) * d} }, func(s [][]float32, f, d, _ int) {
+			PairDotsBackward(f, d, s[0], s[1], s[2], s[3])
+		}, 1, 67},
 		twin{"SoftmaxXent", func(rows, n int) []int { return []int{rows, rows * n, rows * n, rows * n} }, func(s [][]float32, rows, n, k int) {
 			targets := make([]int32, rows)
 			for i := range targets {

@@ -107,7 +107,7 @@ func New(p Program, pl Placement) (*Engine, error) {
 		always = stages.NewTeam(1+helpers, e.callTeam)
 		always.Ready(true)
 	}
-	if e.gather, err = instantiate(p.Gather, nil); err != nil {
+	if e.gather, err = instantiate(p.Gather, always); err != nil {
 		return fail(err)
 	}
 	for d := range pl.D {

@@ -48,6 +48,9 @@ func main() {
 			VFMADD231PS(x, a, t)
 			VMOVUPS(t, row)
 		})
+	v.sumRows()
+	v.pairDots()
+	v.pairDotsBackward()
 	if v.lanes == 8 {
 		prefetch()
 	}

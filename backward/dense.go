@@ -16,8 +16,15 @@ type DenseConfig struct {
 func init() {
 	stages.MustRegister(stages.Spec[DenseConfig]{
 		Name: "dense_backward", Room: stages.Backward, Pipe: stages.D,
-		Summary:  "Gradients of dense.",
-		Contract: func(DenseConfig) stages.Contract { return stages.Contract{Reads: []string{"x", "y", "z", "slope"}} },
+		Summary: "Gradients of dense.",
+		Contract: func(c DenseConfig) stages.Contract {
+			k := stages.Contract{Reads: []string{"x", "z", "slope"}}
+			switch c.Act {
+			case "relu", "tanh", "sigmoid":
+				k.Reads = append(k.Reads, "y")
+			}
+			return k
+		},
 		New: func(env stages.Env, c DenseConfig) (stages.Stage, error) {
 			d := &dense{x: env.Ports["x"].Slot, dy: env.Ports["y"].Grad, dz: env.Ports["y"].Grad, v: env.Ports["y"].Slot, oc: env.Vars["OC"],
 				w: env.Params["weight"].T.F32, gx: inputGrad(env, "x"), gw: paramGrad(env, "weight"), gb: paramGrad(env, "bias"), product: newLinear(env.Team)}

@@ -32,7 +32,7 @@ func init() {
 				k.Params = append(k.Params, stages.Param{Name: "bias", Shape: "OC", Init: fanIn("C"), Doc: "(OC)"})
 			}
 			if c.Act != "none" {
-				k.Keep = append(k.Keep, float("dz", "... OC")) // gradient before the activation
+				k.Keep = append(k.Keep, stages.Port{Name: "dz", Shape: "... OC", Grad: "y"}) // gradient before the activation
 			}
 			if c.Act == "squared_relu" {
 				k.Keep = append(k.Keep, float("z", "... OC")) // value before the activation

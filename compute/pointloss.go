@@ -35,7 +35,7 @@ func init() {
 func pointContract() stages.Contract {
 	return stages.Contract{
 		In:   []stages.Port{{Name: "x", Shape: "...", Doc: "prediction"}, {Name: "y", Shape: "...", Slot: "y", NoGrad: true, Doc: "target"}},
-		Keep: []stages.Port{float("d", "...")},
+		Keep: []stages.Port{{Name: "d", Shape: "...", Grad: "x"}},
 		Loose: func(in []stages.BoundPort) error {
 			if x, y := in[0].Dims, in[1].Dims; x.Len() != y.Len() || x.Dims[0] != y.Dims[0] {
 				return fmt.Errorf("the prediction has shape %v, the target %v; as many elements are wanted", x, y)

@@ -26,7 +26,7 @@ func fuseRegression(walk []stages.Planned) (int, func(*stages.Team) (stages.Stag
 		return 0, nil
 	}
 	return 4, func(*stages.Team) (stages.Stage, error) {
-		s := &regression{x: fwd.Ports["x"].Slot, y: y, target: loss.Ports["y"].Slot, d: loss.Ports["d"].Slot, dy: back.Ports["y"].Grad,
+		s := &regression{x: fwd.Ports["x"].Slot, y: y, target: loss.Ports["y"].Slot, diff: make([]float32, fwd.Ports["y"].Shape.Len()), dy: back.Ports["y"].Grad,
 			w: w.T.F32, dw: w.Grad}
 		if b != nil {
 			s.b, s.db = b.T.F32, b.Grad
@@ -37,8 +37,9 @@ func fuseRegression(walk []stages.Planned) (int, func(*stages.Team) (stages.Stag
 
 // regression is dense with one output, mse, mse_backward and dense_backward in one walk over the rows.
 type regression struct {
-	x, y, target, d, dy, dw, db stages.Slot
-	w, b                        []float32 // b is nil where there is none
+	x, y, target, dy, dw, db stages.Slot
+	w, b                     []float32 // b is nil where there is none
+	diff                     []float32 // y - target: mse's slot for it may be that of dy
 }
 
 // blockRows is the number of rows that stay in the first-level cache between their prediction and their gradient.
@@ -47,21 +48,20 @@ const blockRows = 4
 // Process does what the four stages do, in the same order for each element: y = x·w + b, d = y - target, dy = 2·d/n, dw = the sum of dy·x, db = the sum of dy,
 // both over rows ascending. x (...,C), y, target, d, dy (...,1), w, dw (C), b, db (1).
 func (s *regression) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
-	x, yt, dt, dyt, dw := m.T(s.x), m.T(s.y), m.T(s.d), m.T(s.dy), m.T(s.dw).F32
-	if len(x.F32) == 1 && s.b == nil && len(yt.F32) == 1 && len(dt.F32) == 1 && len(dyt.F32) == 1 { // one number: what follows is slower than the arithmetic
+	x, yt, dyt, dw := m.T(s.x), m.T(s.y), m.T(s.dy), m.T(s.dw).F32
+	if len(x.F32) == 1 && s.b == nil && len(yt.F32) == 1 && len(dyt.F32) == 1 { // one number: what follows is slower than the arithmetic
 		v := x.F32[0]
 		y := float32(v*s.w[0]) + 0
 		d := y - m.T(s.target).F32[0]
 		mean := m.Mean(1, false)
 		m.Loss += float64(float32(d*d)+0) / mean
 		dy := d * float32(2/mean)
-		yt.F32[0], dt.F32[0], dyt.F32[0], dw[0] = y, d, dy, kernel.FMA(dy, v, 0)
+		yt.F32[0], dyt.F32[0], dw[0] = y, dy, kernel.FMA(dy, v, 0)
 		return out.Send(m)
 	}
 	yt.ResizeLast(x, 1)
-	dt.ResizeAs(yt)
 	dyt.ResizeAs(yt)
-	y, d, dy, target := yt.F32, dt.F32, dyt.F32, m.T(s.target).F32
+	y, d, dy, target := yt.F32, s.diff[:len(yt.F32)], dyt.F32, m.T(s.target).F32
 	c := x.Last()
 	mean := m.Mean(len(y), false)
 	scale := float32(2 / mean)

@@ -23,7 +23,7 @@ func init() {
 			return stages.Contract{
 				In: []stages.Port{{Name: "x", Shape: "... V", Doc: "logits"},
 					{Name: "y", Shape: "...", DType: tensor.I32, Slot: "y", NoGrad: true, Doc: "class numbers"}},
-				Keep:  []stages.Port{float("probs", "... V"), float("losses", "...")},
+				Keep:  []stages.Port{{Name: "probs", Shape: "... V", Grad: "x"}, float("losses", "...")},
 				Flops: func(v map[string]int) int64 { return 12 * int64(v["..."]) * int64(v["V"]) },
 			}
 		},

@@ -17,10 +17,17 @@ import (
 // engine makes a preset's engine.
 func engine(tb testing.TB, o pipelines.Options) (*pipelines.Plan, *exec.Engine) {
 	tb.Helper()
+	return engineOf(tb, o, func(*pipelines.Plan) {})
+}
+
+// engineOf is engine with a plan that change has changed.
+func engineOf(tb testing.TB, o pipelines.Options, change func(*pipelines.Plan)) (*pipelines.Plan, *exec.Engine) {
+	tb.Helper()
 	p, _, err := pipelines.Prepare(o)
 	if err != nil {
 		tb.Fatal(err)
 	}
+	change(p)
 	e, err := exec.New(p.Program(nil), p.Placement())
 	if err != nil {
 		tb.Fatal(err)

@@ -65,6 +65,7 @@ type value struct {
 	noGrad   bool
 	grad     stages.Slot
 	reached  bool // its gradient is written by a twin walked so far
+	passed   bool // its gradient's slot is that of another value too
 }
 
 type planner struct {
@@ -81,6 +82,8 @@ type planner struct {
 	used   map[string]*use
 	order  []string // parameters in the order of their first use
 	given  bool     // gradients come from gather
+
+	watched bool // a stage after the update reads tensors: each has a slot of its own
 }
 
 // use collects how a parameter is used.
@@ -176,6 +179,7 @@ func (pl *planner) forward() {
 	for i := range pl.Pipe.Items {
 		it := &pl.Pipe.Items[i]
 		if it.Def.Room == stages.Scatter && pl.hasInputs(it) {
+			pl.watched = true
 			continue // a scatter stage that reads a tensor is bound in tail
 		}
 		if it.Def.Room > stages.Loss {
@@ -561,6 +565,11 @@ func (pl *planner) mirror() {
 		for j, v := range pl.outs[n] {
 			b := t.Env.Ports[n.Bound.Out[j].Name]
 			b.HasGrad, b.Grad = v.reached, v.grad
+			if k := n.keeps(n.Bound.Out[j].Name); k != nil && v.reached && !v.passed && !pl.watched {
+				kept := t.Env.Ports[k.Name]
+				kept.Slot = v.grad
+				t.Env.Ports[k.Name] = kept
+			}
 			t.Env.Ports[n.Bound.Out[j].Name] = b
 			t.In = append(t.In, "d "+v.name)
 		}
@@ -570,7 +579,7 @@ func (pl *planner) mirror() {
 				continue
 			}
 			if !v.reached {
-				v.grad = pl.Layout.AddBody(stages.SlotInfo{Name: "d " + v.name, DType: tensor.F32, Shape: v.shape})
+				v.grad = pl.gradSlot(n, t, j)
 			}
 			b := t.Env.Ports[p.Name]
 			b.HasGrad, b.Grad, b.Acc = true, v.grad, v.reached
@@ -741,6 +750,7 @@ func (pl *planner) share() {
 
 func (pl *planner) finish() {
 	pl.share()
+	pl.overlay()
 	for _, n := range pl.Nodes {
 		n.Env.Steps = pl.Steps
 	}
@@ -816,10 +826,59 @@ func (pl *planner) countSteps() *stages.Finding {
 	return nil
 }
 
+// segment says to which part of the walk a node belongs: gather, forward (the loss included), backward, or what sees whole steps.
+func (n *Node) segment() segment {
+	switch {
+	case n.Def.Room == stages.Gather:
+		return gathers
+	case n.Def.Room == stages.Compute, n.Def.Room == stages.Loss:
+		return forwards
+	case n.Twin != nil || n.Def.Room == stages.Backward && n.Contract.Grads == stages.GradWrite && n.Contract.Replicas == stages.PerPart:
+		return backwards
+	}
+	return closes
+}
+
+type segment uint8
+
+const (
+	gathers segment = iota
+	forwards
+	backwards
+	closes
+)
+
+// fusions are runs of nodes of a training part that one stage takes the place of.
+func (p *Plan) fusions() []fusion {
+	var walk []stages.Planned
+	var nodes []*Node
+	for _, n := range p.Nodes {
+		if s := n.segment(); s == forwards || s == backwards {
+			walk = append(walk, stages.Planned{Def: n.Def, Env: n.Env, Cfg: n.Cfg})
+			nodes = append(nodes, n)
+		}
+	}
+	var all []fusion
+	for i := range walk {
+		if fuse := walk[i].Def.Fuse; fuse != nil {
+			if n, make := fuse(walk[i:]); n > 0 {
+				all = append(all, fusion{nodes[i : i+n], make})
+			}
+		}
+	}
+	return all
+}
+
+type fusion struct {
+	nodes []*Node
+	make  func(*stages.Team) (stages.Stage, error)
+}
+
 // Program is the plan as the executor wants it. pause is called by a checkpoint stage.
 func (p *Plan) Program(checkpoint func()) exec.Program {
 	pr := exec.Program{Layout: p.Layout, Store: p.Store, Parts: p.Pipe.Parts}
-	var forward, backward []stages.Planned
+	fusions := p.fusions()
+	var training []exec.Node
 	for _, n := range p.Nodes {
 		env := n.Env
 		env.Checkpoint = checkpoint
@@ -829,45 +888,31 @@ func (p *Plan) Program(checkpoint func()) exec.Program {
 			env.Team = t
 			return n.Def.New(env, n.Cfg)
 		}}
-		planned := stages.Planned{Def: n.Def, Env: n.Env, Cfg: n.Cfg}
-		switch {
-		case n.Def.Room == stages.Gather:
+		switch n.segment() {
+		case gathers:
 			pr.Gather = append(pr.Gather, node)
-		case n.Def.Room == stages.Compute, n.Def.Room == stages.Loss:
+			continue
+		case forwards:
 			pr.Forward = append(pr.Forward, node)
-			forward = append(forward, planned)
 			pr.HasLoss = pr.HasLoss || n.Def.Room == stages.Loss
-		case n.Twin != nil || n.Def.Room == stages.Backward && n.Contract.Grads == stages.GradWrite && n.Contract.Replicas == stages.PerPart:
+		case backwards:
 			pr.Backward = append(pr.Backward, node)
-			backward = append(backward, planned)
 		default:
 			pr.Close = append(pr.Close, node)
+			continue
+		}
+		i := slices.IndexFunc(fusions, func(f fusion) bool { return slices.Contains(f.nodes, n) })
+		switch {
+		case i < 0:
+			training = append(training, node)
+		case fusions[i].nodes[0] == n: // times are told of the first of them
+			training = append(training, exec.Node{Name: n.Name, New: fusions[i].make})
 		}
 	}
-	pr.Training = fused(append(pr.Forward[:len(pr.Forward):len(pr.Forward)], pr.Backward...), append(forward, backward...))
+	if len(fusions) > 0 {
+		pr.Training = training
+	}
 	return pr
-}
-
-// fused is a walk in which single stages take the place of several, nil where there are none that can. Times are told of the first of them.
-func fused(nodes []exec.Node, walk []stages.Planned) []exec.Node {
-	var out []exec.Node
-	found := false
-	for i := 0; i < len(walk); {
-		if fuse := walk[i].Def.Fuse; fuse != nil {
-			if n, make := fuse(walk[i:]); n > 0 {
-				out = append(out, exec.Node{Name: nodes[i].Name, New: make})
-				i += n
-				found = true
-				continue
-			}
-		}
-		out = append(out, nodes[i])
-		i++
-	}
-	if !found {
-		return nil
-	}
-	return out
 }
 
 // Bytes is the memory that a run takes for weights and state, and for messages on the planned lanes.

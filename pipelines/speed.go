@@ -144,7 +144,7 @@ func (p *Plan) Traffic() int64 {
 			}
 		}
 	}
-	return n + int64(p.Pipe.Parts)*2*(p.Layout.BodyBytes()+p.Layout.DataBytes())
+	return n + int64(p.Pipe.Parts)*2*(p.Layout.BodyTensors()+p.Layout.DataBytes())
 }
 
 // MeasureSpeed runs a work on the lanes that make sense with up to max threads and tells of each.

@@ -25,6 +25,7 @@ type Port struct {
 	AnyType  bool   // input: DType does not count
 	Variadic bool   // the last input may be given several times
 	NoGrad   bool   // no gradient flows through it (targets, ids)
+	Grad     string // kept: the port whose gradient it may turn into: of an output, the twin writes over what it got; of an input, over what it kept
 	Doc      string
 }
 
@@ -80,7 +81,8 @@ type Contract struct {
 	// Loose checks inputs whose shapes need not agree word by word: "..." then stands for the leading dimensions of the first input alone.
 	Loose func(in []BoundPort) error
 
-	Reads    []string // twin: ports of the forward stage whose values it reads
+	Reads    []string // twin: ports of the forward stage whose values it reads; what is not among them need not outlast the forward half
+	Passes   bool     // twin: the gradients of the inputs are that of the output; one that has the output's slot is complete
 	Mutates  []string // input ports that are changed in place
 	Grads    GradAccess
 	Replicas Replicas

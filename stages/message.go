@@ -98,7 +98,14 @@ type SlotInfo struct {
 // A Layout names the tensors of a pipeline's messages, in the order of their slots.
 type Layout struct {
 	Data, Body []SlotInfo
+
+	at   []int // where the float32 tensors of a body begin, in elements; nil: one behind another
+	room int   // float32 elements of a body
 }
+
+// Overlay lets float32 tensors of a body lie on each other: at has the first element of each slot, room is the end of the last. Slots beyond at, and those
+// of other types, have a place of their own.
+func (l *Layout) Overlay(at []int, room int) { l.at, l.room = at, room }
 
 // AddData appends a tensor that gather writes.
 func (l *Layout) AddData(s SlotInfo) Slot {
@@ -132,7 +139,21 @@ func bytes(infos []SlotInfo) int64 {
 func (l *Layout) DataBytes() int64 { return bytes(l.Data) }
 
 // BodyBytes is the size of one body in bytes.
-func (l *Layout) BodyBytes() int64 { return bytes(l.Body) }
+func (l *Layout) BodyBytes() int64 {
+	if l.at == nil {
+		return bytes(l.Body)
+	}
+	n := 4 * int64(l.room)
+	for i, s := range l.Body {
+		if i >= len(l.at) || s.DType != tensor.F32 {
+			n += 4 * int64(s.Shape.Len())
+		}
+	}
+	return n
+}
+
+// BodyTensors is the size of all tensors of a body, each counted by itself.
+func (l *Layout) BodyTensors() int64 { return bytes(l.Body) }
 
 func carve(infos []SlotInfo) []tensor.Tensor {
 	var a tensor.Arena
@@ -151,7 +172,25 @@ func carve(infos []SlotInfo) []tensor.Tensor {
 func (l *Layout) NewMessage() *Message { return &Message{data: carve(l.Data)} }
 
 // NewBody makes a body.
-func (l *Layout) NewBody() *Body { return &Body{t: carve(l.Body)} }
+func (l *Layout) NewBody() *Body {
+	if l.at == nil {
+		return &Body{t: carve(l.Body)}
+	}
+	all := tensor.AlignedF32(l.room)
+	b := &Body{t: make([]tensor.Tensor, len(l.Body))}
+	for i, s := range l.Body {
+		if i >= len(l.at) || s.DType != tensor.F32 {
+			b.t[i] = tensor.New(s.DType, s.Shape)
+			continue
+		}
+		n := s.Shape.Len()
+		b.t[i] = tensor.FromF32(s.Shape, all[l.at[i]:l.at[i]+n:l.at[i]+n])
+	}
+	return b
+}
+
+// Index is the place of the slot in Layout.Data or Layout.Body.
+func (s Slot) Index() int { return int(s &^ bodyBit) }
 
 // IsData says whether the slot is that of a tensor which gather writes.
 func (s Slot) IsData() bool { return s&bodyBit == 0 }

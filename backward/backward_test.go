@@ -1,6 +1,7 @@
 package backward_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -301,6 +302,26 @@ func TestGuardNamesWhatIsNotFinite(t *testing.T) {
 			}
 			if len(o.got) != 0 {
 				t.Error("the message went on to the update")
+			}
+		})
+		t.Run(c.name+", inside backward", func(t *testing.T) { // the first two by pieces, the table after them
+			r := newRig(t, true)
+			m := r.message(1)
+			c.spoil(r, m)
+			g := r.stage("guard", nil).(stages.Piecewise)
+			g.Ahead(r.env.All[:2])
+			err := g.Open(m)
+			for i, p := range r.env.All[:2] {
+				for lo := 0; lo < p.T.Len(); lo += 3 {
+					err = cmp.Or(err, g.Piece(m, i, lo, min(lo+3, p.T.Len())))
+				}
+			}
+			if err == nil {
+				err = g.Process(context.Background(), m, &sink{})
+			}
+			var f stages.Finding
+			if c.want == "" && err != nil || c.want != "" && (!errors.As(err, &f) || f.Msg != c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})
 	}

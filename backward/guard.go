@@ -39,6 +39,8 @@ type guard struct {
 	dense *blocks
 	m     *stages.Message
 	bad   atomic.Bool
+	early map[*stages.ParamBinding]bool // come by Piece
+	ahead []*stages.ParamBinding
 
 	team *stages.Team
 	rows []float32 // a sparse gradient
@@ -54,13 +56,38 @@ func (s *guard) check(_ int, b *block) {
 
 const guardFix = "a smaller lr or clip_norm may help; the weights of the step before are untouched"
 
-// Process looks at the loss and at every element of every gradient.
-func (s *guard) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+// Ahead is of stages.Piecewise.
+func (s *guard) Ahead(ps []*stages.ParamBinding) {
+	s.ahead, s.early = ps, map[*stages.ParamBinding]bool{}
+	for _, p := range ps {
+		s.early[p] = true
+	}
+}
+
+// Open looks at the loss.
+func (s *guard) Open(m *stages.Message) error {
 	if m.Loss-m.Loss != 0 { // NaN and Inf
 		return stages.Finding{Msg: fmt.Sprintf("the loss is %v", m.Loss), Fix: guardFix}
 	}
+	return nil
+}
+
+// Piece looks at a gradient before an update inside backward does. Layers above may have been updated already.
+func (s *guard) Piece(m *stages.Message, i, lo, hi int) error {
+	if p := s.ahead[i]; !kernel.AllFinite(m.T(p.Grad).F32[lo:hi]) {
+		return stages.Finding{Msg: fmt.Sprintf("the gradient of %s is %s", p.Name, s.where(m, p)),
+			Fix: "a smaller lr may help; layers above it have been updated in this step, so go on from a checkpoint"}
+	}
+	return nil
+}
+
+// Process looks at the loss and at every element of every gradient that has not come by Piece.
+func (s *guard) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	if err := s.Open(m); err != nil {
+		return err
+	}
 	fine := m.Finite
-	if !fine && s.dense.shared() {
+	if !fine && s.early == nil && s.dense.shared() {
 		s.m = m
 		s.bad.Store(false)
 		s.dense.run()
@@ -68,7 +95,7 @@ func (s *guard) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 		fine = !s.bad.Load()
 	}
 	for _, p := range s.all {
-		if fine && !p.Sparse {
+		if fine && !p.Sparse || s.early[p] {
 			continue
 		}
 		if !s.finite(m.T(p.Grad).F32) {

@@ -38,7 +38,7 @@ func TestFusedStagesKeepTheBits(t *testing.T) {
 					t.Fatalf("a stage takes the place of several: %v, want %v", !c.fused, c.fused)
 				}
 				if !fuse {
-					program.Training = nil
+					program.Training, program.Early = nil, nil // the places of the cuts are those of Training
 				}
 				e, err := exec.New(program, p.Placement())
 				if err != nil {

@@ -52,6 +52,8 @@ type Node struct {
 	In, Out  []string
 	Flops    int64 // of one part
 	Contract stages.Contract
+
+	piecewise bool // it can work on a gradient before backward is through
 }
 
 // value is a named tensor while the plan is made.
@@ -768,6 +770,7 @@ func (pl *planner) finish() {
 			}
 			continue
 		}
+		_, n.piecewise = s.(stages.Piecewise)
 		if c, ok := s.(interface{ Close() error }); ok {
 			if err := c.Close(); err != nil {
 				pl.fault(n.Place, "", "%s: %v", n.Name, err)
@@ -879,6 +882,7 @@ func (p *Plan) Program(checkpoint func()) exec.Program {
 	pr := exec.Program{Layout: p.Layout, Store: p.Store, Parts: p.Pipe.Parts}
 	fusions := p.fusions()
 	var training []exec.Node
+	at := map[*Node]int{} // of each node of a part: stages of training that have been walked when it is through
 	for _, n := range p.Nodes {
 		env := n.Env
 		env.Checkpoint = checkpoint
@@ -908,10 +912,12 @@ func (p *Plan) Program(checkpoint func()) exec.Program {
 		case fusions[i].nodes[0] == n: // times are told of the first of them
 			training = append(training, exec.Node{Name: n.Name, New: fusions[i].make})
 		}
+		at[n] = len(training)
 	}
 	if len(fusions) > 0 {
 		pr.Training = training
 	}
+	pr.Early, _ = p.inside(at)
 	return pr
 }
 

@@ -2,11 +2,13 @@ package pipelines_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -232,10 +234,9 @@ func TestRandomPipelinesHaveTheSameBitsEverywhere(t *testing.T) {
 	}
 }
 
-// TestSharedStagesHaveTheSameBits: stages of one part that are large enough for lanes to share them.
-func TestSharedStagesHaveTheSameBits(t *testing.T) {
-	for name, text := range map[string]string{
-		"mlp": `
+// large are pipelines of one part with stages that are worth sharing.
+var large = map[string]string{
+	"mlp": `
 data: {source: synthetic, task: digits, rows: 300, size: 20, noise: 0.1, split: 0.9}
 stages:
   - batches: {batch: 130}
@@ -248,7 +249,7 @@ stages:
   - sgd: {lr: 0.1, momentum: 0.9}
 run: {steps: 4, eval_every: 2}
 `,
-		"gpt": `
+	"gpt": `
 data: {source: text, path: data/names.txt, tokens: byte}
 stages:
   - token_batches: {batch: 7, block: 40}
@@ -261,24 +262,72 @@ stages:
   - clip_norm: {max_norm: 0.1}
   - adamw: {lr: 0.01}
 run: {steps: 4}
-`} {
+`}
+
+// largeFile writes a file of large, with other stages before the update.
+func largeFile(t *testing.T, name, before string) string {
+	t.Helper()
+	text := strings.ReplaceAll(large[name], "data/names.txt", filepath.Join(must(os.Getwd()), "data/names.txt"))
+	text = regexp.MustCompile(`(?m)^  - clip_norm: .*\n`).ReplaceAllString(text, before)
+	file := filepath.Join(t.TempDir(), name+".yaml")
+	if err := os.WriteFile(file, []byte("seed: 3\n"+text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestSharedStagesHaveTheSameBits: stages of one part that are large enough for lanes to share them.
+func TestSharedStagesHaveTheSameBits(t *testing.T) {
+	for name, clip := range map[string]string{"mlp": "0.5", "gpt": "0.1"} {
 		t.Run(name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "shared.yaml")
-			text = strings.ReplaceAll(text, "data/names.txt", filepath.Join(must(os.Getwd()), "data/names.txt"))
-			if err := os.WriteFile(file, []byte("seed: 3\n"+text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			want := ""
-			for _, lanes := range []string{"d=1,s=0", "d=1,s=1", "d=2,s=0", "d=3,s=0", "d=5,s=0"} {
-				got := bits(train(t, pipelines.Options{File: file, Lanes: lanes, LookAhead: -1}))
-				if want == "" {
-					want = got
+			sameOnLanes(t, largeFile(t, name, "  - clip_norm: {max_norm: "+clip+"}\n"), "")
+		})
+	}
+}
+
+// TestUpdateInsideBackward: layers are updated while the walk goes on below them, on the S lane or on all D lanes, with the bits of an update that waits for a
+// stage that needs all gradients.
+func TestUpdateInsideBackward(t *testing.T) {
+	for name := range large {
+		t.Run(name, func(t *testing.T) {
+			after, inside := largeFile(t, name, "  - clip_norm: {max_norm: 1e30}\n"), largeFile(t, name, "")
+			want := bits(train(t, pipelines.Options{File: after, Lanes: "d=1,s=0", LookAhead: -1}))
+			sameOnLanes(t, inside, want)
+			for file, early := range map[string]bool{after: false, inside: true} {
+				p, _, err := pipelines.Prepare(pipelines.Options{File: file, LookAhead: -1})
+				if err != nil {
+					t.Fatal(err)
 				}
-				if got != want {
-					t.Errorf("lanes %s: %s\nwant %s", lanes, got, want)
+				if n := len(p.Program(nil).Early); n > 0 != early {
+					t.Errorf("%s: %d places in the walk with an update", file, n)
 				}
 			}
 		})
+	}
+}
+
+// TestUpdateInsideBackwardStops: the guard looks before each update, and a run that it ends leaves no lane behind.
+func TestUpdateInsideBackwardStops(t *testing.T) {
+	for _, lanes := range []string{"d=1,s=0", "d=1,s=1", "d=1,s=2", "d=2,s=0"} {
+		o := pipelines.Options{File: largeFile(t, "mlp", ""), Sets: []string{"stages.sgd.lr=1e30", "run.steps=50"}, Lanes: lanes, LookAhead: -1, Out: "none"}
+		var f stages.Finding
+		if err := pipelines.Train(context.Background(), o, &quiet{}); !errors.As(err, &f) || !strings.Contains(f.Msg, "NaN") && !strings.Contains(f.Msg, "Inf") {
+			t.Errorf("lanes %s: %v", lanes, err)
+		}
+	}
+}
+
+// sameOnLanes trains on several placements and wants the same bits; those of the first if want is empty.
+func sameOnLanes(t *testing.T, file, want string) {
+	t.Helper()
+	for _, lanes := range []string{"d=1,s=0", "d=1,s=1", "d=1,s=2", "d=2,s=0", "d=3,s=0", "d=5,s=0"} {
+		got := bits(train(t, pipelines.Options{File: file, Lanes: lanes, LookAhead: -1}))
+		if want == "" {
+			want = got
+		}
+		if got != want {
+			t.Errorf("lanes %s: %s\nwant %s", lanes, got, want)
+		}
 	}
 }
 

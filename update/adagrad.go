@@ -1,8 +1,6 @@
 package update
 
 import (
-	"context"
-
 	"vtpu/compute/kernel"
 	"vtpu/stages"
 )
@@ -40,16 +38,6 @@ func init() {
 type adagrad struct {
 	*base
 	eps float32
-}
-
-// Process: see kernel.Adagrad.
-func (s *adagrad) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
-	if m.Skip {
-		return out.Send(m)
-	}
-	s.begin(m)
-	s.each(m)
-	return out.Send(m)
 }
 
 func (s *adagrad) update(it *item, w, g []float32, lo int) {

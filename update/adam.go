@@ -1,7 +1,6 @@
 package update
 
 import (
-	"context"
 	"fmt"
 
 	"vtpu/compute/kernel"
@@ -49,7 +48,7 @@ func init() {
 				}
 				s := &adam{base: b, b1: c.Betas[0], b2: c.Betas[1],
 					p: kernel.AdamParams{Beta1: float32(c.Betas[0]), Beta2: float32(c.Betas[1]), Eps: float32(c.Eps), Decoupled: v.name == "adamw"}}
-				b.apply = s.update
+				b.apply, b.ready = s.update, s.correct
 				return s, nil
 			},
 		})
@@ -62,15 +61,9 @@ type adam struct {
 	p      kernel.AdamParams
 }
 
-// Process: see kernel.Adam. Bias correction counts the updates of the stage, for rows of a table too.
-func (s *adam) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
-	if m.Skip {
-		return out.Send(m)
-	}
-	t := s.begin(m)
+// correct works out the bias correction of the t-th update of the stage, for rows of a table too.
+func (s *adam) correct(t int64) {
 	s.p.Correct1, s.p.Correct2 = float32(1-power(s.b1, t)), float32(1-power(s.b2, t))
-	s.each(m)
-	return out.Send(m)
 }
 
 func (s *adam) update(it *item, w, g []float32, lo int) {

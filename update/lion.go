@@ -1,7 +1,6 @@
 package update
 
 import (
-	"context"
 	"fmt"
 
 	"vtpu/compute/kernel"
@@ -46,16 +45,6 @@ func init() {
 type lion struct {
 	*base
 	b1, b2 float32
-}
-
-// Process: see kernel.Lion.
-func (s *lion) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
-	if m.Skip {
-		return out.Send(m)
-	}
-	s.begin(m)
-	s.each(m)
-	return out.Send(m)
 }
 
 func (s *lion) update(it *item, w, g []float32, lo int) {

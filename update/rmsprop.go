@@ -1,8 +1,6 @@
 package update
 
 import (
-	"context"
-
 	"vtpu/compute/kernel"
 	"vtpu/stages"
 )
@@ -46,16 +44,6 @@ func init() {
 type rmsprop struct {
 	*base
 	alpha, eps, mu float32
-}
-
-// Process: see kernel.RMSProp.
-func (s *rmsprop) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
-	if m.Skip {
-		return out.Send(m)
-	}
-	s.begin(m)
-	s.each(m)
-	return out.Send(m)
 }
 
 func (s *rmsprop) update(it *item, w, g []float32, lo int) {

@@ -44,6 +44,7 @@ func init() {
 			}
 			s := &sgd{base: b, mu: float32(c.Momentum), damp: float32(c.Dampening), nesterov: c.Nesterov}
 			b.apply, b.rows = s.plain, s.plainRows
+			b.ready = func(t int64) { s.first = t == 1 }
 			if s.mu > 0 {
 				b.apply = s.moved
 			}
@@ -60,18 +61,15 @@ type sgd struct {
 }
 
 // Process: see kernel.SGD and kernel.SGDMomentum.
-func (s *sgd) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
-	if m.Skip {
-		return out.Send(m)
+func (s *sgd) Process(ctx context.Context, m *stages.Message, out stages.Outbox) error {
+	if len(s.items) != 1 || s.mu != 0 || s.total != 1 || m.Skip {
+		return s.base.Process(ctx, m, out)
 	}
-	s.first = s.begin(m) == 1
-	if len(s.items) == 1 && s.mu == 0 && !s.items[0].Sparse && s.total == 1 { // a single number: the walk costs more than the update
-		it := &s.items[0]
-		kernel.SGD(it.T.F32, m.T(it.Grad).F32, s.lrOf(it), it.wd)
-		it.MarkAll(m.Step + 1)
-		return out.Send(m)
-	}
-	s.each(m)
+	s.begin(m) // a single number: the walk would cost more than the update
+	s.open = false
+	it := &s.items[0]
+	kernel.SGD(it.T.F32, m.T(it.Grad).F32, s.lrOf(it), it.wd)
+	it.MarkAll(m.Step + 1)
 	return out.Send(m)
 }
 

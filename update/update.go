@@ -1,6 +1,7 @@
 package update
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"strings"
@@ -30,7 +31,8 @@ type item struct {
 	scale float64 // lr relative to the stage's
 	wd    float32
 	state []*weights.Param
-	from  int // dense: elements of the items before
+	from  int  // dense: elements of the items before
+	early bool // comes by Piece
 }
 
 // settings are what every optimizer takes from its config.
@@ -60,6 +62,9 @@ type base struct {
 	table    *item // with a sparse gradient
 	someRows func(lo, hi int)
 	count    *weights.Param // updates made, in the store
+	ready    func(t int64)  // what an optimizer works out once an update, the t-th from 1; nil: nothing
+	ahead    []*item        // come by Piece; nil where a parameter is another stage's
+	open     bool           // the present step's update has begun
 }
 
 func newBase(env stages.Env, s settings) (*base, error) {
@@ -117,14 +122,64 @@ func newBase(env stages.Env, s settings) (*base, error) {
 	return b, err
 }
 
-// begin counts an update, finds the rate of the stage in this step and returns the number of the update, from 1.
-func (b *base) begin(m *stages.Message) int64 {
+// begin counts an update and finds the rate of the stage in this step.
+func (b *base) begin(m *stages.Message) {
+	if b.open {
+		return
+	}
+	b.open = true
 	b.count.T.I32[0]++
 	b.rate = b.lr
 	if !b.flat {
 		b.rate = b.sched.rate(b.lr, m.Step, b.steps)
 	}
-	return int64(b.count.T.I32[0])
+	if b.ready != nil {
+		b.ready(int64(b.count.T.I32[0]))
+	}
+}
+
+// Process updates every parameter that has not come by Piece. See the optimizer's kernel for the formula.
+func (b *base) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	if m.Skip {
+		return out.Send(m)
+	}
+	b.begin(m)
+	b.each(m)
+	b.open = false
+	return out.Send(m)
+}
+
+// Ahead is of stages.Piecewise.
+func (b *base) Ahead(ps []*stages.ParamBinding) {
+	b.ahead = make([]*item, len(ps))
+	for i, p := range ps {
+		for k := range b.items {
+			if it := &b.items[k]; it.ParamBinding == p {
+				b.ahead[i], it.early = it, true
+			}
+		}
+	}
+	b.total = 0
+	for k := range b.items {
+		if it := &b.items[k]; !it.early && !it.Sparse {
+			it.from = b.total
+			b.total += len(it.T.F32)
+		}
+	}
+}
+
+// Open is of stages.Piecewise.
+func (b *base) Open(m *stages.Message) error {
+	b.begin(m)
+	return nil
+}
+
+// Piece updates some elements of a parameter whose gradient is complete.
+func (b *base) Piece(m *stages.Message, i, lo, hi int) error {
+	if it := b.ahead[i]; it != nil {
+		b.apply(it, it.T.F32[lo:hi], m.T(it.Grad).F32[lo:hi], lo)
+	}
+	return nil
 }
 
 // lrOf is the rate of a parameter in this step.
@@ -186,7 +241,7 @@ func (b *base) each1(it *item, g []float32, ids []int32, d int) {
 func (b *base) dense(lo, hi int) {
 	for i := range b.items {
 		it := &b.items[i]
-		if it.Sparse || it.from >= hi {
+		if it.Sparse || it.early || it.from >= hi {
 			continue
 		}
 		n := len(it.T.F32)

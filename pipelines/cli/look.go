@@ -200,6 +200,7 @@ func (a *app) plan() *cobra.Command {
 			store, msgs := p.Bytes()
 			fmt.Fprintf(a.out, "\nlanes %s, look-ahead %d: %s\n%d steps of %s; %s for weights and state, %s for messages\n", p.Lanes, p.Lanes.Look, p.Lanes.Why,
 				p.Steps, flops(p.Flops()), size(store), size(msgs))
+			fmt.Fprintln(a.out, "update", p.WhenUpdated())
 			if cut, err := p.Cut(); err == nil {
 				s := cut.Sizes()
 				fmt.Fprintf(a.out, "over a link a step would send %s: %s of parts, %s of weights, %s of gradients\n", size(s.Step(p.Pipe.Parts)),

@@ -33,6 +33,7 @@ type Engine struct {
 	eval   []unit   // forward
 	close  []unit
 	reduce absorber // among close, or nil
+	early  *early   // the update inside backward, or nil
 	team   *stages.Team
 	serial []unit // gather, work and close as one chain: one lane, one part
 	fused  stages.Outbox
@@ -64,6 +65,7 @@ type absorber interface{ Absorbed() []*stages.Message }
 type result struct {
 	m   *stages.Message
 	err error
+	cut int // above 0: not the end, but the place in the walk where the gradients of that cut are complete
 }
 
 // lane is a D lane of its own thread.
@@ -144,6 +146,9 @@ func New(p Program, pl Placement) (*Engine, error) {
 			e.reduce = a
 		}
 	}
+	if p.Parts == 1 && pl.D == 1 && pl.Remote == nil && len(p.Early) > 0 {
+		e.insideBackward(p.Early)
+	}
 	if p.Parts > 1 && len(p.Backward) > 0 && e.reduce == nil {
 		return fail(errors.New("exec: several parts and no reduction"))
 	}
@@ -212,6 +217,9 @@ func (e *Engine) start(helpers int) {
 	e.lanes = make([]*lane, e.place.D+helpers)
 	for d := first; d < len(e.lanes); d++ {
 		n := max(e.prog.Parts, 8)
+		if e.early != nil {
+			n = max(n, len(e.early.cuts)+2)
+		}
 		l := &lane{in: ring.New[*stages.Message](n, e.place.Spin), out: ring.New[result](n, e.place.Spin)}
 		e.lanes[d] = l
 		if e.place.Remote != nil {
@@ -319,7 +327,7 @@ func (e *Engine) runCloser(step int64, cpu int) {
 	var o outbox
 	for ; ; step++ {
 		for p := range e.prog.Parts {
-			r, ok := e.lanes[p%e.place.D].out.Pop()
+			r, ok := e.take(p)
 			if !ok {
 				return
 			}
@@ -575,7 +583,7 @@ func (e *Engine) collect(m *stages.Message, p int) returned {
 		r.m, r.err = e.walk(e.work[0], m, &e.out)
 	} else {
 		var ok bool
-		if r, ok = e.lanes[p%e.place.D].out.Pop(); !ok {
+		if r, ok = e.take(p); !ok {
 			r.err = e.lost(p % e.place.D)
 		}
 	}
@@ -595,6 +603,19 @@ func (e *Engine) collect(m *stages.Message, p int) returned {
 		return returned{}
 	}
 	return e.outcome(r.m, p)
+}
+
+// take waits for part p from its lane, and updates inside backward meanwhile.
+func (e *Engine) take(p int) (r result, ok bool) {
+	for {
+		r, ok = e.lanes[p%e.place.D].out.Pop()
+		if !ok || r.cut == 0 || r.err != nil {
+			return r, ok
+		}
+		if err := e.early.update(r.m, r.cut-1); err != nil {
+			return result{err: &StageError{r.m.Step, insideName, err}}, true
+		}
+	}
 }
 
 func (e *Engine) lost(d int) error { return fmt.Errorf("exec: lane D%d ended", d) }

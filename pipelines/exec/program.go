@@ -32,6 +32,15 @@ type Program struct {
 	HasLoss                          bool
 	// Training, where not nil, does what Forward and then Backward do to a part of a training step, with fewer stages.
 	Training []Node
+
+	// Early says where in the walk of a part gradients are complete that the last segment may work on at once. Empty where something needs all of them.
+	Early []Cut
+}
+
+// A Cut is a place in the walk of a part.
+type Cut struct {
+	After  int // nodes of Training, or else of Forward and Backward, that have been walked
+	Params []*stages.ParamBinding
 }
 
 // training is what a part of a training step walks through.

@@ -1,10 +1,6 @@
 package backward
 
-import (
-	"sort"
-
-	"vtpu/stages"
-)
+import "vtpu/stages"
 
 // blockLen is the number of elements of a block: it stays in the first cache while several passes go over it.
 const blockLen = 4096
@@ -16,7 +12,6 @@ const teamGrain = 16384
 type block struct {
 	p      *stages.ParamBinding
 	lo, hi int
-	at     int // elements in the blocks before
 }
 
 func (b *block) of(m *stages.Message) []float32 { return m.T(b.p.Grad).F32[b.lo:b.hi] }
@@ -24,6 +19,7 @@ func (b *block) of(m *stages.Message) []float32 { return m.T(b.p.Grad).F32[b.lo:
 // blocks are the dense gradients of a stage's parameters, cut by their shapes alone: a sum by blocks has the same bits on any number of lanes.
 type blocks struct {
 	list  []block
+	first []int // of each parameter
 	n     int // elements
 	team  *stages.Team
 	f     func(i int, b *block)
@@ -38,9 +34,12 @@ func newBlocks(env stages.Env, f func(i int, b *block)) *blocks {
 			continue
 		}
 		n := p.T.Len()
+		if n > 0 {
+			s.first = append(s.first, len(s.list))
+		}
 		for lo := 0; lo < n; lo += blockLen {
 			hi := min(lo+blockLen, n)
-			s.list = append(s.list, block{p, lo, hi, s.n})
+			s.list = append(s.list, block{p, lo, hi})
 			s.n += hi - lo
 		}
 	}
@@ -53,13 +52,12 @@ func (s *blocks) shared() bool { return s.team.Shares(s.n, teamGrain) }
 
 func (s *blocks) run() { s.team.Split(s.n, teamGrain, s.share) }
 
-// some works on the blocks that begin at the elements lo to hi-1.
+// some works on those blocks of each parameter that begin in what corresponds to the share lo to hi of all elements.
 func (s *blocks) some(lo, hi int) {
-	i := 0
-	if lo > 0 {
-		i = sort.Search(len(s.list), func(i int) bool { return s.list[i].at >= lo })
-	}
-	for ; i < len(s.list) && s.list[i].at < hi; i++ {
-		s.f(i, &s.list[i])
+	for _, first := range s.first {
+		from, to := stages.Of(s.list[first].p.T.Len(), lo, hi, s.n)
+		for i := first + (from+blockLen-1)/blockLen; i < first+(to+blockLen-1)/blockLen; i++ {
+			s.f(i, &s.list[i])
+		}
 	}
 }

@@ -23,7 +23,6 @@ func init() {
 		New: func(env stages.Env, _ ReduceConfig) (stages.Stage, error) {
 			r := &Reduce{all: env.All, parts: int32(env.Parts), team: env.Team}
 			for _, p := range env.All {
-				r.from = append(r.from, r.total)
 				if !p.Sparse {
 					r.total += p.T.Shape.Len()
 				}
@@ -46,8 +45,7 @@ type Reduce struct {
 	rowBuf []float32
 
 	team  *stages.Team
-	total int   // elements of the dense gradients
-	from  []int // of each parameter: those of the parameters before
+	total int // elements of the dense gradients
 	m     *stages.Message
 	some  func(lo, hi int)
 	bad   atomic.Bool // a sum is not finite
@@ -102,16 +100,15 @@ const (
 	reduceBlock = 4096 // elements that are summed and looked at while they are in the first-level cache
 )
 
-// dense adds the elements lo to hi of all dense gradients, laid end to end.
+// dense adds of every dense gradient what corresponds to the share lo to hi of all their elements.
 func (s *Reduce) dense(lo, hi int) {
 	last := s.next == s.parts
-	for i, p := range s.all {
-		if p.Sparse || s.from[i] >= hi {
+	for _, p := range s.all {
+		if p.Sparse {
 			continue
 		}
 		a, m := s.acc.T(p.Grad).F32, s.m.T(p.Grad).F32
-		to := min(hi-s.from[i], len(a))
-		for from := max(lo-s.from[i], 0); from < to; from += reduceBlock {
+		for from, to := stages.Of(len(a), lo, hi, s.total); from < to; from += reduceBlock {
 			end := min(from+reduceBlock, to)
 			kernel.AddTo(a[from:end], m[from:end])
 			if last && !kernel.AllFinite(a[from:end]) {

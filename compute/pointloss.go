@@ -19,13 +19,17 @@ func init() {
 	}{
 		{"mse", "Mean squared error: the mean of (x-y)² over all elements of the step's targets.", squared, false},
 		{"mae", "Mean absolute error: the mean of |x-y| over all elements of the step's targets.", absolute, false},
-		{"bce", "Binary cross-entropy of logits against targets in 0..1, mean over all elements of the step's targets.", logistic, true},
+		{"bce", "Binary cross-entropy of logits against targets in 0..1, mean over all elements of the step's targets.", nil, true},
 	} {
 		stages.MustRegister(stages.Spec[LossConfig]{
 			Name: l.name, Room: stages.Loss, Pipe: stages.D, Twin: l.name + "_backward", Summary: l.summary, Example: l.name + ": {}",
 			Contract: func(LossConfig) stages.Contract { return pointContract() },
 			New: func(env stages.Env, _ LossConfig) (stages.Stage, error) {
-				return &pointLoss{env.Ports["x"].Slot, env.Ports["y"].Slot, env.Ports["d"].Slot, l.f, l.hits}, nil
+				f := l.f
+				if f == nil {
+					f = new(logistic).sum
+				}
+				return &pointLoss{env.Ports["x"].Slot, env.Ports["y"].Slot, env.Ports["d"].Slot, f, l.hits}, nil
 			},
 		})
 	}
@@ -102,28 +106,36 @@ func absolute(d, x, y []float32) float32 {
 	return s
 }
 
-// logistic: the loss is max(x,0) - x·y + log(1 + e^-|x|), which can't overflow; d = sigmoid(x) - y.
-func logistic(d, x, y []float32) float32 {
-	for i, v := range x {
-		a := v
-		if a < 0 {
-			a = -a
+// logistic has room for what is known of some elements.
+type logistic struct{ e, u, l [64]float32 }
+
+// sum: the loss is max(x,0) - x·y + log(1 + e^-|x|), which can't overflow; d = sigmoid(x) - y.
+func (r *logistic) sum(d, x, y []float32) float32 {
+	for lo := 0; lo < len(x); lo += len(r.e) {
+		hi := min(lo+len(r.e), len(x))
+		e, u, l := r.e[:hi-lo], r.u[:hi-lo], r.l[:hi-lo]
+		for i, v := range x[lo:hi] {
+			if v > 0 {
+				v = -v
+			}
+			e[i] = v
 		}
-		e := kernel.Exp32(-a)
-		// log(1+e) for small e: log(u)·e/(u-1) with u = 1+e rounded cancels the rounding (Kahan; Goldberg 1991, Theorem 4).
-		l := e
-		if u := 1 + e; u != 1 {
-			l = float32(kernel.Log32(u)*e) / (u - 1)
+		kernel.Exp(e, e)
+		for i, v := range e {
+			u[i] = 1 + v
 		}
-		p := v
-		if p < 0 {
-			p = 0
+		kernel.Log(l, u)
+		for i, v := range x[lo:hi] {
+			// log(1+e) for small e: log(u)·e/(u-1) with u = 1+e rounded cancels the rounding (Kahan; Goldberg 1991, Theorem 4).
+			s := e[i]
+			if u[i] != 1 {
+				s = float32(l[i]*e[i]) / (u[i] - 1)
+			}
+			d[lo+i] = kernel.FMA(-v, y[lo+i], max(v, 0)) + s
 		}
-		d[i] = kernel.FMA(-v, y[i], p) + l
 	}
 	s := kernel.Sum(d)
-	for i, v := range x {
-		d[i] = kernel.Sigmoid32(v) - y[i]
-	}
+	kernel.Sigmoid(d, x)
+	kernel.Sub(d, d, y)
 	return s
 }

@@ -51,6 +51,19 @@ func (t *Team) share(n, unit int, f func(lo, hi int)) {
 	t.f = nil
 }
 
+// Of is the part lo to hi of n elements that corresponds to the share lo to hi of total: the shares of a stage that works on several tensors cut each of them in
+// the same places as the shares of the stage that made it, so that a lane finds in its caches what it wrote there. Parts begin at multiples of 64.
+func Of(n, lo, hi, total int) (from, to int) {
+	at := func(i int) int {
+		if i == total {
+			return n
+		}
+		at := int(int64(n) * int64(i) / int64(total))
+		return at - at%64
+	}
+	return at(lo), at(hi)
+}
+
 // Part does the share of one lane. Shares of Split begin at multiples of 64, so that two lanes don't write to one cache line.
 func (t *Team) Part(lane int) {
 	at := func(i int) int {

@@ -31,7 +31,6 @@ type item struct {
 	scale float64 // lr relative to the stage's
 	wd    float32
 	state []*weights.Param
-	from  int  // dense: elements of the items before
 	early bool // comes by Piece
 }
 
@@ -74,7 +73,7 @@ func newBase(env stages.Env, s settings) (*base, error) {
 		if err := p.Claim(env.Name); err != nil {
 			return nil, err
 		}
-		it := item{ParamBinding: p, lr: s.lr, wd: float32(s.wd), from: b.total}
+		it := item{ParamBinding: p, lr: s.lr, wd: float32(s.wd)}
 		if !p.Sparse {
 			b.total += len(p.T.F32)
 		}
@@ -162,7 +161,6 @@ func (b *base) Ahead(ps []*stages.ParamBinding) {
 	b.total = 0
 	for k := range b.items {
 		if it := &b.items[k]; !it.early && !it.Sparse {
-			it.from = b.total
 			b.total += len(it.T.F32)
 		}
 	}
@@ -237,16 +235,14 @@ func (b *base) each1(it *item, g []float32, ids []int32, d int) {
 	}
 }
 
-// dense updates the elements lo to hi of all parameters with a dense gradient, laid end to end.
+// dense updates of every parameter with a dense gradient what corresponds to the share lo to hi of all their elements.
 func (b *base) dense(lo, hi int) {
 	for i := range b.items {
 		it := &b.items[i]
-		if it.Sparse || it.early || it.from >= hi {
+		if it.Sparse || it.early {
 			continue
 		}
-		n := len(it.T.F32)
-		from, to := max(lo-it.from, 0), min(hi-it.from, n)
-		if from < to {
+		if from, to := stages.Of(len(it.T.F32), lo, hi, b.total); from < to {
 			b.apply(it, it.T.F32[from:to], b.m.T(it.Grad).F32[from:to], from)
 		}
 	}

@@ -34,10 +34,10 @@ type Param struct {
 
 	frozen bool
 	writer string
-	// The row ledger: rows[r & mask] is the version from which on row r, or another row of the same cell, has its present value. nil until LedgerRows.
-	rows []int64
-	mask int32
-	all  int64 // the same for all rows at once
+	// The row ledger: rows[r >> shift] is the version from which on row r, or another row of the same cell, has its present value. nil until LedgerRows.
+	rows  []int64
+	shift uint8
+	all   int64 // the same for all rows at once
 
 	track  bool
 	recent []int32 // rows marked since Recent was called last, where they are tracked
@@ -65,14 +65,14 @@ func (p *Param) Claim(writer string) error {
 const maxLedger = 1 << 15
 
 // LedgerRows starts the row ledger of a parameter whose rows are read ahead. In a table of many rows several share a cell: then Changed may name a row that did
-// not change, which costs a reader another look and nothing else.
+// not change, which costs a reader another look and nothing else. They are neighbours: marks come in the order of the rows, so that they walk through the cells.
 func (p *Param) LedgerRows() {
 	if p.rows == nil {
-		n := 1
-		for n < min(p.T.Shape.Dims[0], maxLedger) {
-			n *= 2
+		n := p.T.Shape.Dims[0]
+		for (n-1)>>p.shift >= maxLedger {
+			p.shift++
 		}
-		p.rows, p.mask = make([]int64, n), int32(n-1)
+		p.rows = make([]int64, (n+1<<p.shift-1)>>p.shift)
 	}
 }
 
@@ -82,7 +82,7 @@ func (p *Param) MarkRows(ids []int32, v int64) {
 		return
 	}
 	for _, id := range ids {
-		p.rows[id&p.mask] = v
+		p.rows[id>>p.shift] = v
 	}
 	if p.track {
 		p.recent = append(p.recent, ids...)
@@ -107,7 +107,7 @@ func (p *Param) MarkAll(v int64) { p.all = v }
 
 // Changed says whether row r may have another value than at version since. It never misses a change.
 func (p *Param) Changed(r int32, since int64) bool {
-	return p.all > since || p.rows != nil && p.rows[r&p.mask] > since
+	return p.all > since || p.rows != nil && p.rows[r>>p.shift] > since
 }
 
 // ErrRoom says that an entry would take the store beyond its room.

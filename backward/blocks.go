@@ -20,7 +20,7 @@ func (b *block) of(m *stages.Message) []float32 { return m.T(b.p.Grad).F32[b.lo:
 type blocks struct {
 	list  []block
 	first []int // of each parameter
-	n     int // elements
+	n     int   // elements
 	team  *stages.Team
 	f     func(i int, b *block)
 	share func(lo, hi int)

@@ -5,8 +5,8 @@ import (
 	"vtpu/stages"
 )
 
-// tile is the number of columns of a product that belong together.
-const tile = 32
+// tile is the number of columns of a product that belong together: shares begin at multiples of it.
+const tile = 16
 
 // Below this much work on one lane, sharing out costs more than it saves.
 const (

@@ -2,6 +2,8 @@ package backward
 
 import (
 	"math/bits"
+	"slices"
+	"sync/atomic"
 
 	"vtpu/compute/kernel"
 	"vtpu/stages"
@@ -16,24 +18,36 @@ type table struct {
 	sparse bool
 	dim    int
 
-	digits     int      // sorting: of an id
-	bits       int      // of a digit
-	keys, tmp  []uint64 // id, position
-	counts     []int32  // of each digit's values
-	order      []int32  // positions sorted by id, then by position
-	starts     []int32  // in order: of each id
+	v          int      // rows of the table
+	keys, tmp  []uint64 // id, position; each share of the ids has its own part of them
+	runs       []run    // what the shares made
+	made       atomic.Int32
+	u          []int32 // ids in order, each once
+	order      []int32 // positions sorted by id, then by position
+	starts     []int32 // in order: of each id
+	all        []int32 // ids of the present step
 	team       *stages.Team
+	sorted     func(lo, hi int)
 	share      func(lo, hi int)
 	rows, from []float32 // what share works on
 	per        int
 	by         func(i int) float32
 }
 
+// run is what became of the ids of a share: n different ones, the first of them at at in order.
+type run struct{ at, n, ids int }
+
 // shareRows is the number of rows of a sparse gradient below which it doesn't pay to share them out.
 const shareRows = 512
 
-// maxDigit is the number of bits of a digit at most: the counts of all its values stay in the first-level cache.
-const maxDigit = 11
+// shareSort is the same for ids to be sorted.
+const shareSort = 1024
+
+// Ids are sorted digit by digit, the last one first. Three digits of 11 bits are enough, and the counts of their values stay in the first-level cache.
+const (
+	maxDigit  = 11
+	maxDigits = 3
+)
 
 func newTable(env stages.Env, param, ids string, dim int) *table {
 	p := env.Params[param]
@@ -41,57 +55,87 @@ func newTable(env stages.Env, param, ids string, dim int) *table {
 	if t.sparse {
 		n := env.Ports[ids].Shape.Len()
 		t.keys, t.tmp = make([]uint64, n), make([]uint64, n)
-		t.order, t.starts = make([]int32, n), make([]int32, n+1)
-		need := max(1, bits.Len(uint(max(0, p.T.Shape.Dims[0]-1))))
-		t.digits = (need + maxDigit - 1) / maxDigit
-		t.bits = (need + t.digits - 1) / t.digits
-		t.counts = make([]int32, t.digits<<t.bits)
+		t.u, t.order, t.starts = make([]int32, n), make([]int32, n), make([]int32, n+1)
+		t.v = p.T.Shape.Dims[0]
+		t.runs = make([]run, env.Team.Lanes())
+		t.sorted = t.sortSome
 		t.share = t.some
 	}
 	return t
 }
 
-// sort orders the positions of ids by id, stable, without those of negative ids: order, in which starts says where an id begins and ends. It returns the
-// ids in that order, each once, in u, and their number. Ids are sorted digit by digit, the last one first.
+// sort orders the positions of ids by id, stable, without those of negative ids: order, in which starts says where an id begins and ends. It writes the ids
+// in that order, each once, to u, and returns their number. Shares are of the ids that a table has, so that each is a part of the order.
 func (t *table) sort(ids []int32, u []int32) int {
-	a, b := t.keys[:0], t.tmp[:len(ids)]
-	c, wide, mask := t.counts, t.bits, uint32(1)<<t.bits-1
-	clear(c)
-	for i, id := range ids {
-		if id < 0 {
+	t.all = ids
+	t.made.Store(0)
+	if len(ids) < 2*shareSort {
+		t.sortSome(0, t.v)
+	} else {
+		t.team.Split(t.v, 64, t.sorted)
+	}
+	t.all = nil
+	runs := t.runs[:t.made.Load()]
+	slices.SortFunc(runs, func(a, b run) int { return a.at - b.at })
+	n, end := 0, 0
+	for _, r := range runs {
+		copy(u[n:], t.u[r.at:r.at+r.n])
+		copy(t.starts[n:], t.starts[r.at:r.at+r.n])
+		n += r.n
+		end = r.at + r.ids
+	}
+	t.starts[n] = int32(end)
+	return n
+}
+
+// sortSome sorts those of the ids that are lo to hi-1.
+func (t *table) sortSome(lo, hi int) {
+	var counts [maxDigits << maxDigit]int32
+	need := max(1, bits.Len(uint(hi-1)))
+	digits := (need + maxDigit - 1) / maxDigit
+	wide := (need + digits - 1) / digits
+	mask := uint32(1)<<wide - 1
+	at := 0
+	for _, id := range t.all {
+		if id >= 0 && int(id) < lo {
+			at++
+		}
+	}
+	a := t.keys[at:at]
+	c0, c1, c2 := counts[:1<<maxDigit], counts[1<<maxDigit:2<<maxDigit], counts[2<<maxDigit:]
+	for i, id := range t.all {
+		if int(id) < lo || int(id) >= hi {
 			continue
 		}
 		a = append(a, uint64(id)<<32|uint64(i))
-		for d := range t.digits {
-			c[d<<wide|int(uint32(id)>>(d*wide)&mask)]++
-		}
+		c0[uint32(id)&mask&(1<<maxDigit-1)]++
+		c1[uint32(id)>>wide&mask&(1<<maxDigit-1)]++
+		c2[uint32(id)>>(2*wide)&mask&(1<<maxDigit-1)]++
 	}
-	b = b[:len(a)]
-	for d := range t.digits {
-		c := c[d<<wide : (d+1)<<wide]
+	b := t.tmp[at : at+len(a)]
+	for d := range digits {
+		c := (*[1 << maxDigit]int32)(counts[d<<maxDigit:])
 		sum := int32(0)
-		for v, n := range c {
-			c[v] = sum
-			sum += n
+		for v := range mask + 1 {
+			c[v], sum = sum, sum+c[v]
 		}
 		shift := 32 + d*wide
 		for _, k := range a {
-			v := uint32(k>>shift) & mask
+			v := uint32(k>>shift) & mask & (1<<maxDigit - 1)
 			b[c[v]] = k
 			c[v]++
 		}
 		a, b = b, a
 	}
-	n, last := 0, int32(-1)
-	for at, k := range a {
-		t.order[at] = int32(uint32(k))
+	n, last := at, int32(-1)
+	for i, k := range a {
+		t.order[at+i] = int32(uint32(k))
 		if id := int32(k >> 32); id != last {
-			last, u[n], t.starts[n] = id, id, int32(at)
+			last, t.u[n], t.starts[n] = id, id, int32(at+i)
 			n++
 		}
 	}
-	t.starts[n] = int32(len(a))
-	return n
+	t.runs[t.made.Add(1)-1] = run{at, n - at, len(a)}
 }
 
 // add takes dy (n,dim) for n ids; several ids may share one row of dy, which is row of(i)=i/per.

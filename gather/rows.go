@@ -50,7 +50,6 @@ func init() {
 			if c.PerColumn {
 				r.per = r.rows
 			}
-			r.p.LedgerRows()
 			return r, nil
 		},
 	})
@@ -88,6 +87,9 @@ func (s *rows) Process(_ context.Context, m *stages.Message, out stages.Outbox) 
 			to[n] = id + int32(first)
 			first += s.per
 		}
+	}
+	if m.Gathered < m.Step { // ahead: Finish will ask which rows changed since
+		s.p.LedgerRows()
 	}
 	s.to, s.from = y.F32, ids.I32
 	s.team.Split(len(s.from), shareRows, s.share)

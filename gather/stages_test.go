@@ -364,7 +364,7 @@ func TestRows(t *testing.T) {
 		for i := range w.T.F32 {
 			w.T.F32[i] = float32(i)
 		}
-		h.step(0, 0, stages.Train)
+		h.step(1, 0, stages.Train) // ahead of the store
 		want := []int32{0, 1, 2, 3, 0, 1}
 		if per {
 			want = []int32{0, 5, 10, 3, 4, 9}

@@ -22,6 +22,14 @@ func (t *Team) Ready(yes bool) {
 	}
 }
 
+// Lanes is the number of lanes that share work at most.
+func (t *Team) Lanes() int {
+	if t == nil {
+		return 1
+	}
+	return t.lanes
+}
+
 // Shares says whether Split would use several lanes.
 func (t *Team) Shares(n, grain int) bool { return t != nil && t.ready && t.lanes > 1 && n >= 2*grain }
 

@@ -159,7 +159,7 @@ func New(p Program, pl Placement) (*Engine, error) {
 	if pl.S == 0 {
 		threads-- // lane D0 is the caller's
 	}
-	if threads == 0 {
+	if threads == 0 || pl.S == 0 && p.Parts == 1 {
 		e.place.LookAhead = 0 // nothing runs beside gather
 	}
 	depth := e.place.LookAhead + 1

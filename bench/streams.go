@@ -13,7 +13,7 @@ import (
 	"vtpu/pipelines"
 	"vtpu/pipelines/exec"
 	"vtpu/pipelines/rundir"
-	"vtpu/stages/reclog"
+	"vtpu/stages/disk"
 )
 
 // streamRow says what recording costs, or how much faster than training a replay is. Ratio is the time of a step while recording by that of one without, or that of a training step
@@ -66,7 +66,7 @@ func openRecording(file, lanes string, sets []string, what, dir string) (*record
 	if err != nil {
 		return nil, err
 	}
-	if err := p.StartRecording(dir); err != nil {
+	if err := p.StartRecording(nil, dir); err != nil {
 		return nil, err
 	}
 	e, err := exec.New(p.Program(nil), p.Placement())
@@ -218,7 +218,7 @@ const (
 // diskTime is what the disk takes for a byte, in order, written and synced as a stream is.
 func diskTime(dir string) (float64, error) {
 	name := filepath.Join(dir, "disk")
-	f, err := reclog.OS{Direct: true}.Create(name)
+	f, err := disk.OS{Direct: true}.Create(name)
 	if err != nil {
 		return 0, err
 	}

@@ -54,14 +54,14 @@ func init() {
 			if env.Record == nil {
 				return s, nil
 			}
-			s.dir = filepath.Join(env.Record.Dir, "journal")
+			s.dir, s.from.FS = filepath.Join(env.Record.Dir, "journal"), env.Record.FS
 			if env.Record.ReadOnly {
 				s.src = nothing{}
 				return s, nil
 			}
 			var err error
 			if s.log, err = reclog.Create(s.dir, reclog.Options{Name: "journal", About: env.Record.About, Run: env.Record.Run, Segment: c.Segment << 20, Keep: c.Keep << 20, Sync: c.Sync,
-				From: reclog.KeepAll}); err != nil {
+				From: reclog.KeepAll, FS: env.Record.FS}); err != nil {
 				return nil, reclog.Finding(s.dir, err)
 			}
 			return s, nil
@@ -85,6 +85,7 @@ type feed struct {
 	at    int64            // its number; -1: none
 
 	dir   string
+	from  reclog.ReadOptions
 	log   *reclog.Writer // nil: no run directory
 	r     *reclog.Reader
 	next  int64 // step that the journal does not have
@@ -109,9 +110,9 @@ func (s *feed) begin(ctx context.Context, step int64) error {
 	if s.dir == "" {
 		return s.src.Begin(ctx, 0)
 	}
-	_, next, err := reclog.Extent(s.dir, reclog.ReadOptions{})
+	_, next, err := reclog.Extent(s.dir, s.from)
 	if err == nil {
-		s.r, err = reclog.Open(s.dir, reclog.ReadOptions{})
+		s.r, err = reclog.Open(s.dir, s.from)
 	}
 	if errors.Is(err, reclog.ErrNoStream) {
 		return s.src.Begin(ctx, 0)

@@ -11,6 +11,7 @@ import (
 
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
+	"vtpu/stages/disk"
 	"vtpu/stages/tensor"
 	"vtpu/stages/tensorfile"
 	"vtpu/stages/weights"
@@ -48,7 +49,7 @@ func (p *Plan) save(d *rundir.Dir, step int64) error {
 	if err != nil {
 		return err
 	}
-	return d.Prune(p.Pipe.Run.Keep)
+	return d.Prune(p.Pipe.Run.Keep, step)
 }
 
 const olderFix = "move it away: the newest that is left is used then"
@@ -63,11 +64,13 @@ func (p *Plan) Identity() string {
 }
 
 // restore reads a checkpoint into the store: everything must be there, with the right shapes, and give the hashes that the file names.
-func (p *Plan) restore(path string) (step int64, err error) { return p.restoreAs(path, p.Identity()) }
+func (p *Plan) restore(fsys disk.FS, path string) (step int64, err error) {
+	return p.restoreAs(fsys, path, p.Identity())
+}
 
 // restoreAs is restore for a checkpoint of a pipeline with another identity, which the caller knows to fit.
-func (p *Plan) restoreAs(path, identity string) (step int64, err error) {
-	es, meta, err := tensorfile.ReadSafetensors(path)
+func (p *Plan) restoreAs(fsys disk.FS, path, identity string) (step int64, err error) {
+	es, meta, err := tensorfile.ReadSafetensorsOf(fsys, path)
 	var f stages.Finding
 	if errors.As(err, &f) && f.Fix == "" {
 		f.Fix = olderFix
@@ -97,8 +100,8 @@ func (p *Plan) restoreAs(path, identity string) (step int64, err error) {
 }
 
 // readSound reads the checkpoint of a step for a pipeline that need not be its own: what the file holds must give the hashes that it names.
-func readSound(path string, step int64) ([]tensorfile.Entry, error) {
-	es, meta, err := tensorfile.ReadSafetensors(path)
+func readSound(fsys disk.FS, path string, step int64) ([]tensorfile.Entry, error) {
+	es, meta, err := tensorfile.ReadSafetensorsOf(fsys, path)
 	if err != nil {
 		return nil, err
 	}

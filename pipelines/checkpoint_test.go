@@ -6,6 +6,7 @@ import (
 
 	"vtpu/pipelines/presettest"
 	"vtpu/pipelines/rundir"
+	"vtpu/stages/disk"
 )
 
 // What readSound takes for weights and for state by the names is what the store calls so, in every preset: the hashes are those of the store.
@@ -20,14 +21,14 @@ func TestCheckpointsAreSound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := rundir.Create(filepath.Join(t.TempDir(), "run"))
+		d, err := rundir.Create(disk.OS{}, filepath.Join(t.TempDir(), "run"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := plan.save(d, 0); err != nil {
 			t.Fatal(err)
 		}
-		if es, err := readSound(d.File(rundir.CheckpointName(0)), 0); err != nil || len(es) != len(entries(plan.Store, true)) {
+		if es, err := readSound(disk.OS{}, d.File(rundir.CheckpointName(0)), 0); err != nil || len(es) != len(entries(plan.Store, true)) {
 			t.Errorf("%s: %d entries, %v", name, len(es), err)
 		}
 		if err := d.Close(); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
+	"vtpu/stages/disk"
 	"vtpu/stages/reclog"
 	"vtpu/stages/tensor"
 	"vtpu/stages/tensorfile"
@@ -34,7 +35,7 @@ type Difference struct {
 func Diff(a, b string) (Difference, error) {
 	d := Difference{Event: "diff", Same: true}
 	var ia, ib RunInfo
-	if err := errors.Join(readRun(a, &ia), readRun(b, &ib)); err != nil {
+	if err := errors.Join(readRun(disk.OS{}, a, &ia), readRun(disk.OS{}, b, &ib)); err != nil {
 		return d, err
 	}
 	switch {
@@ -151,11 +152,11 @@ func (d *Difference) differ(name string, at int, a, b *tensor.Tensor) {
 
 // losses compares the lines of metrics.jsonl that both runs have.
 func (d *Difference) losses(a, b string) error {
-	ma, err := rundir.ReadMetrics(a)
+	ma, err := rundir.ReadMetrics(disk.OS{}, a)
 	if err != nil {
 		return err
 	}
-	mb, err := rundir.ReadMetrics(b)
+	mb, err := rundir.ReadMetrics(disk.OS{}, b)
 	if err != nil {
 		return err
 	}
@@ -186,7 +187,7 @@ func (d *Difference) losses(a, b string) error {
 
 // checkpoints compares the checkpoints of steps that both runs have.
 func (d *Difference) checkpoints(a, b string) error {
-	sa, err := rundir.Checkpoints(a)
+	sa, err := rundir.Checkpoints(disk.OS{}, a)
 	if err != nil {
 		return err
 	}

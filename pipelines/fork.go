@@ -15,6 +15,7 @@ import (
 	"vtpu/pipelines/exec"
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
+	"vtpu/stages/disk"
 	"vtpu/stages/tensorfile"
 	"vtpu/stages/weights"
 )
@@ -43,7 +44,7 @@ type Forked struct {
 func Fork(ctx context.Context, o ForkOptions) (Forked, error) {
 	d := Forked{Event: "forked", At: o.At}
 	var info RunInfo
-	if err := readRun(o.Dir, &info); err != nil {
+	if err := readRun(disk.OS{}, o.Dir, &info); err != nil {
 		return d, err
 	}
 	es, err := stateAt(ctx, o.Dir, o.At, &d)
@@ -78,7 +79,7 @@ func Fork(ctx context.Context, o ForkOptions) (Forked, error) {
 	if name == "" {
 		name = choose(p.Name, false)
 	}
-	dir, err := rundir.Create(name)
+	dir, err := rundir.Create(disk.OS{}, name)
 	if err != nil {
 		return d, err
 	}
@@ -91,7 +92,7 @@ func Fork(ctx context.Context, o ForkOptions) (Forked, error) {
 	info.Identity, info.Base, info.Parent, info.Run = plan.Identity(), &o.At, abs, ""
 	info.Version, info.Host, info.System, info.Go, info.CPUs = Version(), host, runtime.GOOS+"/"+runtime.GOARCH, runtime.Version(), runtime.NumCPU()
 	info.ISA, info.Lanes, info.Started = kernel.ISA(), plan.Lanes.String(), time.Now().UTC().Format(time.RFC3339)
-	dir.Pinned = o.At
+	dir.Pinned = []int64{o.At}
 	if plan.Data != nil && plan.Data.Online != nil { // the examples that the other run has taken can't be had again
 		err = copyStream(filepath.Join(o.Dir, JournalDir), dir.File(JournalDir))
 	}
@@ -134,13 +135,13 @@ func copyStream(from, to string) error {
 
 // stateAt is what the store of a run held after a step: from the checkpoint of that step, or by a replay.
 func stateAt(ctx context.Context, dir string, at int64, d *Forked) ([]tensorfile.Entry, error) {
-	steps, err := rundir.Checkpoints(dir)
+	steps, err := rundir.Checkpoints(disk.OS{}, dir)
 	if err != nil {
 		return nil, err
 	}
 	if slices.Contains(steps, at) {
 		d.From = "checkpoint"
-		es, err := readSound(filepath.Join(dir, rundir.CheckpointName(at)), at)
+		es, err := readSound(disk.OS{}, filepath.Join(dir, rundir.CheckpointName(at)), at)
 		return es, err
 	}
 	none := func(why string) error {

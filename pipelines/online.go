@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -32,6 +31,7 @@ type Live struct {
 type feed struct {
 	live *stages.Live
 	dir  string
+	from reclog.ReadOptions
 	log  zerolog.Logger
 
 	mu    sync.Mutex
@@ -65,15 +65,15 @@ func (r *run) openFeed() (stop func() error, err error) {
 	if r.dir == nil {
 		return nil, stages.Finding{File: "--out none", Msg: "examples that come once are kept in the run directory, and there is none", Fix: "leave --out away"}
 	}
-	f := &feed{live: r.plan.Data.Live, dir: filepath.Join(r.dir.Path, examplesDir), log: o.Log, more: make(chan struct{})}
+	f := &feed{live: r.plan.Data.Live, dir: r.dir.File(examplesDir), from: reclog.ReadOptions{FS: r.dir.FS}, log: o.Log, more: make(chan struct{})}
 	about, err := json.Marshal(map[string]string{"subject": f.live.Subject, "identity": r.plan.Identity()})
 	if err != nil {
 		return nil, err
 	}
-	if f.w, err = reclog.Create(f.dir, reclog.Options{Name: "examples", About: about, Sync: reclog.Sync{Every: syncExamples}, From: reclog.KeepAll}); err != nil {
+	if f.w, err = reclog.Create(f.dir, reclog.Options{Name: "examples", About: about, Sync: reclog.Sync{Every: syncExamples}, From: reclog.KeepAll, FS: r.dir.FS}); err != nil {
 		return nil, reclog.Finding(f.dir, err)
 	}
-	_, next, err := reclog.Extent(f.dir, reclog.ReadOptions{})
+	_, next, err := reclog.Extent(f.dir, f.from)
 	if err != nil && !errors.Is(err, reclog.ErrNoStream) {
 		return nil, errors.Join(reclog.Finding(f.dir, err), f.w.Close())
 	}
@@ -246,7 +246,7 @@ func (f *feed) Example(ctx context.Context, i int64) ([]tensor.Tensor, error) {
 	}
 	if f.rd == nil {
 		var err error
-		if f.rd, err = reclog.Open(f.dir, reclog.ReadOptions{}); err != nil {
+		if f.rd, err = reclog.Open(f.dir, f.from); err != nil {
 			return nil, reclog.Finding(f.dir, err)
 		}
 	}

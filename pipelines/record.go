@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
+	"vtpu/stages/disk"
 	"vtpu/stages/reclog"
 	"vtpu/stages/weights"
 )
@@ -138,37 +140,87 @@ func (p *Plan) About() (reclog.About, []byte, error) {
 	return a, raw, err
 }
 
-// streams lists the recorded streams of a run directory that must hold every step up to a checkpoint: the steps, and the journals of sources that can't be read twice.
-func (p *Plan) streams(dir *rundir.Dir) (names []string) {
-	if what, _, _ := p.Pipe.records(); what != "none" {
-		names = append(names, dir.File(StreamDir))
-	}
-	if p.Data != nil && p.Data.Online != nil {
-		names = append(names, dir.File(JournalDir))
-	}
-	return names
+// kept is the stream of a run directory as an earlier life of the run has left it.
+type kept struct {
+	there       bool // frames of steps are in it
+	first, next int64
+	about       reclog.About
+	damage      *reclog.Damage // after step next, of what it holds whole
 }
 
-// covered is the newest step up to which every stream that the plan writes is there; at most step. A stream that has not begun covers all: it begins now.
-func (p *Plan) covered(dir *rundir.Dir, step int64) (int64, error) {
-	for _, name := range p.streams(dir) {
-		first, next, err := reclog.Extent(name, reclog.ReadOptions{})
+func keptStream(dir *rundir.Dir) (k kept, err error) {
+	name, o := dir.File(StreamDir), reclog.ReadOptions{FS: dir.FS}
+	k.first, k.next, err = reclog.Extent(name, o)
+	if errors.As(err, &k.damage) {
+		err = nil
+	}
+	if err == nil && k.next > k.first {
+		k.there = true
+		k.about, _, err = reclog.ReadAbout(name, o)
+	}
+	return k, reclog.Finding(name, err)
+}
+
+func (k *kept) String() string {
+	return fmt.Sprintf("the %s of the steps %d to %d", k.what(), k.first+1, k.next)
+}
+
+func (k *kept) what() string { return recorded(k.about.What, k.about.PerPart) }
+
+// recorded says in words what is recorded.
+func recorded(what string, perPart bool) string {
+	if what == "gradients" && perPart {
+		return "gradients by part"
+	}
+	return what
+}
+
+// mayRecord says whether a run that goes on from a checkpoint may write to the stream that is there. off: it has recorded nothing lately.
+func (p *Plan) mayRecord(dir *rundir.Dir, k *kept, step int64, off bool) error {
+	what, perPart, _ := p.Pipe.records()
+	fork := fmt.Sprintf("begin a run with a stream of its own: vtpu fork %s --at %d --record %s", dir.Path, step, what)
+	switch {
+	case what == "none" || !k.there || step <= k.first: // nothing of it stays
+		return nil
+	case k.about.What != what || k.about.PerPart != perPart:
+		return stages.Finding{File: dir.File(StreamDir), Msg: fmt.Sprintf("the stream holds %v: %s can't follow in it", k, recorded(what, perPart)), Fix: fork + "; or resume with --record none"}
+	case off && k.next < step:
+		return stages.Finding{File: dir.File(StreamDir), Msg: fmt.Sprintf("the stream holds %v, the run goes on after step %d: nothing was recorded between, and a stream has no gaps", k, step),
+			Fix: fork + "; or move the stream away: a new one then begins here"}
+	}
+	return nil
+}
+
+// covered is the newest step up to which every stream that the plan writes is there; at most step. A stream that has not begun covers all: it begins now. The journal of a
+// source that can't be read twice is a stream too.
+func (p *Plan) covered(dir *rundir.Dir, k *kept, step int64) (int64, error) {
+	if what, _, _ := p.Pipe.records(); what != "none" {
+		if k.damage != nil && k.next < step { // what is behind the checkpoint goes anyway
+			return 0, reclog.Finding(dir.File(StreamDir), k.damage)
+		}
+		if k.there {
+			step = min(step, k.next)
+		}
+	}
+	if p.Data != nil && p.Data.Online != nil {
+		name := dir.File(JournalDir)
+		first, next, err := reclog.Extent(name, reclog.ReadOptions{FS: dir.FS})
 		if err != nil {
 			return 0, reclog.Finding(name, err)
 		}
-		if next > first && next < step {
-			step = next
+		if next > first {
+			step = min(step, next)
 		}
 	}
 	return step, nil
 }
 
-// StartRecording makes the plan's stages write to a run directory.
-func (p *Plan) StartRecording(dir string) error {
+// StartRecording makes the plan's stages write to a run directory; a nil file system is the operating system's.
+func (p *Plan) StartRecording(fsys disk.FS, dir string) error {
 	_, raw, err := p.About()
 	if err != nil {
 		return err
 	}
-	p.Recording = &stages.Recording{Dir: dir, Run: filepath.Base(dir), About: raw}
+	p.Recording = &stages.Recording{FS: fsys, Dir: dir, Run: filepath.Base(dir), About: raw}
 	return nil
 }

@@ -170,7 +170,7 @@ func (r *run) join(ctx context.Context, base string, pl *exec.Placement) (stop f
 // named keeps the name of a run on a link in its directory, so that it is the same run after a resume.
 func (r *run) named(id pool.RunID) (pool.RunID, error) {
 	var info RunInfo
-	if err := rundir.ReadJSON(r.dir.File(rundir.RunFile), &info); err != nil {
+	if err := rundir.ReadJSON(r.dir.FS, r.dir.File(rundir.RunFile), &info); err != nil {
 		return id, err
 	}
 	if info.Run != "" {

@@ -16,6 +16,7 @@ import (
 	"vtpu/pipelines/exec"
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
+	"vtpu/stages/disk"
 	"vtpu/stages/reclog"
 	"vtpu/stages/tensor"
 	"vtpu/stages/tensorfile"
@@ -70,7 +71,7 @@ type recording struct {
 
 func openRecording(dir string) (*recording, error) {
 	r := &recording{dir: dir}
-	if err := readRun(dir, &r.info); err != nil {
+	if err := readRun(disk.OS{}, dir, &r.info); err != nil {
 		return nil, err
 	}
 	stream := filepath.Join(dir, StreamDir)
@@ -85,8 +86,8 @@ func openRecording(dir string) (*recording, error) {
 }
 
 // readRun reads run.json.
-func readRun(dir string, info *RunInfo) error {
-	err := rundir.ReadJSON(filepath.Join(dir, rundir.RunFile), info)
+func readRun(fsys disk.FS, dir string, info *RunInfo) error {
+	err := rundir.ReadJSON(fsys, filepath.Join(dir, rundir.RunFile), info)
 	var f stages.Finding
 	if errors.As(err, &f) && f.Msg == "no such file" {
 		return stages.Finding{File: dir, Msg: "holds no run", Fix: "name the directory that a run has printed"}
@@ -158,7 +159,7 @@ func (r *recording) plan(sets []string, paced bool) (*Plan, error) {
 
 // begin brings a plan to where the replay starts: the weights that the seed gives, or a checkpoint.
 func (r *recording) begin(p *Plan, from int64) (int64, error) {
-	steps, err := rundir.Checkpoints(r.dir)
+	steps, err := rundir.Checkpoints(disk.OS{}, r.dir)
 	if err != nil {
 		return 0, err
 	}
@@ -179,7 +180,7 @@ func (r *recording) begin(p *Plan, from int64) (int64, error) {
 	if from < first || from > r.data.Stream.Next {
 		return 0, stages.Finding{File: r.dir, Msg: fmt.Sprintf("the stream holds the steps %d to %d, the checkpoint is of step %d", first+1, r.data.Stream.Next, from)}
 	}
-	return p.restoreAs(filepath.Join(r.dir, rundir.CheckpointName(from)), r.info.Identity)
+	return p.restoreAs(disk.OS{}, filepath.Join(r.dir, rundir.CheckpointName(from)), r.info.Identity)
 }
 
 // expected is the hash of the weights after a step of the run: from the frame that ends the stream, or a checkpoint; "" where nobody knows it.
@@ -202,7 +203,7 @@ func (r *recording) expected(step int64) (string, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", reclog.Finding(r.dir, err)
 	}
-	steps, err := rundir.Checkpoints(r.dir)
+	steps, err := rundir.Checkpoints(disk.OS{}, r.dir)
 	if err != nil || !slices.Contains(steps, step) {
 		return "", err
 	}

@@ -187,7 +187,7 @@ func TestRecordingAllocatesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := p.StartRecording(t.TempDir()); err != nil {
+			if err := p.StartRecording(nil, t.TempDir()); err != nil {
 				t.Fatal(err)
 			}
 			e, err := exec.New(p.Program(nil), p.Placement())

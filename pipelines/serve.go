@@ -17,6 +17,7 @@ import (
 	"vtpu/pipelines/pool"
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
+	"vtpu/stages/disk"
 	"vtpu/stages/link"
 	"vtpu/stages/tensor"
 	"vtpu/stages/wire"
@@ -126,14 +127,14 @@ func (s *Server) watch() {
 			return
 		case <-tick.C:
 		}
-		steps, err := rundir.Checkpoints(s.dir)
+		steps, err := rundir.Checkpoints(disk.OS{}, s.dir)
 		if err != nil || len(steps) == 0 {
 			continue // the next look will tell
 		}
 		newest := steps[len(steps)-1]
 		s.mu.Lock()
 		if newest > s.version {
-			if _, err := s.plan.restore(filepath.Join(s.dir, rundir.CheckpointName(newest))); err != nil {
+			if _, err := s.plan.restore(disk.OS{}, filepath.Join(s.dir, rundir.CheckpointName(newest))); err != nil {
 				s.log.Warn().Err(err).Msg("a checkpoint can't be read")
 			} else {
 				s.now(newest)

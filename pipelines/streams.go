@@ -11,6 +11,7 @@ import (
 
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
+	"vtpu/stages/disk"
 	"vtpu/stages/reclog"
 	"vtpu/stages/tensorfile"
 	"vtpu/stages/wire"
@@ -140,7 +141,7 @@ func Missing(run, stream string, rep *reclog.Report) string {
 	if filepath.Base(stream) != StreamDir && filepath.Base(stream) != JournalDir {
 		return ""
 	}
-	steps, err := rundir.Checkpoints(run)
+	steps, err := rundir.Checkpoints(disk.OS{}, run)
 	if err != nil || len(steps) == 0 || steps[len(steps)-1] <= rep.Last+1 {
 		return ""
 	}
@@ -151,7 +152,7 @@ func Missing(run, stream string, rep *reclog.Report) string {
 // writing to the run.
 func CutStream(stream string, repair bool, at int64) (d *reclog.Damage, err error) {
 	if dir := filepath.Dir(stream); fileExists(filepath.Join(dir, rundir.RunFile)) {
-		lock, err := rundir.Open(dir)
+		lock, err := rundir.Open(disk.OS{}, dir)
 		if err != nil {
 			return nil, err
 		}

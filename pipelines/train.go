@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"vtpu/pipelines/pool"
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
+	"vtpu/stages/disk"
 )
 
 // Options are what the command line adds to a pipeline.
@@ -38,6 +40,16 @@ type Options struct {
 	Fork      bool   // continue what Fork has made in Out: the pipeline is that of run.json
 	Link      *Link  // what joins this process to workers; nil: the parts are computed here
 	Live      *Live  // where a live source gets its examples, and what is published; nil: nowhere
+
+	FS   disk.FS // where the run directory is; nil: the operating system's
+	Bare bool    // no charts and no report
+}
+
+func (o *Options) fs() disk.FS {
+	if o.FS == nil {
+		return disk.OS{}
+	}
+	return o.FS
 }
 
 // Watcher is told what happens in a run.
@@ -47,6 +59,9 @@ type Watcher interface {
 	Saved(step int64, file string)
 	Finished(d Done)
 }
+
+// A Noter is a Watcher that is also told what the user should know, before the run starts.
+type Noter interface{ Note(msg string) }
 
 // Done is the result of a run. Its JSON is the last line of run --json.
 type Done struct {
@@ -118,7 +133,7 @@ func Version() string {
 func Prepare(o Options) (*Plan, string, error) {
 	if o.Fork {
 		var info RunInfo
-		if err := readRun(o.Out, &info); err != nil {
+		if err := readRun(o.fs(), o.Out, &info); err != nil {
 			return nil, "", err
 		}
 		p, err := info.pipe(nil)
@@ -141,7 +156,7 @@ func Prepare(o Options) (*Plan, string, error) {
 			name = choose(p.Name, true)
 		}
 		var info RunInfo
-		if readRun(name, &info) == nil {
+		if readRun(o.fs(), name, &info) == nil {
 			o.Record = info.Record
 		}
 	}
@@ -245,6 +260,9 @@ type run struct {
 
 // Train runs a pipeline to its end, or until ctx is cancelled: then it stops after the step in hand, saves, and Done.Event is "stopped".
 func Train(ctx context.Context, o Options, w Watcher) (err error) {
+	if o.Continue && o.Out != "" && o.Out != "none" {
+		o.Resume = o.Resume || rundir.Holds(o.fs(), o.Out)
+	}
 	plan, base, err := Prepare(o)
 	if err != nil {
 		return err
@@ -274,11 +292,6 @@ func Train(ctx context.Context, o Options, w Watcher) (err error) {
 	r := &run{plan: plan, o: o, w: w, every: plan.every(o), last: -1}
 	if what, _, _ := plan.Pipe.records(); what != "none" && o.Out == "none" {
 		return stages.Finding{File: "--out none", Msg: "what is recorded goes to the run directory, and there is none", Fix: "leave --out away, or record nothing with --record none"}
-	}
-	if o.Continue && o.Out != "" && o.Out != "none" {
-		_, serr := os.Stat(filepath.Join(o.Out, rundir.RunFile))
-		o.Resume = o.Resume || serr == nil
-		r.o.Resume = o.Resume
 	}
 	if o.Resume && o.Out == "none" {
 		return stages.Finding{File: "--resume", Msg: "there is nothing to resume from with --out none"}
@@ -336,14 +349,14 @@ func (r *run) open(base string) (err error) {
 		name = choose(r.plan.Pipe.Name, r.o.Resume)
 	}
 	if r.o.Resume {
-		if r.dir, err = rundir.Open(name); err != nil {
+		if r.dir, err = rundir.Open(r.o.fs(), name); err != nil {
 			return err
 		}
 		if err := r.restore(); err != nil {
 			return errors.Join(err, r.dir.Close())
 		}
 	} else {
-		if r.dir, err = rundir.Create(name); err != nil {
+		if r.dir, err = rundir.Create(r.o.fs(), name); err != nil {
 			return err
 		}
 		host, _ := os.Hostname() // for people only
@@ -355,13 +368,13 @@ func (r *run) open(base string) (err error) {
 			Identity: r.plan.Identity(), Host: host, System: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(), CPUs: runtime.NumCPU(),
 			ISA: kernel.ISA(), Lanes: r.plan.Lanes.String(), Started: time.Now().UTC().Format(time.RFC3339), Pipeline: string(r.plan.Pipe.Text), Base: r.base, Record: r.o.Record}
 		if r.base != nil {
-			r.dir.Pinned = *r.base
+			r.dir.Pinned = []int64{*r.base}
 		}
 		if err := r.dir.WriteJSON(rundir.RunFile, info); err != nil {
 			return errors.Join(err, r.dir.Close())
 		}
 	}
-	if err := r.plan.StartRecording(r.dir.Path); err != nil {
+	if err := r.plan.StartRecording(r.o.FS, r.dir.Path); err != nil {
 		return errors.Join(err, r.dir.Close())
 	}
 	if r.log, err = r.dir.OpenMetrics(r.plan.Store.Version()); err != nil {
@@ -370,46 +383,102 @@ func (r *run) open(base string) (err error) {
 	return nil
 }
 
+// restore brings the store to the newest checkpoint from which the run can go on with everything that it keeps.
 func (r *run) restore() error {
 	var info RunInfo
-	if err := rundir.ReadJSON(r.dir.File(rundir.RunFile), &info); err != nil {
+	if err := rundir.ReadJSON(r.dir.FS, r.dir.File(rundir.RunFile), &info); err != nil {
 		return err
-	}
-	if info.Base != nil {
-		r.dir.Pinned = *info.Base
 	}
 	if info.Steps != r.plan.Steps && !r.o.Allow {
 		return stages.Finding{File: r.o.File, Msg: fmt.Sprintf("the run was begun for %d steps, now there are %d: schedules would not fit", info.Steps, r.plan.Steps),
 			Fix: fmt.Sprintf("resume with --steps %d", info.Steps)}
 	}
-	steps, err := rundir.Checkpoints(r.dir.Path)
+	steps, err := r.dir.Checkpoints()
 	if err != nil {
 		return err
 	}
-	if len(steps) == 0 {
-		return nil // it was stopped before its first checkpoint: begin anew, with the same bits
+	oldest := int64(0)
+	if info.Base != nil {
+		oldest, r.dir.Pinned = *info.Base, []int64{*info.Base}
 	}
-	have, err := r.plan.covered(r.dir, steps[len(steps)-1])
+	steps = slices.DeleteFunc(steps, func(s int64) bool { return s < oldest })
+	if info.Base != nil && len(steps) == 0 {
+		return stages.Finding{File: r.dir.Path, Msg: fmt.Sprintf("the run begins with a checkpoint of step %d, which is not there", oldest), Fix: "make it anew with what made it: vtpu import or vtpu fork"}
+	}
+	stream, err := keptStream(r.dir)
 	if err != nil {
+		return err
+	}
+	newest, have := int64(0), int64(0) // without a checkpoint it begins anew, with the same bits
+	if len(steps) > 0 {
+		newest = steps[len(steps)-1]
+	}
+	was := r.recorded(&info)
+	if err := r.plan.mayRecord(r.dir, &stream, newest, was == "none"); err != nil {
+		return err
+	}
+	if have, err = r.plan.covered(r.dir, &stream, newest); err != nil {
 		return err
 	}
 	for len(steps) > 0 && steps[len(steps)-1] > have { // a power loss has taken recorded steps: do them again
 		steps = steps[:len(steps)-1]
 	}
-	if len(steps) == 0 {
-		return nil
+	if have < newest {
+		from := "from the beginning"
+		if len(steps) > 0 {
+			from = fmt.Sprintf("from the checkpoint of step %d", steps[len(steps)-1])
+		} else if info.Base != nil {
+			return stages.Finding{File: r.dir.Path, Msg: fmt.Sprintf("what is recorded ends with step %d, the oldest checkpoint is newer, and the run does not begin with the seed's weights", have),
+				Fix: "go on without recording: --record none"}
+		}
+		r.note("what is recorded ends with step %d, before the newest checkpoint, of step %d: the run goes on %s, with the same bits", have, newest, from)
 	}
-	newest := steps[len(steps)-1]
-	if r.o.Allow && (info.Identity != r.plan.Identity() || info.Steps != r.plan.Steps) {
-		err = r.changed(&info, newest)
-	} else {
-		_, err = r.plan.restore(r.dir.File(rundir.CheckpointName(newest)))
+	now, _, _ := r.plan.Pipe.records()
+	if len(steps) > 0 {
+		newest = steps[len(steps)-1]
+		if r.o.Allow && (info.Identity != r.plan.Identity() || info.Steps != r.plan.Steps) {
+			err = r.changed(&info, &stream, newest)
+		} else {
+			_, err = r.plan.restore(r.dir.FS, r.dir.File(rundir.CheckpointName(newest)))
+		}
+		if err != nil {
+			return err
+		}
+		r.last = newest
+		switch {
+		case now == "none" && stream.there && was != "none":
+			r.note("nothing is recorded any more; the stream keeps %v", &stream)
+		case now == "none" || stream.there:
+		case newest > 0:
+			r.note("recording begins with step %d: a replay starts from the checkpoint of step %d, which is kept", newest+1, newest)
+			stream.first = newest
+		}
 	}
-	if err != nil {
-		return err
+	if stream.there || now != "none" {
+		r.dir.Pinned = append(r.dir.Pinned, stream.first)
 	}
-	r.last = newest
+	if r.o.Record != "" && r.o.Record != info.Record {
+		info.Record = r.o.Record
+		return r.dir.WriteJSON(rundir.RunFile, info)
+	}
 	return nil
+}
+
+// recorded is what the run recorded in its life before this one.
+func (r *run) recorded(info *RunInfo) string {
+	p, err := info.pipe(nil)
+	if err != nil { // of another version: the plan of today decides
+		what, _, _ := r.plan.Pipe.records()
+		return what
+	}
+	what, _, _ := p.records()
+	return what
+}
+
+func (r *run) note(format string, args ...any) {
+	if n, ok := r.w.(Noter); ok {
+		n.Note(fmt.Sprintf(format, args...))
+	}
 }
 
 // also joins two errors, unless the second says what the first has said: a full disk fails every later write too.
@@ -427,16 +496,17 @@ func also(err, more error) error {
 }
 
 // changed goes on from a checkpoint with a pipeline, a seed or data that are not those that the run began with; run.json then says so.
-func (r *run) changed(info *RunInfo, step int64) error {
+func (r *run) changed(info *RunInfo, stream *kept, step int64) error {
 	if step > r.plan.Steps {
 		return stages.Finding{File: r.dir.Path, Msg: fmt.Sprintf("the run has done %d steps, more than the %d that are asked for", step, r.plan.Steps),
 			Fix: "give more with --steps, or go back with vtpu fork " + r.dir.Path + " --at"}
 	}
-	if len(r.plan.streams(r.dir)) > 0 {
-		return stages.Finding{File: "--allow-changed", Msg: "the run records its steps, and the recorded stream would not fit its pipeline any more", Fix: "begin a new run from this one: vtpu fork " + r.dir.Path}
+	if stream.there {
+		return stages.Finding{File: "--allow-changed", Msg: fmt.Sprintf("%s holds %v, recorded with the pipeline as it was: a replay would apply them with the changed one", r.dir.File(StreamDir), stream),
+			Fix: fmt.Sprintf("begin a run with a stream of its own from this one: vtpu fork %s --at %d --set ...; or move the stream away", r.dir.Path, step)}
 	}
 	path := r.dir.File(rundir.CheckpointName(step))
-	es, err := readSound(path, step)
+	es, err := readSound(r.dir.FS, path, step)
 	if err != nil {
 		return err
 	}
@@ -446,7 +516,7 @@ func (r *run) changed(info *RunInfo, step int64) error {
 	r.plan.Store.SetVersion(step)
 	info.Identity, info.Steps, info.Seed, info.Sets, info.Pipeline = r.plan.Identity(), r.plan.Steps, r.plan.Pipe.Seed, r.o.Sets, string(r.plan.Pipe.Text)
 	info.Base = &step
-	r.dir.Pinned = step
+	r.dir.Pinned = []int64{step}
 	if err := r.plan.save(r.dir, step); err != nil { // the checkpoint is one of the changed run from now on
 		return err
 	}
@@ -539,7 +609,7 @@ func (r *run) checkpoint(at int64) error {
 	if r.last == at {
 		return nil
 	}
-	if err := r.log.Flush(); err != nil {
+	if err := r.log.Sync(); err != nil {
 		return err
 	}
 	if err := r.e.Flush(); err != nil { // likewise what is recorded
@@ -621,7 +691,7 @@ func (r *run) finish(ctx context.Context) error {
 		if err := r.log.Flush(); err != nil {
 			return err
 		}
-		ms, err := rundir.ReadMetrics(r.dir.Path)
+		ms, err := rundir.ReadMetrics(r.dir.FS, r.dir.Path)
 		if err != nil {
 			return err
 		}
@@ -647,7 +717,7 @@ func (r *run) finish(ctx context.Context) error {
 			}
 		}
 	}
-	if r.dir != nil {
+	if r.dir != nil && !r.o.Bare {
 		if err := r.draw(); err != nil {
 			return err
 		}
@@ -662,7 +732,7 @@ func (r *run) resumeCommand() string {
 	}
 	o := r.o
 	var info RunInfo
-	if o.Fork && readRun(r.dir.Path, &info) == nil { // the command that made the fork names no pipeline
+	if o.Fork && readRun(r.dir.FS, r.dir.Path, &info) == nil { // the command that made the fork names no pipeline
 		o.File, o.Sets, o.Record, o.Steps = info.File, info.Sets, info.Record, info.Steps
 	}
 	cmd := "vtpu run " + o.File + " --resume --out " + r.dir.Path

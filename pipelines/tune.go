@@ -12,6 +12,7 @@ import (
 	"vtpu/pipelines/exec"
 	"vtpu/pipelines/rundir"
 	"vtpu/smtpool"
+	"vtpu/stages/disk"
 )
 
 // A Trial is one way to run a pipeline on this machine, and how long a step took.
@@ -145,7 +146,7 @@ func earlier(o Options, plan *Plan) *Tuned {
 		name = choose(plan.Pipe.Name, true)
 	}
 	var t Tuned
-	if rundir.ReadJSON(filepath.Join(name, TuneFile), &t) != nil || t.Lanes == "" || t.LookAhead < 0 {
+	if rundir.ReadJSON(disk.OS{}, filepath.Join(name, TuneFile), &t) != nil || t.Lanes == "" || t.LookAhead < 0 {
 		return nil // begun without, or elsewhere: measure now
 	}
 	return &t

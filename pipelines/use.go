@@ -10,6 +10,7 @@ import (
 	"vtpu/pipelines/rundir"
 	"vtpu/pipelines/strict"
 	"vtpu/stages"
+	"vtpu/stages/disk"
 	"vtpu/stages/weights"
 )
 
@@ -66,7 +67,7 @@ func PresetSummary(name string) string {
 // OpenRun loads the pipeline of a run directory and one of its checkpoints, the newest for step -1, to sample, evaluate or export.
 func OpenRun(dir string, step int64) (*Plan, *exec.Engine, error) {
 	var info RunInfo
-	if err := readRun(dir, &info); err != nil {
+	if err := readRun(disk.OS{}, dir, &info); err != nil {
 		return nil, nil, err
 	}
 	p, err := info.pipe(nil)
@@ -77,7 +78,7 @@ func OpenRun(dir string, step int64) (*Plan, *exec.Engine, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	steps, err := rundir.Checkpoints(dir)
+	steps, err := rundir.Checkpoints(disk.OS{}, dir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -90,7 +91,7 @@ func OpenRun(dir string, step int64) (*Plan, *exec.Engine, error) {
 	if !slices.Contains(steps, step) {
 		return nil, nil, stages.Finding{File: dir, Msg: fmt.Sprintf("there is no checkpoint of step %d", step), Fix: fmt.Sprintf("there are %v", steps)}
 	}
-	if _, err := plan.restore(filepath.Join(dir, rundir.CheckpointName(step))); err != nil {
+	if _, err := plan.restore(disk.OS{}, filepath.Join(dir, rundir.CheckpointName(step))); err != nil {
 		return nil, nil, err
 	}
 	e, err := exec.New(plan.Program(nil), exec.Placement{D: 1})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vtpu/stages"
+	"vtpu/stages/disk"
 	"vtpu/stages/reclog"
 	"vtpu/stages/wire"
 )
@@ -31,8 +32,12 @@ func (c *RecordConfig) Records() (what string, perPart bool) {
 }
 
 func (c *RecordConfig) options(env stages.Env, name string) reclog.Options {
+	fsys := env.Record.FS
+	if fsys == nil {
+		fsys = disk.OS{Direct: true}
+	}
 	return reclog.Options{Name: name, About: env.Record.About, Run: env.Record.Run, Segment: c.Segment << 20, Keep: c.Keep << 20, Sync: c.Sync, Zstd: c.Zstd,
-		Background: true, From: env.Store.Version(), FS: reclog.OS{Direct: true}}
+		Background: true, From: env.Store.Version(), FS: fsys}
 }
 
 func init() {

@@ -43,8 +43,10 @@ func init() {
 				}
 			}
 			rc := RecordConfig{Sync: c.Sync, Segment: c.Segment, Keep: c.Keep, Zstd: c.Zstd}
+			opt := rc.options(env, "edge")
+			opt.Every = c.Every
 			var err error
-			if s.log, err = reclog.Create(filepath.Join(env.Record.Dir, env.Name), rc.options(env, "edge")); err != nil {
+			if s.log, err = reclog.Create(filepath.Join(env.Record.Dir, env.Name), opt); err != nil {
 				return nil, reclog.Finding(env.Record.Dir, err)
 			}
 			return s, nil

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 
+	"vtpu/stages/disk"
 	"vtpu/stages/tensor"
 	"vtpu/stages/weights"
 )
@@ -75,7 +76,8 @@ type Recording struct {
 	Run   string // its name
 	About []byte // what the recorded streams say of the run (JSON)
 
-	ReadOnly bool // nothing is written: what the run has recorded is only read
+	FS       disk.FS // nil: the operating system's
+	ReadOnly bool    // nothing is written: what the run has recorded is only read
 }
 
 // Binding is a port joined to the message: where its value is and, if somebody upstream learns from it, where its gradient is.

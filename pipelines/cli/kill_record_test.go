@@ -325,3 +325,64 @@ func TestForkRecords(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordingOnAndOff: what is recorded may change in mid-run. The run directory remembers it, the stream has no gaps and holds one kind of frames.
+func TestRecordingOnAndOff(t *testing.T) {
+	t.Chdir(t.TempDir())
+	base := []string{"run", "names", "--steps", "40", "--set", "run.checkpoint_every=10", "--set", "run.keep=1"}
+	with := func(more ...string) []string { return append(append([]string{}, base...), more...) }
+	last := func(args ...string) map[string]any {
+		all := events(t, args...)
+		return all[len(all)-1]
+	}
+	want := last(with("--out", "clean")...)["weights_sha256"]
+	// On in mid-run: the stream begins with the checkpoint, which stays, and a resume without the flag goes on with it.
+	good(t, with("--out", "on", "--stop-after", "10")...)
+	if out := good(t, with("--out", "on", "--resume", "--record", "gradients", "--stop-after", "20")...); !strings.Contains(out, "recording begins with step 11") {
+		t.Error(out)
+	}
+	good(t, with("--out", "on", "--resume", "--stop-after", "33")...)
+	if d := last(with("--out", "on", "--resume")...); d["weights_sha256"] != want {
+		t.Errorf("%v, want %v", d, want)
+	}
+	for _, args := range [][]string{{"replay", "on"}, {"replay", "on", "--from-checkpoint", "10"}} {
+		if d := last(args...); d["match"] != true || d["from"] != 10.0 || d["steps"] != 40.0 {
+			t.Errorf("%v: %v", args, d)
+		}
+	}
+	// Off: what there is stays and can be replayed. On again: refused, as there would be a gap; what was asked for is not kept.
+	good(t, with("--out", "off", "--record", "gradients", "--stop-after", "10")...)
+	if out := good(t, with("--out", "off", "--resume", "--record", "none", "--stop-after", "20")...); !strings.Contains(out, "the stream keeps the gradients of the steps 1 to 10") {
+		t.Error(out)
+	}
+	good(t, with("--out", "off", "--resume", "--stop-after", "30")...)
+	if d := last("replay", "off"); d["steps"] != 10.0 {
+		t.Errorf("%v", d)
+	}
+	if code, _, e := call(with("--out", "off", "--resume", "--record", "gradients")...); code != 2 || !strings.Contains(e, "a stream has no gaps") || !strings.Contains(e, "vtpu fork off --at 30") {
+		t.Errorf("a gap: %d %s", code, e)
+	}
+	if d := last(with("--out", "off", "--resume")...); d["weights_sha256"] != want {
+		t.Errorf("%v, want %v", d, want)
+	}
+	// Another kind does not follow.
+	good(t, with("--out", "kind", "--record", "gradients", "--stop-after", "10")...)
+	if code, _, e := call(with("--out", "kind", "--resume", "--record", "inputs")...); code != 2 || !strings.Contains(e, "inputs can't follow") {
+		t.Errorf("another kind: %d %s", code, e)
+	}
+	if code, _, e := call(with("--out", "kind", "--resume", "--record", "none", "--allow-changed", "--set", "stages.adam.lr=0.02")...); code != 2 || !strings.Contains(e, "a replay would apply them") {
+		t.Errorf("a changed pipeline beside a stream: %d %s", code, e)
+	}
+	// Frames that are gone are done again, and that is said; checkpoints that are ahead stay and are no obstacle.
+	good(t, with("--out", "gone", "--set", "run.keep=9", "--record", "gradients", "--stop-after", "30")...)
+	good(t, "log", "cut", "gone", "--at", "15")
+	if out := good(t, with("--out", "gone", "--set", "run.keep=9", "--resume", "--stop-after", "18")...); !strings.Contains(out, "ends with step 14") || !strings.Contains(out, "from the checkpoint of step 10") {
+		t.Error(out)
+	}
+	if d := last(with("--out", "gone", "--set", "run.keep=9", "--resume")...); d["weights_sha256"] != want {
+		t.Errorf("%v, want %v", d, want)
+	}
+	if d := last("replay", "gone"); d["match"] != true || d["steps"] != 40.0 {
+		t.Errorf("%v", d)
+	}
+}

@@ -44,6 +44,18 @@ type watched struct {
 	loss atomic.Uint64
 }
 
+func (w *watched) Note(msg string) {
+	if n, ok := w.Watcher.(pipelines.Noter); ok {
+		n.Note(msg)
+	}
+}
+
+func (w *watched) Tuned(t *pipelines.Tuned) {
+	if n, ok := w.Watcher.(pipelines.TuneWatcher); ok {
+		n.Tuned(t)
+	}
+}
+
 func (w *watched) Started(p *pipelines.Plan, dir string, from int64) {
 	w.step.Store(from)
 	w.Watcher.Started(p, dir, from)

@@ -13,6 +13,7 @@ import (
 	"vtpu/pipelines"
 	"vtpu/pipelines/presettest"
 	"vtpu/pipelines/rundir"
+	"vtpu/stages/disk"
 )
 
 // expected is the last line that a preset's comment promises: the hash of the weights, which is the same on every machine.
@@ -79,7 +80,7 @@ func rewrite(t *testing.T, file, old, now string) {
 // keepsItsWord checks what the comments say in words.
 func keepsItsWord(t *testing.T, name, out string) {
 	t.Helper()
-	ms, err := rundir.ReadMetrics(name)
+	ms, err := rundir.ReadMetrics(disk.OS{}, name)
 	if err != nil {
 		t.Fatal(err)
 	}

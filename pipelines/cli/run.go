@@ -111,6 +111,13 @@ func (m *machine) Started(p *pipelines.Plan, dir string, from int64) {
 	}{"start", p.Pipe.Name, p.Steps, from, p.ParamCount(), p.Lanes.String(), dir})
 }
 
+func (m *machine) Note(msg string) {
+	m.a.line(struct {
+		Event string `json:"event"`
+		Msg   string `json:"msg"`
+	}{"note", msg})
+}
+
 func (m *machine) Tuned(t *pipelines.Tuned) {
 	m.a.line(struct {
 		Event string `json:"event"`
@@ -159,6 +166,8 @@ func (h *human) Started(p *pipelines.Plan, dir string, from int64) {
 		fmt.Fprintf(h.w, "resumed after step %d\n", from)
 	}
 }
+
+func (h *human) Note(msg string) { fmt.Fprintln(h.w, msg) }
 
 func (h *human) Tuned(t *pipelines.Tuned) {
 	if h.quiet {

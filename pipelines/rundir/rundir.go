@@ -9,12 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"vtpu/stages"
+	"vtpu/stages/disk"
 	"vtpu/stages/tensorfile"
 )
 
@@ -28,63 +28,78 @@ const (
 // A Dir is a run directory in use: no other process writes to it.
 type Dir struct {
 	Path   string
-	Pinned int64 // step of a checkpoint that Prune leaves: the one that the run begins with; -1: none
-	lock   *os.File
+	FS     disk.FS
+	Pinned []int64 // steps of checkpoints that Prune leaves: those that the run and its stream begin with
+	lock   io.Closer
 }
 
 // Create makes a directory for a new run, or takes an empty one.
-func Create(path string) (*Dir, error) {
-	if err := os.MkdirAll(path, 0o755); err != nil {
+func Create(fsys disk.FS, path string) (*Dir, error) {
+	if err := fsys.MkdirAll(path); err != nil {
 		return nil, &stages.EnvError{Err: fmt.Errorf("make run directory: %w", err), Fix: "choose another one with --out"}
 	}
-	d, err := lock(path)
+	d, err := lock(fsys, path)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(d.File(RunFile)); err == nil {
+	if Holds(fsys, path) {
 		return nil, errors.Join(stages.Finding{File: path, Msg: "holds a run already", Fix: "continue it with --resume, or choose another directory with --out"}, d.Close())
+	}
+	if steps, err := d.Checkpoints(); err != nil || len(steps) > 0 { // a fork that a crash cut short
+		if err == nil {
+			err = stages.Finding{File: path, Msg: "holds checkpoints and no run: what made it did not come to its end", Fix: "remove them, or choose another directory with --out"}
+		}
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, d.tidy()
 }
 
 // Open takes the directory of an earlier run.
-func Open(path string) (*Dir, error) {
-	if _, err := os.Stat(filepath.Join(path, RunFile)); err != nil {
+func Open(fsys disk.FS, path string) (*Dir, error) {
+	if !Holds(fsys, path) {
 		return nil, stages.Finding{File: path, Msg: "holds no run", Fix: "name the directory that a run has printed"}
 	}
-	d, err := lock(path)
+	d, err := lock(fsys, path)
 	if err != nil {
 		return nil, err
 	}
 	return d, d.tidy()
 }
 
-func lock(path string) (*Dir, error) {
-	f, err := os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+// Holds says whether a directory holds a run.
+func Holds(fsys disk.FS, path string) bool {
+	f, err := fsys.Open(filepath.Join(path, RunFile), false)
+	if err != nil {
+		return false
+	}
+	_ = f.Close() // only looked at
+	return true
+}
+
+func lock(fsys disk.FS, path string) (*Dir, error) {
+	l, err := fsys.Lock(filepath.Join(path, lockFile))
+	var held *disk.Locked
+	if errors.As(err, &held) {
+		return nil, stages.Finding{File: path, Msg: fmt.Sprintf("another process (%s) writes to this run", held.Holder), Fix: "wait for it, or choose another directory with --out"}
+	}
 	if err != nil {
 		return nil, &stages.EnvError{Err: err, Fix: "choose a directory that can be written, with --out"}
 	}
-	if err := flock(f); err != nil {
-		holder, _ := io.ReadAll(io.LimitReader(f, 20)) // only for the message
-		_ = f.Close()
-		return nil, stages.Finding{File: path, Msg: fmt.Sprintf("another process (%s) writes to this run", strings.TrimSpace(string(holder))),
-			Fix: "wait for it, or choose another directory with --out"}
-	}
-	// Whose lock it is helps people only; the lock itself is the operating system's.
-	_ = f.Truncate(0)
-	_, _ = f.WriteAt([]byte(fmt.Sprintf("pid %d\n", os.Getpid())), 0)
-	return &Dir{path, -1, f}, nil
+	return &Dir{Path: path, FS: fsys, lock: l}, nil
 }
 
 // tidy removes the temporary files that a killed process left.
 func (d *Dir) tidy() error {
-	left, err := filepath.Glob(filepath.Join(d.Path, ".*.tmp-*"))
+	names, err := d.FS.List(d.Path)
 	if err != nil {
-		return err
+		return errors.Join(&stages.EnvError{Err: err}, d.Close())
 	}
-	for _, f := range left {
-		if err := os.Remove(f); err != nil && !os.IsNotExist(err) {
-			return &stages.EnvError{Err: err}
+	for _, n := range names {
+		if !disk.Unfinished(n) {
+			continue
+		}
+		if err := d.FS.Remove(d.File(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return errors.Join(&stages.EnvError{Err: err}, d.Close())
 		}
 	}
 	return nil
@@ -105,7 +120,7 @@ func (d *Dir) File(name string) string { return filepath.Join(d.Path, name) }
 
 // Write replaces a file as a whole.
 func (d *Dir) Write(name string, write func(io.Writer) error) error {
-	return tensorfile.WriteFile(d.File(name), write)
+	return tensorfile.WriteFileOf(d.FS, d.File(name), write)
 }
 
 // WriteJSON replaces a file by v as indented JSON.
@@ -118,8 +133,8 @@ func (d *Dir) WriteJSON(name string, v any) error {
 }
 
 // ReadJSON reads a file that WriteJSON wrote.
-func ReadJSON(path string, v any) error {
-	b, err := tensorfile.ReadAll(path)
+func ReadJSON(fsys disk.FS, path string, v any) error {
+	b, err := tensorfile.ReadAllOf(fsys, path)
 	if err != nil {
 		return err
 	}
@@ -133,15 +148,15 @@ func ReadJSON(path string, v any) error {
 func CheckpointName(step int64) string { return fmt.Sprintf("checkpoint-%09d.safetensors", step) }
 
 // Checkpoints lists the steps of the checkpoints in a directory, ascending.
-func Checkpoints(path string) ([]int64, error) {
-	es, err := os.ReadDir(path)
+func Checkpoints(fsys disk.FS, path string) ([]int64, error) {
+	names, err := fsys.List(path)
 	if err != nil {
 		return nil, stages.Finding{File: path, Msg: "can't be read: " + err.Error()}
 	}
 	var steps []int64
-	for _, e := range es {
+	for _, name := range names {
 		var s int64
-		if n, err := fmt.Sscanf(e.Name(), "checkpoint-%d.safetensors", &s); n == 1 && err == nil && e.Name() == CheckpointName(s) {
+		if n, err := fmt.Sscanf(name, "checkpoint-%d.safetensors", &s); n == 1 && err == nil && name == CheckpointName(s) {
 			steps = append(steps, s)
 		}
 	}
@@ -149,15 +164,18 @@ func Checkpoints(path string) ([]int64, error) {
 	return steps, nil
 }
 
-// Prune removes all but the newest n checkpoints.
-func (d *Dir) Prune(n int) error {
-	steps, err := Checkpoints(d.Path)
+// Checkpoints lists the steps of the checkpoints in the directory, ascending.
+func (d *Dir) Checkpoints() ([]int64, error) { return Checkpoints(d.FS, d.Path) }
+
+// Prune removes all but the newest n checkpoints of the steps up to at. Later ones, of a run that had to go back, are left until it comes to them again.
+func (d *Dir) Prune(n int, at int64) error {
+	steps, err := d.Checkpoints()
 	if err != nil {
 		return err
 	}
-	steps = slices.DeleteFunc(steps, func(s int64) bool { return s == d.Pinned })
+	steps = slices.DeleteFunc(steps, func(s int64) bool { return s > at || slices.Contains(d.Pinned, s) })
 	for len(steps) > n {
-		if err := os.Remove(d.File(CheckpointName(steps[0]))); err != nil {
+		if err := d.FS.Remove(d.File(CheckpointName(steps[0]))); err != nil {
 			return &stages.EnvError{Err: err}
 		}
 		steps = steps[1:]
@@ -179,7 +197,7 @@ type Metric struct {
 type Metrics struct {
 	Last Metric // of the lines that were there when it was opened
 
-	f *os.File
+	f disk.File
 	w *bufio.Writer
 	b []byte
 }
@@ -187,19 +205,24 @@ type Metrics struct {
 // OpenMetrics opens the file for appending and removes what lies after step: the lines of steps that a resumed run does again, and a torn last line.
 func (d *Dir) OpenMetrics(step int64) (*Metrics, error) {
 	path := d.File(MetricsFile)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := d.FS.Open(path, true)
+	if errors.Is(err, fs.ErrNotExist) {
+		if f, err = d.FS.Create(path); err == nil {
+			err = d.FS.SyncDir(d.Path)
+		}
+	}
+	var ms []Metric
+	if err == nil {
+		var end int64
+		if ms, end, err = readMetrics(f, step); err == nil {
+			err = f.Truncate(end)
+		}
+	}
 	if err != nil {
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
 		return nil, &stages.EnvError{Err: err}
-	}
-	ms, end, err := readMetrics(f, step)
-	if err == nil {
-		err = f.Truncate(end)
-	}
-	if err == nil {
-		_, err = f.Seek(end, io.SeekStart)
-	}
-	if err != nil {
-		return nil, errors.Join(&stages.EnvError{Err: err}, f.Close())
 	}
 	m := &Metrics{f: f, w: bufio.NewWriterSize(f, 1<<16)}
 	if len(ms) > 0 {
@@ -243,15 +266,26 @@ func (m *Metrics) Flush() error {
 	return nil
 }
 
+// Sync brings everything to the disk.
+func (m *Metrics) Sync() error {
+	if err := m.Flush(); err != nil {
+		return err
+	}
+	if err := m.f.Sync(); err != nil {
+		return &stages.EnvError{Err: fmt.Errorf("write metrics: %w", err)}
+	}
+	return nil
+}
+
 // Close flushes and closes.
 func (m *Metrics) Close() error {
 	return errors.Join(m.Flush(), m.f.Close())
 }
 
 // ReadMetrics reads the whole lines of a run's metrics.
-func ReadMetrics(path string) ([]Metric, error) {
-	f, err := os.Open(filepath.Join(path, MetricsFile))
-	if os.IsNotExist(err) {
+func ReadMetrics(fsys disk.FS, path string) ([]Metric, error) {
+	f, err := fsys.Open(filepath.Join(path, MetricsFile), false)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
@@ -266,9 +300,13 @@ func ReadMetrics(path string) ([]Metric, error) {
 }
 
 // readMetrics reads lines up to a step and says where they end.
-func readMetrics(r io.Reader, step int64) (ms []Metric, end int64, err error) {
-	b, err := io.ReadAll(r)
+func readMetrics(f disk.File, step int64) (ms []Metric, end int64, err error) {
+	size, err := f.Size()
 	if err != nil {
+		return nil, 0, err
+	}
+	b := make([]byte, size)
+	if n, err := f.ReadAt(b, 0); n < len(b) {
 		return nil, 0, err
 	}
 	for {

@@ -14,11 +14,12 @@ import (
 	"testing"
 
 	"vtpu/stages"
+	"vtpu/stages/disk"
 )
 
 func create(t *testing.T, path string) *Dir {
 	t.Helper()
-	d, err := Create(path)
+	d, err := Create(disk.OS{}, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,11 +34,11 @@ func create(t *testing.T, path string) *Dir {
 func TestADirectoryHoldsOneRunAndHasOneWriter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "deep", "run")
 	d := create(t, path)
-	for what, f := range map[string]func(string) (*Dir, error){"create": Create, "open": func(p string) (*Dir, error) {
+	for what, f := range map[string]func(string) (*Dir, error){"create": func(p string) (*Dir, error) { return Create(disk.OS{}, p) }, "open": func(p string) (*Dir, error) {
 		if err := os.WriteFile(filepath.Join(p, RunFile), []byte("{}"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return Open(p)
+		return Open(disk.OS{}, p)
 	}} {
 		_, err := f(path)
 		if stages.ExitCode(err) != stages.ExitUser || !strings.Contains(err.Error(), fmt.Sprintf("another process (pid %d) writes to this run", os.Getpid())) {
@@ -47,17 +48,17 @@ func TestADirectoryHoldsOneRunAndHasOneWriter(t *testing.T) {
 	if err := errors.Join(d.Close(), d.Close()); err != nil {
 		t.Error(err)
 	}
-	if _, err := Create(path); stages.ExitCode(err) != stages.ExitUser || !strings.Contains(err.Error(), "holds a run already (continue it with --resume") {
+	if _, err := Create(disk.OS{}, path); stages.ExitCode(err) != stages.ExitUser || !strings.Contains(err.Error(), "holds a run already (continue it with --resume") {
 		t.Errorf("a second run: %v", err)
 	}
-	again, err := Open(path)
+	again, err := Open(disk.OS{}, path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := Open(t.TempDir()); stages.ExitCode(err) != stages.ExitUser || !strings.Contains(err.Error(), "holds no run") {
+	if _, err := Open(disk.OS{}, t.TempDir()); stages.ExitCode(err) != stages.ExitUser || !strings.Contains(err.Error(), "holds no run") {
 		t.Errorf("no run: %v", err)
 	}
 }
@@ -67,7 +68,7 @@ func TestAPlaceThatCannotBeWritten(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Create(filepath.Join(file, "run")); stages.ExitCode(err) != stages.ExitEnv || !strings.Contains(err.Error(), "--out") {
+	if _, err := Create(disk.OS{}, filepath.Join(file, "run")); stages.ExitCode(err) != stages.ExitEnv || !strings.Contains(err.Error(), "--out") {
 		t.Errorf("below a file: %v", err)
 	}
 	if os.Getuid() == 0 {
@@ -78,7 +79,7 @@ func TestAPlaceThatCannotBeWritten(t *testing.T) {
 	if err := os.Chmod(dir, 0o500); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Create(dir); stages.ExitCode(err) != stages.ExitEnv {
+	if _, err := Create(disk.OS{}, dir); stages.ExitCode(err) != stages.ExitEnv {
 		t.Errorf("no permission: %v", err)
 	}
 }
@@ -95,7 +96,7 @@ func TestLeftoversOfAKilledProcessGo(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Open(d.Path)
+	again, err := Open(disk.OS{}, d.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,7 @@ func TestLeftoversOfAKilledProcessGo(t *testing.T) {
 		t.Errorf("the half-written file is still there: %v", err)
 	}
 	var v map[string]int
-	if err := ReadJSON(again.File(RunFile), &v); err != nil || v["a"] != 1 {
+	if err := ReadJSON(disk.OS{}, again.File(RunFile), &v); err != nil || v["a"] != 1 {
 		t.Errorf("%v, %v", v, err)
 	}
 }
@@ -133,7 +134,7 @@ func TestAFileIsReplacedAsAWhole(t *testing.T) {
 	if err := os.WriteFile(d.File("b.json"), []byte(`{"a":`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := ReadJSON(d.File("b.json"), &struct{}{}); stages.ExitCode(err) != stages.ExitUser || !strings.Contains(err.Error(), "can't be read") {
+	if err := ReadJSON(disk.OS{}, d.File("b.json"), &struct{}{}); stages.ExitCode(err) != stages.ExitUser || !strings.Contains(err.Error(), "can't be read") {
 		t.Errorf("broken JSON: %v", err)
 	}
 }
@@ -146,20 +147,20 @@ func TestCheckpointsAreListedAndPruned(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	steps, err := Checkpoints(d.Path)
+	steps, err := Checkpoints(disk.OS{}, d.Path)
 	if err != nil || !slices.Equal(steps, []int64{5, 20, 100, 12345678901}) {
 		t.Fatalf("%v, %v", steps, err)
 	}
-	if err := d.Prune(2); err != nil {
+	if err := errors.Join(d.Prune(2, 20), d.Prune(1, 100)); err != nil { // of a run that had to go back: what is ahead of it stays
 		t.Fatal(err)
 	}
-	if steps, err = Checkpoints(d.Path); err != nil || !slices.Equal(steps, []int64{100, 12345678901}) {
+	if steps, err = Checkpoints(disk.OS{}, d.Path); err != nil || !slices.Equal(steps, []int64{100, 12345678901}) {
 		t.Errorf("%v, %v", steps, err)
 	}
 	if _, err := os.Stat(d.File("checkpoint-7.safetensors")); err != nil {
 		t.Error("a file that is not a checkpoint of ours went")
 	}
-	if _, err := Checkpoints(filepath.Join(d.Path, "none")); stages.ExitCode(err) != stages.ExitUser {
+	if _, err := Checkpoints(disk.OS{}, filepath.Join(d.Path, "none")); stages.ExitCode(err) != stages.ExitUser {
 		t.Error(err)
 	}
 }
@@ -199,12 +200,12 @@ func TestMetricsAfterAKillAtAnyByte(t *testing.T) {
 				have++
 			}
 		}
-		ms, err := ReadMetrics(dir)
+		ms, err := ReadMetrics(disk.OS{}, dir)
 		if err != nil || !slices.Equal(ms, lines[:have]) {
 			t.Fatalf("%d bytes: %v (%v), want %d lines", n, ms, err, have)
 		}
 		// Resume after step 2, the newest checkpoint.
-		d := &Dir{Path: dir}
+		d := &Dir{Path: dir, FS: disk.OS{}}
 		log, err := d.OpenMetrics(2)
 		if err != nil {
 			t.Fatal(err)
@@ -214,14 +215,23 @@ func TestMetricsAfterAKillAtAnyByte(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := append(slices.Clone(lines[:min(have, 3)]), Metric{Event: "step", Step: 9, Loss: 9})
-		if ms, err = ReadMetrics(dir); err != nil || !slices.Equal(ms, want) {
+		if ms, err = ReadMetrics(disk.OS{}, dir); err != nil || !slices.Equal(ms, want) {
 			t.Fatalf("%d bytes, resumed: %v (%v), want %v", n, ms, err, want)
 		}
 	}
-	if ms, err := ReadMetrics(t.TempDir()); ms != nil || err != nil {
+	if ms, err := ReadMetrics(disk.OS{}, t.TempDir()); ms != nil || err != nil {
 		t.Errorf("no metrics: %v, %v", ms, err)
 	}
 }
+
+// fullFile is a file whose writes go elsewhere.
+type fullFile struct {
+	disk.File
+	w *os.File
+}
+
+func (f *fullFile) Write(p []byte) (int, error) { return f.w.Write(p) }
+func (f *fullFile) Close() error                { return f.w.Close() }
 
 // A disk without room shows in Flush, as a lack of the environment.
 func TestAFullDiskShowsInFlush(t *testing.T) {
@@ -230,13 +240,13 @@ func TestAFullDiskShowsInFlush(t *testing.T) {
 		t.Skip("SKIP: no /dev/full here")
 	}
 	dir := t.TempDir()
-	d := &Dir{Path: dir}
+	d := &Dir{Path: dir, FS: disk.OS{}}
 	log, err := d.OpenMetrics(0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	own := log.f
-	log.f = f
+	log.f = &fullFile{File: own, w: f}
 	log.w.Reset(f)
 	log.Add(lines[0])
 	if err := log.Flush(); stages.ExitCode(err) != stages.ExitEnv || !strings.Contains(err.Error(), "free some room on the disk") {

@@ -14,7 +14,8 @@
 //
 // A process that is killed while it writes leaves a frame that is not whole at the end of the last segment; after a power loss anything may stand behind the last byte that was synced.
 // So bytes at the end of the last segment that are no valid frame, and that no valid frame follows, are a torn tail: they are no part of the stream, and who opens it to append
-// cuts them off. Anything else that is wrong is damage: it is reported with its place, never passed over, and nothing but Repair removes it, which keeps what it cuts off beside the
+// cuts them off. After a power loss a sound frame may follow a hole, of what was not synced; who goes on from a step before that (Options.From) cuts it off as well. Anything else that is
+// wrong is damage: it is reported with its place, never passed over, and nothing but Repair removes it, which keeps what it cuts off beside the
 // segment.
 package reclog
 

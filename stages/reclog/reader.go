@@ -6,25 +6,26 @@ import (
 	"io"
 	"path/filepath"
 
+	"vtpu/stages/disk"
 	"vtpu/stages/wire"
 )
 
 // ReadOptions say how a stream is read. The zero value reads from the operating system.
 type ReadOptions struct {
-	FS  FS
+	FS  disk.FS
 	Max int64 // largest frame in bytes; 0 is wire.DefaultMax
 }
 
-func (o ReadOptions) fs() FS {
+func (o ReadOptions) fs() disk.FS {
 	if o.FS == nil {
-		return OS{}
+		return disk.OS{}
 	}
 	return o.FS
 }
 
 // A Reader reads a stream from a place on, and believes nothing. It is used by one goroutine. A stream may grow while it is read.
 type Reader struct {
-	fs    FS
+	fs    disk.FS
 	dir   string
 	segs  []uint64
 	dec   wire.Decoder
@@ -32,7 +33,7 @@ type Reader struct {
 	alone bool       // no other segments are looked for
 
 	cur   int // segment; len(segs) behind the last
-	f     File
+	f     disk.File
 	size  int64
 	off   int64
 	seq   uint64

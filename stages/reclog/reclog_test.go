@@ -14,8 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"vtpu/stages/disk"
+	"vtpu/stages/disk/crashfs"
 	"vtpu/stages/reclog"
-	"vtpu/stages/reclog/crashfs"
 	"vtpu/stages/tensor"
 	"vtpu/stages/wire"
 )
@@ -65,7 +66,7 @@ func steps(r *reclog.Reader) (all []int64, err error) {
 	}
 }
 
-func open(t *testing.T, fsys reclog.FS) *reclog.Reader {
+func open(t *testing.T, fsys disk.FS) *reclog.Reader {
 	t.Helper()
 	r, err := reclog.Open("s", reclog.ReadOptions{FS: fsys})
 	if err != nil {
@@ -78,7 +79,7 @@ func open(t *testing.T, fsys reclog.FS) *reclog.Reader {
 func TestWhatIsWrittenIsRead(t *testing.T) {
 	for _, o := range []reclog.Options{
 		{}, {Segment: 1}, {Segment: 5000}, {Segment: 5000, Zstd: true}, {Background: true}, {Segment: 3000, Background: true, Zstd: true, Sync: reclog.Sync{Always: true}},
-		{Sync: reclog.Sync{Never: true}, FS: reclog.OS{Direct: true}}, {Segment: 9000, Background: true, FS: reclog.OS{Direct: true}},
+		{Sync: reclog.Sync{Never: true}, FS: disk.OS{Direct: true}}, {Segment: 9000, Background: true, FS: disk.OS{Direct: true}},
 	} {
 		t.Run(fmt.Sprintf("%+v", o), func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "s")
@@ -697,7 +698,7 @@ func BenchmarkAppend(b *testing.B) {
 	for _, c := range []struct {
 		name string
 		o    reclog.Options
-	}{{"buffered", reclog.Options{}}, {"direct", reclog.Options{FS: reclog.OS{Direct: true}}}, {"background direct", reclog.Options{FS: reclog.OS{Direct: true}, Background: true}}} {
+	}{{"buffered", reclog.Options{}}, {"direct", reclog.Options{FS: disk.OS{Direct: true}}}, {"background direct", reclog.Options{FS: disk.OS{Direct: true}, Background: true}}} {
 		for _, n := range []int{16, 800_000} {
 			b.Run(fmt.Sprintf("%s %d B", c.name, 4*n), func(b *testing.B) {
 				o := c.o

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"vtpu/stages/disk"
 	"vtpu/stages/wire"
 )
 
@@ -20,7 +21,7 @@ const (
 func segName(seq uint64) string { return fmt.Sprintf("%016d%s", seq, segExt) }
 
 // segments lists the first sequence numbers of a stream's segments, ascending.
-func segments(fsys FS, dir string) ([]uint64, error) {
+func segments(fsys disk.FS, dir string) ([]uint64, error) {
 	names, err := fsys.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -129,7 +130,7 @@ func decodeIndex(b []byte, size int64) (*index, error) {
 }
 
 // readIndex reads the index of a full segment. Any error means: make it anew.
-func readIndex(fsys FS, dir string, seq uint64, size int64) (*index, error) {
+func readIndex(fsys disk.FS, dir string, seq uint64, size int64) (*index, error) {
 	f, err := fsys.Open(filepath.Join(dir, strings.TrimSuffix(segName(seq), segExt)+idxExt), false)
 	if err != nil {
 		return nil, err
@@ -150,7 +151,7 @@ func readIndex(fsys FS, dir string, seq uint64, size int64) (*index, error) {
 }
 
 // writeIndex writes the index of a segment that is full, as a whole or not at all. It is no more than a convenience, so it is not synced.
-func writeIndex(fsys FS, dir string, seq uint64, x *index) error {
+func writeIndex(fsys disk.FS, dir string, seq uint64, x *index) error {
 	name := filepath.Join(dir, strings.TrimSuffix(segName(seq), segExt)+idxExt)
 	tmp := name + ".tmp"
 	_ = fsys.Remove(tmp) // left by a crash

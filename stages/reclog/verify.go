@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 
+	"vtpu/stages/disk"
 	"vtpu/stages/wire"
 )
 
@@ -103,7 +104,7 @@ func Verify(dir string, o ReadOptions) (Report, error) {
 }
 
 // Extent gives the steps that a stream holds whole, from first to next-1; both are 0 where there is no stream. A step is whole when the last of its parts is there. It looks at the newest
-// segment and at the openings of the others; damage elsewhere is not seen.
+// segment and at the openings of the others; damage elsewhere is not seen. With a *Damage comes what is whole before it.
 func Extent(dir string, o ReadOptions) (first, next int64, err error) {
 	segs, err := segments(o.fs(), dir)
 	if err != nil || len(segs) == 0 {
@@ -123,16 +124,22 @@ func Extent(dir string, o ReadOptions) (first, next int64, err error) {
 		if err := w.enter(0); err != nil {
 			return 0, 0, err
 		}
-		n, err := w.whole()
-		err = errors.Join(err, w.Close())
-		if err != nil {
-			return 0, 0, err
+		n, werr := w.whole()
+		if cerr := w.Close(); cerr != nil {
+			return 0, 0, cerr
+		}
+		var d *Damage
+		switch {
+		case werr != nil && !errors.As(werr, &d):
+			return 0, 0, werr
+		case d != nil && err == nil: // the first that is met is in the newest segment
+			err = d
 		}
 		if n >= 0 {
-			return first, n, nil
+			return first, n, err
 		}
 	}
-	return first, first, nil
+	return first, first, err
 }
 
 // whole reads to the end and gives the step after the last whole one; -1 where there is none.
@@ -144,7 +151,7 @@ func (r *Reader) whole() (int64, error) {
 			return next, nil
 		}
 		if err != nil {
-			return 0, err
+			return next, err
 		}
 		if f.Kind != wire.Open && f.Kind != wire.Close {
 			if next = f.Step; f.Part+1 >= f.Parts {
@@ -198,7 +205,7 @@ func CutAt(dir string, step int64, o ReadOptions) error {
 }
 
 // cut keeps the bytes of a segment from off on, and all later segments, under other names.
-func cut(fsys FS, dir, name string, off int64) error {
+func cut(fsys disk.FS, dir, name string, off int64) error {
 	names, err := fsys.List(dir)
 	if err != nil {
 		return err
@@ -240,7 +247,7 @@ func cut(fsys FS, dir, name string, off int64) error {
 }
 
 // keepTail moves the bytes of a file from off on to another file.
-func keepTail(fsys FS, name, to string, off int64) (err error) {
+func keepTail(fsys disk.FS, name, to string, off int64) (err error) {
 	f, err := fsys.Open(name, true)
 	if err != nil {
 		return err

@@ -10,12 +10,13 @@ import (
 	"sync"
 	"time"
 
+	"vtpu/stages/disk"
 	"vtpu/stages/wire"
 )
 
 // Options say how a stream is written.
 type Options struct {
-	FS FS // nil: the operating system's
+	FS disk.FS // nil: the operating system's
 
 	Name  string // what it is a stream of
 	About []byte // description, JSON; at most 1 MiB less some
@@ -30,8 +31,9 @@ type Options struct {
 	// the operating system when the process is killed is lost: some 512 KiB or, if they are larger, three frames. Flush brings it there.
 	Background bool
 
-	// From is the step that is written next: frames of it and of later steps are cut off when the stream is opened. math.MaxInt64 keeps all.
-	From int64
+	// From is the step that is written next: frames of it and of later steps are cut off when the stream is opened, sound or not. math.MaxInt64 keeps all.
+	From  int64
+	Every int64 // only every so many steps are written; 0 is 1
 }
 
 const (
@@ -42,7 +44,7 @@ const (
 // A Writer appends frames to a stream. Its methods are called by one goroutine.
 type Writer struct {
 	o      Options
-	fs     FS
+	fs     disk.FS
 	dir    string
 	enc    wire.Encoder
 	unpack wire.Packer // for what is there already
@@ -93,11 +95,11 @@ type batch struct {
 	flush bool // wanted: everything up to here on the disk
 }
 
-func newBatch() *batch { return &batch{mem: aligned(batchBytes + batchBytes/4)} }
+func newBatch() *batch { return &batch{mem: disk.Aligned(batchBytes + batchBytes/4)} }
 
 // begin prepares for a first frame, which goes to an offset of the file.
 func (b *batch) begin(offset int64) {
-	from := int(offset & (block - 1))
+	from := int(offset & (disk.Block - 1))
 	b.b, b.from = b.mem[from:from], offset
 	b.room = cap(b.b)
 }
@@ -110,7 +112,7 @@ func (b *batch) add(e *wire.Encoder, f *wire.Frame) (n int, err error) {
 		return 0, err
 	}
 	if b.b = d; cap(d) != b.room {
-		b.mem = aligned(len(d) + len(d)/4 + block)
+		b.mem = disk.Aligned(len(d) + len(d)/4 + disk.Block)
 		b.begin(b.from)
 		b.b = append(b.b, d...)
 	}
@@ -124,7 +126,7 @@ func (b *batch) reset() {
 
 // state is what the writing side knows: the Writer's goroutine or, without one, the caller.
 type state struct {
-	f     File
+	f     disk.File
 	first uint64 // of the segment
 	seq   uint64
 	prev  uint32
@@ -147,7 +149,7 @@ type segment struct {
 // before o.From-1 is not continued by Create: see End. Damage before o.From is a *Damage and nothing is changed.
 func Create(dir string, o Options) (*Writer, error) {
 	if o.FS == nil {
-		o.FS = OS{}
+		o.FS = disk.OS{}
 	}
 	if o.Segment <= 0 {
 		o.Segment = defaultSegment
@@ -327,6 +329,7 @@ func (w *Writer) scan(segs []uint64) (cut int64, x *index, err error) {
 	}
 	defer r.Close()
 	x = &index{}
+	whole := int64(-1) // newest step of which all parts are there
 	for {
 		off := r.off
 		f, err := r.Next()
@@ -335,6 +338,10 @@ func (w *Writer) scan(segs []uint64) (cut int64, x *index, err error) {
 				return 0, nil, nil
 			}
 			break
+		}
+		var d *Damage
+		if errors.As(err, &d) && x.size > 0 && whole >= w.o.From-max(w.o.Every, 1) {
+			break // all that stays is before it: the rest is what a power loss made of frames that nobody had synced
 		}
 		if err != nil {
 			return 0, nil, err
@@ -347,6 +354,9 @@ func (w *Writer) scan(segs []uint64) (cut int64, x *index, err error) {
 			break
 		} else {
 			x.add(f.Step, off)
+			if f.Part+1 >= f.Parts {
+				whole = f.Step
+			}
 		}
 		x.size, x.next, x.crc = r.off, f.Seq+1, r.prev
 	}
@@ -570,8 +580,8 @@ func (w *Writer) flush() error {
 	}
 	var err error
 	if w.o.Sync.Never {
-		if d, ok := s.f.(interface{ flush() error }); ok {
-			err = d.flush()
+		if d, ok := s.f.(interface{ Flush() error }); ok {
+			err = d.Flush()
 		}
 	} else {
 		err = s.f.Sync()

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"vtpu/stages"
+	"vtpu/stages/disk"
 	"vtpu/stages/tensor"
 	"vtpu/stages/weights"
 )
@@ -37,38 +38,42 @@ func bad(path, format string, args ...any) error {
 }
 
 // open opens a file for reading and gives its size.
-func open(path string) (*os.File, int64, error) {
-	f, err := os.Open(path)
+func open(path string) (disk.File, int64, error) {
+	f, err := disk.OS{}.Open(path, false)
 	if err != nil {
-		switch {
-		case os.IsNotExist(err):
-			return nil, 0, bad(path, "no such file")
-		case os.IsPermission(err):
-			return nil, 0, bad(path, "no permission to read it")
-		}
-		return nil, 0, bad(path, "can't be read: %v", err)
+		return nil, 0, unread(path, err)
 	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = errors.New("not a file")
-	}
+	size, err := f.Size()
 	if err != nil {
 		_ = f.Close() // only read
-		return nil, 0, bad(path, "can't be read: %v", err)
+		return nil, 0, unread(path, err)
 	}
-	return f, st.Size(), nil
+	return f, size, nil
+}
+
+// unread is a finding about a file that can't be read.
+func unread(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return bad(path, "no such file")
+	case errors.Is(err, fs.ErrPermission):
+		return bad(path, "no permission to read it")
+	}
+	var inner *fs.PathError
+	if errors.As(err, &inner) {
+		err = inner.Err
+	}
+	return bad(path, "can't be read: %v", err)
 }
 
 // ReadAll reads a whole file.
-func ReadAll(path string) ([]byte, error) {
-	f, size, err := open(path)
+func ReadAll(path string) ([]byte, error) { return ReadAllOf(disk.OS{}, path) }
+
+// ReadAllOf reads a whole file of a file system.
+func ReadAllOf(fsys disk.FS, path string) ([]byte, error) {
+	b, err := disk.ReadFile(fsys, path)
 	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b := make([]byte, size)
-	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, bad(path, "can't be read: %v", err)
+		return nil, unread(path, err)
 	}
 	return b, nil
 }
@@ -124,46 +129,20 @@ func Save(path string, entries []Entry, meta map[string]string) error {
 	return stages.Finding{File: path, Msg: "unknown kind of file", Fix: "want .safetensors, .npz or .phext"}
 }
 
-// WriteFile writes a file so that a crash or a full disk at any instant leaves the old content or the new one: a temporary file beside it, fsync,
-// rename, fsync of the directory.
-func WriteFile(path string, write func(io.Writer) error) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-*")
-	if err != nil {
-		return envError(path, err)
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()           // the first error is the one to tell
-			_ = os.Remove(f.Name()) // likewise
-			var env *stages.EnvError
-			var fd stages.Finding
-			if !errors.As(err, &env) && !errors.As(err, &fd) {
-				err = envError(path, err)
-			}
-		}
-	}()
-	if err = write(f); err != nil {
+// WriteFile writes a file as a whole or not at all: see disk.WriteFile.
+func WriteFile(path string, write func(io.Writer) error) error {
+	return WriteFileOf(disk.OS{}, path, write)
+}
+
+// WriteFileOf is WriteFile for a file of a file system.
+func WriteFileOf(fsys disk.FS, path string, write func(io.Writer) error) error {
+	err := disk.WriteFile(fsys, path, write)
+	var env *stages.EnvError
+	var fd stages.Finding
+	if err == nil || errors.As(err, &env) || errors.As(err, &fd) {
 		return err
 	}
-	if err = f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	if d, derr := os.Open(dir); derr == nil {
-		// Not every file system can sync a directory; where it can't, rename alone has to do.
-		_ = d.Sync()
-		_ = d.Close()
-	}
-	return nil
+	return envError(path, err)
 }
 
 func envError(path string, err error) error {
@@ -171,14 +150,18 @@ func envError(path string, err error) error {
 	switch {
 	case noSpace(err):
 		fix = "free some room on the disk; nothing that was there is lost"
-	case os.IsPermission(err):
+	case errors.Is(err, fs.ErrPermission):
 		fix = "choose a place that can be written"
-	case os.IsNotExist(err):
+	case errors.Is(err, fs.ErrNotExist):
 		fix = "make the directory first"
 	}
 	var inner *fs.PathError
 	if errors.As(err, &inner) { // its path is that of the temporary file
 		err = inner.Err
+	}
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		err = link.Err
 	}
 	return &stages.EnvError{Err: fmt.Errorf("write %s: %w", path, err), Fix: fix}
 }

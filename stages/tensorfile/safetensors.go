@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"vtpu/stages/disk"
 	"vtpu/stages/tensor"
 	"vtpu/stages/weights"
 )
@@ -89,7 +90,12 @@ func writeValues(w *bufio.Writer, t *tensor.Tensor) {
 
 // ReadSafetensors reads F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL; all become float32 or int32.
 func ReadSafetensors(path string) ([]Entry, map[string]string, error) {
-	b, err := ReadAll(path)
+	return ReadSafetensorsOf(disk.OS{}, path)
+}
+
+// ReadSafetensorsOf is ReadSafetensors for a file of a file system.
+func ReadSafetensorsOf(fsys disk.FS, path string) ([]Entry, map[string]string, error) {
+	b, err := ReadAllOf(fsys, path)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package reclog
+package disk
 
 import "errors"
 

@@ -1,6 +1,6 @@
 // Package crashfs is a file system in memory that fails and crashes on command, for tests of what must survive that. It follows the manner of Pebble's vfs.MemFS: what was synced is
-// there after a crash; of what was not, each 512-byte sector of a file is there or not at random, and creations, removals and renames that no SyncDir followed have happened up to a
-// random one of them.
+// there after a crash; of what was not, each 512-byte sector of a file is there or not at random, and creations, removals and renames that no SyncDir of their directory followed have
+// happened up to a random one of them.
 package crashfs
 
 import (
@@ -14,7 +14,7 @@ import (
 	"strings"
 	"sync"
 
-	"vtpu/stages/reclog"
+	"vtpu/stages/disk"
 )
 
 // Sector is what a disk writes as a whole.
@@ -47,7 +47,9 @@ type FS struct {
 	files   map[string]*inode // as they are
 	durable map[string]*inode // names as the disk has them
 	pending []change          // of names, since the last SyncDir
+	locked  map[string]bool
 	crashed bool
+	lives   int
 	ops     int
 
 	// Fail is asked before each call that changes something: n counts them from 1. An error makes the call fail; a write that fails has written a random part.
@@ -69,10 +71,10 @@ type inode struct {
 
 // New makes an empty file system; seed decides what a crash leaves.
 func New(seed uint64) *FS {
-	return &FS{r: rand.New(rand.NewPCG(seed, 77)), files: map[string]*inode{}, durable: map[string]*inode{}}
+	return &FS{r: rand.New(rand.NewPCG(seed, 77)), files: map[string]*inode{}, durable: map[string]*inode{}, locked: map[string]bool{}}
 }
 
-var _ reclog.FS = (*FS)(nil)
+var _ disk.FS = (*FS)(nil)
 
 // begin counts a call and lets it fail or crash.
 func (f *FS) begin(op Op, name string) error {
@@ -163,6 +165,7 @@ func (f *FS) Restart() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.crashed, f.ops, f.CrashAt, f.Fail = false, 0, 0, nil
+	f.locked, f.lives = map[string]bool{}, f.lives+1
 }
 
 // Corrupt changes the content of a file on the disk.
@@ -190,7 +193,7 @@ func (f *FS) note(name string, do func(map[string]*inode)) {
 }
 
 // Create makes a file.
-func (f *FS) Create(name string) (reclog.File, error) {
+func (f *FS) Create(name string) (disk.File, error) {
 	name = filepath.Clean(name)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -206,7 +209,7 @@ func (f *FS) Create(name string) (reclog.File, error) {
 }
 
 // Open opens a file.
-func (f *FS) Open(name string, write bool) (reclog.File, error) {
+func (f *FS) Open(name string, write bool) (disk.File, error) {
 	name = filepath.Clean(name)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -269,7 +272,7 @@ func (f *FS) List(dir string) ([]string, error) {
 	return names, nil
 }
 
-// MkdirAll does nothing: directories are there when they are needed.
+// MkdirAll does nothing: directories are there when they are needed, and for good.
 func (f *FS) MkdirAll(string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -286,10 +289,45 @@ func (f *FS) SyncDir(dir string) error {
 	if err := f.begin(OpSyncDir, dir); err != nil {
 		return err
 	}
+	var later []change
 	for _, c := range f.pending {
-		c.do(f.durable)
+		if c.dir == filepath.Clean(dir) {
+			c.do(f.durable)
+		} else {
+			later = append(later, c)
+		}
 	}
-	f.pending = nil
+	f.pending = later
+	return nil
+}
+
+// Lock takes a name until the Closer is closed, or Restart.
+func (f *FS) Lock(name string) (io.Closer, error) {
+	name = filepath.Clean(name)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.crashed:
+		return nil, ErrCrashed
+	case f.locked[name]:
+		return nil, &disk.Locked{Holder: "of this test"}
+	}
+	f.locked[name] = true
+	return &lock{f, name, f.lives}, nil
+}
+
+type lock struct {
+	fs   *FS
+	name string
+	life int
+}
+
+func (l *lock) Close() error {
+	l.fs.mu.Lock()
+	defer l.fs.mu.Unlock()
+	if l.life == l.fs.lives {
+		delete(l.fs.locked, l.name)
+	}
 	return nil
 }
 

@@ -1,16 +1,12 @@
-package reclog
+package disk
 
 import (
 	"bytes"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"vtpu/stages/tensor"
-	"vtpu/stages/wire"
 )
 
 // direct makes a file that is written past the cache, or skips.
@@ -29,7 +25,7 @@ func TestDirectFile(t *testing.T) {
 	d := direct(t)
 	r := rand.New(rand.NewPCG(1, 2))
 	var want []byte
-	mem := aligned(3 << 20)
+	mem := Aligned(3 << 20)
 	past := 0
 	for range 60 {
 		n, from := 64*(1+r.IntN(200)), 0
@@ -37,7 +33,7 @@ func TestDirectFile(t *testing.T) {
 			n = directMin + 64*r.IntN(20_000)
 		}
 		if r.IntN(3) > 0 {
-			from = len(want) & (block - 1)
+			from = len(want) & (Block - 1)
 		}
 		p := mem[from : from+n]
 		for i := 0; i < n; i += 8 {
@@ -47,8 +43,8 @@ func TestDirectFile(t *testing.T) {
 			t.Fatal(k, err)
 		}
 		want = append(want, p...)
-		if n >= directMin && from == (len(want)-n)&(block-1) {
-			if past++; len(d.buf) >= block {
+		if n >= directMin && from == (len(want)-n)&(Block-1) {
+			if past++; len(d.buf) >= Block {
 				t.Fatalf("%d bytes wait, of which a block or more could have been written", len(d.buf))
 			}
 		}
@@ -88,7 +84,7 @@ func TestDirectFileFails(t *testing.T) {
 	defer ro.Close()
 	good := d.fd
 	d.fd = ro.Fd()
-	mem := aligned(1 << 20)
+	mem := Aligned(1 << 20)
 	n, err := d.Write(mem[192 : 192+directMin])
 	var p *os.PathError
 	if n != 0 || !errors.As(err, &p) {
@@ -96,77 +92,5 @@ func TestDirectFileFails(t *testing.T) {
 	}
 	if d.fd = good; len(d.buf) != 192 || d.at != 0 {
 		t.Fatal(len(d.buf), d.at)
-	}
-}
-
-// TestWriterGuesses writes frames of all sizes through segments that end often, leaves and goes on: the writer knows where each batch goes, and all is read as it was written.
-func TestWriterGuesses(t *testing.T) {
-	direct(t) // or skip
-	dir := filepath.Join(t.TempDir(), "s")
-	r := rand.New(rand.NewPCG(3, 4))
-	var sizes []int
-	vals := make([]float32, 400_000)
-	for i := range vals {
-		vals[i] = float32(i)
-	}
-	o := Options{Name: "test", Run: "run", About: []byte("{}"), FS: OS{Direct: true}, Background: true, Segment: 3 << 20}
-	for range 3 {
-		o.From = KeepAll
-		w, err := Create(dir, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 25 {
-			n := 1 + r.IntN(2000)
-			if r.IntN(2) == 0 {
-				n = 50_000 + r.IntN(350_000)
-			}
-			vals[0] = float32(len(sizes))
-			f := wire.Frame{Kind: wire.Gradients, Tensors: []wire.Tensor{{Name: "w", Shape: tensor.Of(n), F32: vals[:n]}}}
-			f.Step = int64(len(sizes))
-			if err := w.Append(&f); err != nil {
-				t.Fatal(err)
-			}
-			sizes = append(sizes, n)
-			if r.IntN(4) == 0 {
-				if err := w.Flush(); err != nil {
-					t.Fatal(err)
-				}
-				if w.at.size != w.s.x.size {
-					t.Fatalf("step %d: the writer looks for offset %d, the segment has %d bytes", f.Step, w.at.size, w.s.x.size)
-				}
-			}
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if segs, err := segments(OS{}, dir); len(segs) < 5 || err != nil {
-		t.Fatal(segs, err)
-	}
-	rd, err := Open(dir, ReadOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rd.Close()
-	for s := 0; ; {
-		f, err := rd.Next()
-		if errors.Is(err, io.EOF) {
-			if s != len(sizes) {
-				t.Fatalf("%d steps of %d", s, len(sizes))
-			}
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f.Kind != wire.Gradients {
-			continue
-		}
-		v := f.Tensors[0].F32
-		if f.Step != int64(s) || len(v) != sizes[s] || v[0] != float32(s) || v[len(v)-1] != float32(len(v)-1) && len(v) > 1 {
-			t.Fatalf("step %d: %d values of %d, of step %d", s, len(v), sizes[s], f.Step)
-		}
-		s++
 	}
 }

@@ -1,4 +1,4 @@
-package reclog
+package disk
 
 import (
 	"os"
@@ -26,7 +26,7 @@ func createDirect(name string) (File, error) {
 	if err != nil {
 		return nil, err // tmpfs and some network file systems refuse O_DIRECT before they make the file
 	}
-	return &directFile{f: f, fd: f.Fd(), buf: aligned(directBuf)[:0]}, nil
+	return &directFile{f: f, fd: f.Fd(), buf: Aligned(directBuf)[:0]}, nil
 }
 
 func (d *directFile) ReadAt(p []byte, off int64) (int, error) {
@@ -41,7 +41,7 @@ func (d *directFile) ReadAt(p []byte, off int64) (int, error) {
 
 func (d *directFile) Write(p []byte) (int, error) {
 	n := len(p)
-	if n >= directMin && offBlock(p) == int(d.end()&(block-1)) {
+	if n >= directMin && offBlock(p) == int(d.end()&(Block-1)) {
 		whole, err := d.past(p)
 		if err != nil {
 			return 0, err
@@ -66,8 +66,8 @@ func (d *directFile) Write(p []byte) (int, error) {
 // past writes what waits and the whole blocks of p in one call, p from where it is, and says how many bytes of p that was.
 func (d *directFile) past(p []byte) (int, error) {
 	old := len(d.buf)
-	first := -old & (block - 1) // these complete the block that waits
-	last := first + (len(p)-first)&^(block-1)
+	first := -old & (Block - 1) // these complete the block that waits
+	last := first + (len(p)-first)&^(Block-1)
 	d.buf = append(d.buf, p[:first]...)
 	d.vec = [2]syscall.Iovec{{}, {Base: &p[first]}}
 	d.vec[1].SetLen(last - first)
@@ -112,13 +112,13 @@ func (d *directFile) writev(v []syscall.Iovec) (int, error) {
 	}
 }
 
-// flush writes what waits, padded to a block, and gives the file its size. The last block stays in the buffer: it is written again when it is fuller.
-func (d *directFile) flush() error {
+// Flush writes what waits, padded to a block, and gives the file its size. The last block stays in the buffer: it is written again when it is fuller.
+func (d *directFile) Flush() error {
 	n := len(d.buf)
 	if n == 0 {
 		return nil
 	}
-	whole := (n + block - 1) &^ (block - 1)
+	whole := (n + Block - 1) &^ (Block - 1)
 	clear(d.buf[n:whole])
 	if _, err := d.f.WriteAt(d.buf[:whole], d.at); err != nil {
 		return err
@@ -126,7 +126,7 @@ func (d *directFile) flush() error {
 	if err := d.f.Truncate(d.at + int64(n)); err != nil {
 		return err
 	}
-	done := n &^ (block - 1)
+	done := n &^ (Block - 1)
 	d.at += int64(done)
 	copy(d.buf[:n-done], d.buf[done:n])
 	d.buf = d.buf[:n-done]
@@ -147,14 +147,14 @@ func (d *directFile) Truncate(n int64) error {
 }
 
 func (d *directFile) Sync() error {
-	if err := d.flush(); err != nil {
+	if err := d.Flush(); err != nil {
 		return err
 	}
 	return d.f.Sync()
 }
 
 func (d *directFile) Close() error {
-	err := d.flush()
+	err := d.Flush()
 	if cerr := d.f.Close(); err == nil {
 		err = cerr
 	}

@@ -52,6 +52,9 @@ func init() {
 	})
 }
 
+// longest is the longest line that is taken, in bytes: room for each number with all its digits and much space, or for whatever is an example.
+func (c *StdinConfig) longest() int { return max(1<<20, 64*(c.Features+c.Outputs)) }
+
 // lineFeed reads examples from lines.
 type lineFeed struct {
 	c    StdinConfig
@@ -96,9 +99,19 @@ func (s *lineFeed) Begin(ctx context.Context, taken int64) error {
 func (s *lineFeed) read() {
 	defer close(s.lines)
 	r := bufio.NewReaderSize(s.src, 1<<16)
+	most := s.c.longest()
 	for {
-		text, err := r.ReadBytes('\n')
-		if len(text) > 0 {
+		var text []byte
+		piece, err := r.ReadSlice('\n')
+		for err == bufio.ErrBufferFull && len(text)+len(piece) <= most {
+			text = append(text, piece...)
+			piece, err = r.ReadSlice('\n')
+		}
+		text = append(text, piece...)
+		switch {
+		case len(text) > most:
+			text, err = nil, fmt.Errorf("the line has more than %d bytes", most)
+		case len(text) > 0:
 			err = nil // the last line need not have an end
 		}
 		select {

@@ -97,7 +97,7 @@ func Fork(ctx context.Context, o ForkOptions) (Forked, error) {
 		err = copyStream(filepath.Join(o.Dir, JournalDir), dir.File(JournalDir))
 	}
 	if plan.Data != nil && plan.Data.Live != nil {
-		err = copyStream(filepath.Join(o.Dir, examplesDir), dir.File(examplesDir))
+		err = copyStream(filepath.Join(o.Dir, ExamplesDir), dir.File(ExamplesDir))
 	}
 	err = errors.Join(err, plan.save(dir, o.At)) // before run.json: a directory with it is a run that can go on
 	if err == nil {

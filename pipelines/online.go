@@ -48,8 +48,8 @@ type feed struct {
 	row  []tensor.Tensor
 }
 
-// examplesDir is the journal in a run directory.
-const examplesDir = "examples"
+// ExamplesDir is the journal in a run directory.
+const ExamplesDir = "examples"
 
 // syncExamples is how often examples are brought to the disk itself: a power loss takes those since, and what was learnt from them.
 const syncExamples = time.Second
@@ -65,7 +65,7 @@ func (r *run) openFeed() (stop func() error, err error) {
 	if r.dir == nil {
 		return nil, stages.Finding{File: "--out none", Msg: "examples that come once are kept in the run directory, and there is none", Fix: "leave --out away"}
 	}
-	f := &feed{live: r.plan.Data.Live, dir: r.dir.File(examplesDir), from: reclog.ReadOptions{FS: r.dir.FS}, log: o.Log, more: make(chan struct{})}
+	f := &feed{live: r.plan.Data.Live, dir: r.dir.File(ExamplesDir), from: reclog.ReadOptions{FS: r.dir.FS}, log: o.Log, more: make(chan struct{})}
 	about, err := json.Marshal(map[string]string{"subject": f.live.Subject, "identity": r.plan.Identity()})
 	if err != nil {
 		return nil, err

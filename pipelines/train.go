@@ -129,6 +129,24 @@ func Version() string {
 	return "(devel)"
 }
 
+// PipelineOf reads the pipeline that the options name: a file, or that of the run directory that Fork has made.
+func PipelineOf(o Options) (*Pipeline, error) {
+	if o.Fork {
+		return PipelineOfRun(o.Out)
+	}
+	p, _, err := Load(o.File, o.Sets)
+	return p, err
+}
+
+// PipelineOfRun is the pipeline of a run directory.
+func PipelineOfRun(dir string) (*Pipeline, error) {
+	var info RunInfo
+	if err := readRun(disk.OS{}, dir, &info); err != nil {
+		return nil, err
+	}
+	return info.pipe(nil)
+}
+
 // Prepare reads a pipeline, applies the options and plans it.
 func Prepare(o Options) (*Plan, string, error) {
 	if o.Fork {

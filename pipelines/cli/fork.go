@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -14,11 +15,12 @@ func (a *app) fork() *cobra.Command {
 	o := pipelines.ForkOptions{At: -1}
 	t := pipelines.Options{LookAhead: -1}
 	stay, quiet := false, false
+	var l linkFlags
 	cmd := &cobra.Command{
 		Use: "fork RUN", Short: "Begin a run from a step of another one, with something changed", Args: args(cobra.ExactArgs(1)),
 		Long:    "The step may be any that the run has a checkpoint of or, where gradients were recorded, any at all. The other run is not touched.",
 		Example: "  vtpu fork runs/names-1 --at 700 --set stages.adam.lr=1e-3\n  vtpu fork runs/names-1 --at 700 --no-run --out runs/branch",
-		RunE: func(cmd *cobra.Command, p []string) error {
+		RunE: func(cmd *cobra.Command, p []string) (err error) {
 			if o.At < 0 {
 				return stages.Finding{File: "--at", Msg: "says after which step the new run begins, and is missing", Fix: "--at 700"}
 			}
@@ -27,6 +29,11 @@ func (a *app) fork() *cobra.Command {
 			}
 			if o.Out == "none" {
 				return stages.Finding{File: "--out none", Msg: "a fork without a run directory does nothing"}
+			}
+			if file, err := pipelines.PipelineOfRun(p[0]); err != nil {
+				return err
+			} else if isLive(file) && !stay && l.URL == "" {
+				return stages.Finding{File: p[0], Msg: "its data comes over a broker", Fix: "add --nats nats://host:4222, or make the directory only with --no-run"}
 			}
 			o.Dir, o.Run = p[0], t
 			d, err := pipelines.Fork(cmd.Context(), o)
@@ -49,10 +56,17 @@ func (a *app) fork() *cobra.Command {
 			if a.json {
 				w = &machine{a}
 			}
+			done, err := a.link(&t, &l, cmd.Flags().Changed("nats"))
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, done()) }()
 			return pipelines.Train(cmd.Context(), t, w)
 		},
 	}
+	l.broker(cmd, "broker that joins the new run to workers, or brings its examples")
 	f := cmd.Flags()
+	f.IntVar(&l.local, "workers", 0, "workers to start in this process, beside those that join over the link")
 	f.Int64Var(&o.At, "at", -1, "step after which the new run begins")
 	f.StringArrayVar(&o.Sets, "set", nil, "change a value of the pipeline from there on, such as stages.adamw.lr=3e-4 (may be given several times)")
 	f.Int64Var(&o.Steps, "steps", 0, "steps in all, those of the other run included; as that run if left out")

@@ -124,15 +124,19 @@ func (a *app) connect(l *linkFlags, kind string, replicas int, base, name string
 	return bus, func() error { return errors.Join(bus.Close(), stop()) }, nil
 }
 
+// isLive says whether a pipeline learns from examples that come over a broker.
+func isLive(p *pipelines.Pipeline) bool {
+	return p.Data != nil && p.Data.Source.Name == "nats_source"
+}
+
 // link finds out what joins this run to its workers. It is nil where parts are computed in this process.
 func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() error, err error) {
 	done = func() error { return nil }
-	file, _, err := pipelines.Load(o.File, o.Sets)
+	file, err := pipelines.PipelineOf(*o)
 	if err != nil {
 		return done, err
 	}
-	kind := file.Links.Work
-	live := file.Data != nil && file.Data.Source.Name == "nats_source"
+	kind, live := file.Links.Work, isLive(file)
 	if kind == "ring" && set && !live {
 		kind = "nats"
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,7 +20,8 @@ type streamLine struct {
 	Event    string `json:"event"` // stream
 	Dir      string `json:"dir"`
 	What     string `json:"what"`
-	First    int64  `json:"first"` // steps, from 1; 0: none
+	Of       string `json:"of"`    // steps, or examples where each frame is one
+	First    int64  `json:"first"` // from 1; 0: none
 	Last     int64  `json:"last"`
 	Frames   int64  `json:"frames"`
 	Segments int    `json:"segments"`
@@ -34,8 +36,11 @@ type streamLine struct {
 }
 
 func lineOf(dir string, rep *reclog.Report) streamLine {
-	l := streamLine{Event: "stream", Dir: dir, What: rep.About.Name, First: rep.First + 1, Last: rep.Last + 1, Frames: rep.Frames, Segments: len(rep.Segments), Bytes: rep.Bytes,
+	l := streamLine{Event: "stream", Dir: dir, What: rep.About.Name, Of: "steps", First: rep.First + 1, Last: rep.Last + 1, Frames: rep.Frames, Segments: len(rep.Segments), Bytes: rep.Bytes,
 		Ended: rep.Ended, Weights: rep.Weights}
+	if filepath.Base(dir) == pipelines.ExamplesDir {
+		l.Of = "examples"
+	}
 	for _, d := range []*reclog.Damage{rep.Torn, rep.Damage} {
 		if d != nil {
 			l.Segment, l.Offset, l.After = d.Segment, d.Offset, d.Step+1
@@ -55,7 +60,11 @@ func (l *streamLine) text() string {
 	if l.Ended {
 		end = "ended"
 	}
-	return fmt.Sprintf("%s: %s, steps %d to %d, %d frames in %d segments, %.1f MiB, %s", l.Dir, l.What, l.First, l.Last, l.Frames, l.Segments, float64(l.Bytes)/(1<<20), end)
+	what := l.What + ", " + l.Of
+	if l.Of == l.What {
+		what = l.What
+	}
+	return fmt.Sprintf("%s: %s %d to %d, %d frames in %d segments, %.1f MiB, %s", l.Dir, what, l.First, l.Last, l.Frames, l.Segments, float64(l.Bytes)/(1<<20), end)
 }
 
 func (a *app) log() *cobra.Command {

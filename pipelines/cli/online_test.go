@@ -73,7 +73,8 @@ func TestBadExamples(t *testing.T) {
 	for text, want := range map[string]string{
 		"{\"x\":[1,2,3],\"y\":1}\n{\"x\":[1,2],\"y\":1}\n": "standard input:2: x has 2 numbers, want 3", "{\"x\":[1,2,3],\"y\":2}\n": "want a whole number from 0 to 1",
 		"{\"x\":[1,null,3],\"y\":1}\n": "x: null is no number", "{\"x\":[1,2,3],\"y\":null}\n": "y: null is no number",
-		"nonsense\n": "standard input:1: not an object", "{\"x\":[1,2,1e99],\"y\":1}\n": "is not a float32", "{\"x\":[1,2,3]}\n": "y is missing"} {
+		"\n" + strings.Repeat(" ", 2<<20): "standard input:2: the line has more than 1048576 bytes",
+		"nonsense\n":                      "standard input:1: not an object", "{\"x\":[1,2,1e99],\"y\":1}\n": "is not a float32", "{\"x\":[1,2,3]}\n": "y is missing"} {
 		cmd := exec.Command(os.Args[0], "run", "online.yaml", "--out", "none")
 		cmd.Env = append(os.Environ(), childEnv+"=1")
 		cmd.Stdin = strings.NewReader(text)

@@ -22,6 +22,8 @@ type Way struct {
 	CPUs     []int          `json:"cpus,omitempty"` // S lanes first; empty: one lane, not pinned
 	PerS     measure.Figure `json:"steps_per_s"`
 	Naive    measure.Figure `json:"over_naive"` // steps a second over the first way's, of the same repetition
+	Tuned    measure.Figure `json:"over_tuned"` // the same over one thread with prefetch
+	Picked   bool           `json:"picked"`     // the planner's choice on this machine
 	Weights  string         `json:"weights_sha256"`
 	State    string         `json:"state_sha256"`
 }
@@ -107,7 +109,7 @@ func Compare(ctx context.Context, o CompareOptions) (c Comparison, err error) {
 		if w.Lanes == "d=1,s=1" && o.Siblings != [2]int{} {
 			pl.CPUs, pl.Spin = []int{o.Siblings[1], o.Siblings[0]}, spinLooks
 		}
-		w.Look, w.CPUs = pl.LookAhead, pl.CPUs
+		w.Look, w.CPUs, w.Picked = pl.LookAhead, pl.CPUs, w.Prefetch && plan.Lanes.String() == plan.picks().String()
 		e, err := exec.New(plan.Program(nil), pl)
 		if err != nil {
 			return c, err
@@ -138,7 +140,7 @@ func Compare(ctx context.Context, o CompareOptions) (c Comparison, err error) {
 	}
 	c.Chunk = max(1, int64(first[0]*o.Window.Seconds()))
 	out := make([][]float64, len(rs))
-	naive := make([][]float64, len(rs))
+	naive, tuned := make([][]float64, len(rs)), make([][]float64, len(rs))
 	var broken error
 	var last []float64
 	start, over := time.Now(), false
@@ -155,7 +157,7 @@ func Compare(ctx context.Context, o CompareOptions) (c Comparison, err error) {
 			return
 		}
 		for i, v := range last {
-			out[i], naive[i] = append(out[i], v), append(naive[i], v/last[0])
+			out[i], naive[i], tuned[i] = append(out[i], v), append(naive[i], v/last[0]), append(tuned[i], v/last[1])
 		}
 	})
 	if broken != nil {
@@ -164,13 +166,21 @@ func Compare(ctx context.Context, o CompareOptions) (c Comparison, err error) {
 	c.Quality.Repetitions = len(naive[0])
 	c.Same = true
 	for i, r := range rs {
-		r.way.PerS, r.way.Naive = measure.Of(out[i]), measure.Of(naive[i])
+		r.way.PerS, r.way.Naive, r.way.Tuned = measure.Of(out[i]), measure.Of(naive[i]), measure.Of(tuned[i])
 		r.way.Weights, r.way.State = r.plan.Store.Hashes()
 		c.Same = c.Same && r.way.Weights == rs[0].way.Weights && r.way.State == rs[0].way.State
 		c.Ways = append(c.Ways, r.way)
 	}
 	c.balance(rs)
 	return c, nil
+}
+
+// picks is the placement that the planner chooses where it is free to.
+func (p *Plan) picks() Lanes {
+	was := p.Pipe.Place
+	defer func() { p.Pipe.Place = was }()
+	p.Pipe.Place.DLanes, p.Pipe.Place.SLanes = AutoInt{Auto: true}, AutoInt{Auto: true}
+	return place(p)
 }
 
 // balance adds up the measured shares of the stages that the pair runs on its S lane.

@@ -26,22 +26,40 @@ import (
 	"vtpu/stages"
 )
 
-// clicksAtScale makes the preset clicks as large as the published model: the perceptrons of DLRM's small configuration and 26 tables, uniform ids, so that rows come from
-// beyond the caches. IDs are fewer than there, so that every way of the comparison can have its tables in memory at the same time.
+// clicksAtScale makes the preset clicks as large as the published model but for the tables, which have a tenth of their rows: what is trained where W6 does not fit
+// into memory as often as there are ways. Ids are uniform, so that rows come from beyond the caches.
 var clicksAtScale = []string{"data.rows=20000", "data.tables=26", "data.ids=100000", "data.skew=0", "stages.dense#1.units=512", "stages.dense#2.units=256",
 	"stages.dense#5.units=512", "stages.dense#6.units=256", "run.eval_every=0"}
+
+// w6Room is the memory that W6 takes in all ways at the same time, of which each has its own tables of 1.7 GB.
+const w6Room = 9 << 30
+
+// trainDefault is what is trained where no file is given.
+func trainDefault() (file string, sets []string) {
+	if room := smtpool.Memory(); room > 0 && room < w6Room {
+		return "clicks", clicksAtScale
+	}
+	return "w6", nil
+}
 
 func trainPart(c pipelines.Comparison) *part {
 	p := &part{event: "smt_train", data: c}
 	p.Title, p.Label = "Training: "+c.Pipeline, c.Label
-	p.Head = []string{"way", "lanes", "look-ahead", "prefetch", "cpus", "steps/s", "over one thread naive", "weights_sha256"}
+	p.Head = []string{"way", "lanes", "look-ahead", "prefetch", "cpus", "steps/s", "over one thread naive", "over one thread with prefetch", "weights_sha256"}
 	var bars []chart.Bar
+	picked, pair := "", ""
 	for _, w := range c.Ways {
+		if w.Picked {
+			picked += fmt.Sprintf("%s (%s), %s times one thread with prefetch", w.Lanes, w.Name, interval(w.Tuned))
+		}
+		if w.Lanes == "d=1,s=1" {
+			pair = interval(w.Tuned)
+		}
 		pre := "no"
 		if w.Prefetch {
 			pre = "yes"
 		}
-		p.row(w.Name, w.Lanes, w.Look, pre, numbers(w.CPUs), interval(w.PerS), interval(w.Naive), w.Weights[:16])
+		p.row(w.Name, w.Lanes, w.Look, pre, numbers(w.CPUs), interval(w.PerS), interval(w.Naive), interval(w.Tuned), w.Weights[:16])
 		b := chart.Bar{Name: w.Name, Measured: w.Naive.Median, Lo: w.Naive.Lo, Hi: w.Naive.Hi}
 		if w.Lanes == "d=1,s=1" {
 			b.Expected = c.Bound
@@ -49,8 +67,11 @@ func trainPart(c pipelines.Comparison) *part {
 		bars = append(bars, b)
 	}
 	if c.Bound > 0 {
-		p.say("%.0f %% of the time of one thread is in stages that the pair runs on its S lane: by that balance S and D side by side can be at most %.2f times one thread with prefetch",
-			100*c.S, c.Bound)
+		p.say("%.0f %% of the time of one thread is in stages that the pair runs on its S lane: by that balance S and D side by side can be at most %.2f times one thread with prefetch; measured: %s",
+			100*c.S, c.Bound, pair)
+	}
+	if picked != "" {
+		p.say("the planner picks %s", picked)
 	}
 	if c.Same {
 		p.say("all ways ended in the same weights and optimizer state after %d steps", c.Steps)
@@ -69,7 +90,7 @@ const trainLimit = 30 * time.Second
 
 // compare trains in several ways on what the probe found.
 func compare(ctx context.Context, first probe.Result, label string, o pipelines.Options, reps int) (pipelines.Comparison, error) {
-	c := pipelines.CompareOptions{Options: o, Label: label, Reps: reps, Window: 60 * time.Millisecond, Limit: trainLimit}
+	c := pipelines.CompareOptions{Options: o, Label: label, Reps: reps, Window: 120 * time.Millisecond, Limit: trainLimit}
 	if first.Verdict == probe.Yes {
 		c.Siblings = [2]int{first.A, first.B}
 	}
@@ -82,14 +103,15 @@ func (a *app) smtTrain() *cobra.Command {
 	o := pipelines.Options{LookAhead: -1}
 	cmd := &cobra.Command{
 		Use: "train [FILE]", Short: "Train a pipeline in several ways in turns: one thread naive, one thread with prefetch, S beside D, two cores", Args: args(cobra.MaximumNArgs(1)),
-		Long:    "Without a file it trains the preset clicks at a size whose tables leave the caches. All ways do the same steps and must end in the same weights.",
-		Example: "  vtpu smt train\n  vtpu smt train names --json",
+		Long: "Without a file it trains W6, DLRM with 26 tables of 1,000,000 rows, in 7 GiB; where there is less memory, the preset clicks with a tenth of the rows. All ways do\n" +
+			"the same steps and must end in the same weights.",
+		Example: "  vtpu smt train\n  vtpu smt train clicks --set data.skew=1.2\n  vtpu smt train names --json",
 		RunE: func(cmd *cobra.Command, p []string) error {
-			o.File = "clicks"
 			if len(p) == 1 {
 				o.File = p[0]
 			} else {
-				o.Sets = append(append([]string{}, clicksAtScale...), o.Sets...)
+				file, sets := trainDefault()
+				o.File, o.Sets = file, append(append([]string{}, sets...), o.Sets...)
 			}
 			if err := check(o); err != nil {
 				return err
@@ -242,7 +264,8 @@ func (a *app) everything(ctx context.Context, f *labFlags, noTrain bool) (title 
 	var trained *pipelines.Comparison
 	if !noTrain {
 		told("training")
-		c, err := compare(ctx, l.First, l.Label(), pipelines.Options{File: "clicks", Sets: clicksAtScale, LookAhead: -1}, min(f.reps, 30))
+		file, sets := trainDefault()
+		c, err := compare(ctx, l.First, l.Label(), pipelines.Options{File: file, Sets: sets, LookAhead: -1}, min(f.reps, 30))
 		if err != nil {
 			return "", nil, nil, err
 		}

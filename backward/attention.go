@@ -85,9 +85,9 @@ func (s *attention) examples(lo, hi int) {
 			a, da := att.F32[(b*H+h)*T*T:][:T*T], datt.F32[lo*T*T:][:T*T] // a scratch for each share
 			g := dctx.F32[b*T*D+h*hs:]
 			kernel.ScoresBackward(da, g, v, a, T, hs, D, ld, scale, s.causal)
-			kernel.Gemm(kernel.TN, T, hs, T, a, T, g, D, dv, ld, false)
-			kernel.Gemm(kernel.NN, T, hs, T, da, T, k, ld, dq, ld, false)
-			kernel.Gemm(kernel.TN, T, hs, T, da, T, q, ld, dk, ld, false)
+			kernel.AttendBackward(dv, a, g, T, hs, ld, D, s.causal)
+			kernel.Attend(dq, da, k, T, hs, ld, ld, s.causal)
+			kernel.AttendBackward(dk, da, q, T, hs, ld, ld, s.causal)
 		}
 	}
 }

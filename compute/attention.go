@@ -121,7 +121,7 @@ func (s *attention) examples(lo, hi int) {
 		kernel.Scores(heads, q, q[D:], H, T, hs, ld, scale, s.causal)
 		for h := range H {
 			v := qkv.F32[b*T*ld+2*D+h*hs:]
-			kernel.Gemm(kernel.NN, T, hs, T, heads[h*T*T:], T, v, ld, ctx.F32[b*T*D+h*hs:], D, false)
+			kernel.Attend(ctx.F32[b*T*D+h*hs:], heads[h*T*T:], v, T, hs, D, ld, s.causal)
 		}
 	}
 }

@@ -16,10 +16,11 @@ func init() {
 		name, summary string
 		f             func(d, x, y []float32) float32
 		hits          bool
+		fuse          func(walk []stages.Planned) (int, func(*stages.Team) (stages.Stage, error))
 	}{
-		{"mse", "Mean squared error: the mean of (x-y)² over all elements of the step's targets.", squared, false},
-		{"mae", "Mean absolute error: the mean of |x-y| over all elements of the step's targets.", absolute, false},
-		{"bce", "Binary cross-entropy of logits against targets in 0..1, mean over all elements of the step's targets.", nil, true},
+		{"mse", "Mean squared error: the mean of (x-y)² over all elements of the step's targets.", squared, false, fuseSquared},
+		{"mae", "Mean absolute error: the mean of |x-y| over all elements of the step's targets.", absolute, false, nil},
+		{"bce", "Binary cross-entropy of logits against targets in 0..1, mean over all elements of the step's targets.", nil, true, nil},
 	} {
 		stages.MustRegister(stages.Spec[LossConfig]{
 			Name: l.name, Room: stages.Loss, Pipe: stages.D, Twin: l.name + "_backward", Summary: l.summary, Example: l.name + ": {}",
@@ -31,6 +32,7 @@ func init() {
 				}
 				return &pointLoss{env.Ports["x"].Slot, env.Ports["y"].Slot, env.Ports["d"].Slot, f, l.hits}, nil
 			},
+			Fuse: l.fuse,
 		})
 	}
 }
@@ -138,4 +140,30 @@ func (r *logistic) sum(d, x, y []float32) float32 {
 	kernel.Sigmoid(d, x)
 	kernel.Sub(d, d, y)
 	return s
+}
+
+// fuseSquared finds mse and its gradient, which need one walk over the elements.
+func fuseSquared(walk []stages.Planned) (int, func(*stages.Team) (stages.Stage, error)) {
+	if len(walk) < 2 || walk[1].Def.Name != "mse_backward" {
+		return 0, nil
+	}
+	x := walk[1].Env.Ports["x"]
+	if !x.HasGrad || x.Acc {
+		return 0, nil
+	}
+	return 2, func(*stages.Team) (stages.Stage, error) {
+		return &squaredLoss{x.Slot, walk[0].Env.Ports["y"].Slot, x.Grad}, nil
+	}
+}
+
+// squaredLoss is mse and mse_backward.
+type squaredLoss struct{ x, y, dx stages.Slot }
+
+// Process adds this part's share of the mean to the head, and dx = (x-y)·2/n for n target elements in the step. x, y, dx (B,...).
+func (s *squaredLoss) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
+	x, dx := m.T(s.x), m.T(s.dx)
+	dx.ResizeAs(x)
+	mean := m.Mean(len(x.F32), false)
+	m.Loss += float64(kernel.SquaredError(dx.F32, x.F32, m.T(s.y).F32, float32(2/mean))) / mean
+	return out.Send(m)
 }

@@ -23,7 +23,9 @@ func TestFusedStagesKeepTheBits(t *testing.T) {
 		{"linear", []string{"data.features=64", "stages.dense.bias=false"}, true},
 		{"linear", []string{"data.features=1"}, true},
 		{"weight", nil, true},
-		{"linear", []string{"stages.dense.act=relu"}, false},
+		{"linear", []string{"stages.dense.act=relu"}, true},
+		{"attention", nil, true},
+		{"attention", []string{"parts=3", "data.length=5"}, true},
 		{"digits", nil, false},
 	}
 	for _, c := range cases {

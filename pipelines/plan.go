@@ -862,10 +862,11 @@ func (p *Plan) fusions() []fusion {
 		}
 	}
 	var all []fusion
-	for i := range walk {
+	for i := 0; i < len(walk); i++ {
 		if fuse := walk[i].Def.Fuse; fuse != nil {
 			if n, make := fuse(walk[i:]); n > 0 {
 				all = append(all, fusion{nodes[i : i+n], make})
+				i += n - 1
 			}
 		}
 	}

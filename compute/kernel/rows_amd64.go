@@ -144,6 +144,24 @@ func dotBlock(x, y []float32, s *[lanes]float32) float32 {
 	return dotAVX2(len(x), first(x), first(y), s)
 }
 
+func squaredError(dx, x, y []float32, scale float32) float32 {
+	if level == 0 {
+		return squaredErrorGeneric(dx, x, y, scale)
+	}
+	f := squaredErrorAVX2
+	if level == 2 {
+		f = squaredErrorAVX512
+	}
+	if len(dx) <= piece {
+		return f(len(dx), first(dx), first(x), first(y), scale, nil)
+	}
+	var s [lanes]float32
+	for i := 0; i < len(dx); i += piece {
+		f(min(len(dx)-i, piece), &dx[i], &x[i], &y[i], scale, &s)
+	}
+	return tree(&s)
+}
+
 func sum(x []float32) float32 {
 	if level == 0 {
 		return sumGeneric(x)

@@ -3357,7 +3357,7 @@ rows195:
 	CMPQ        CX, $0x20
 	JG          long196
 	CMPQ        CX, $0x08
-	JG          short198
+	JG          short199
 	LEAQ        (CX), R10
 	LEAQ        masksAVX2<>+256(SB), R11
 	SHLQ        $0x02, R10
@@ -3407,12 +3407,12 @@ rows195:
 	VPERMILPS   $0xb1, Y4, Y5
 	VADDPS      Y5, Y4, Y4
 	TESTQ       R9, R9
-	JZ          nostats199
+	JZ          nostats200
 	VMOVSS      X3, (R9)
 	VMOVSS      X4, 4(R9)
 	ADDQ        $0x08, R9
 
-nostats199:
+nostats200:
 	VMOVSS       numbersAVX2<>+352(SB), X3
 	VDIVSS       X4, X3, X3
 	VBROADCASTSS X3, Y3
@@ -3420,9 +3420,9 @@ nostats199:
 	VMASKMOVPS   Y2, Y1, (DI)
 	JMP          stored197
 
-short198:
+short199:
 	CMPQ        CX, $0x10
-	JG          short200
+	JG          short201
 	LEAQ        -8(CX), R10
 	LEAQ        masksAVX2<>+256(SB), R11
 	SHLQ        $0x02, R10
@@ -3503,12 +3503,12 @@ short198:
 	VPERMILPS   $0xb1, Y5, Y6
 	VADDPS      Y6, Y5, Y5
 	TESTQ       R9, R9
-	JZ          nostats201
+	JZ          nostats202
 	VMOVSS      X4, (R9)
 	VMOVSS      X5, 4(R9)
 	ADDQ        $0x08, R9
 
-nostats201:
+nostats202:
 	VMOVSS       numbersAVX2<>+352(SB), X4
 	VDIVSS       X5, X4, X4
 	VBROADCASTSS X4, Y4
@@ -3518,9 +3518,9 @@ nostats201:
 	VMASKMOVPS   Y2, Y1, 32(DI)
 	JMP          stored197
 
-short200:
+short201:
 	CMPQ        CX, $0x18
-	JG          short202
+	JG          short203
 	LEAQ        -16(CX), R10
 	LEAQ        masksAVX2<>+256(SB), R11
 	SHLQ        $0x02, R10
@@ -3632,12 +3632,12 @@ short200:
 	VPERMILPS   $0xb1, Y6, Y7
 	VADDPS      Y7, Y6, Y6
 	TESTQ       R9, R9
-	JZ          nostats203
+	JZ          nostats204
 	VMOVSS      X5, (R9)
 	VMOVSS      X6, 4(R9)
 	ADDQ        $0x08, R9
 
-nostats203:
+nostats204:
 	VMOVSS       numbersAVX2<>+352(SB), X5
 	VDIVSS       X6, X5, X5
 	VBROADCASTSS X5, Y5
@@ -3649,7 +3649,7 @@ nostats203:
 	VMASKMOVPS   Y2, Y1, 64(DI)
 	JMP          stored197
 
-short202:
+short203:
 	LEAQ        -24(CX), R10
 	LEAQ        masksAVX2<>+256(SB), R11
 	SHLQ        $0x02, R10
@@ -3792,12 +3792,12 @@ short202:
 	VPERMILPS   $0xb1, Y7, Y8
 	VADDPS      Y8, Y7, Y7
 	TESTQ       R9, R9
-	JZ          nostats205
+	JZ          nostats206
 	VMOVSS      X6, (R9)
 	VMOVSS      X7, 4(R9)
 	ADDQ        $0x08, R9
 
-nostats205:
+nostats206:
 	VMOVSS       numbersAVX2<>+352(SB), X6
 	VDIVSS       X7, X6, X6
 	VBROADCASTSS X6, Y6
@@ -3831,9 +3831,9 @@ long196:
 	SUBQ    R11, R13
 	XORL    R10, R10
 	CMPQ    R10, R13
-	JGE     last207
+	JGE     last208
 
-block206:
+block207:
 	VMOVUPS (R8)(R10*4), Y9
 	VMULPS  Y0, Y9, Y9
 	VMAXPS  Y1, Y9, Y1
@@ -3860,126 +3860,126 @@ block206:
 	VMAXPS  Y8, Y9, Y8
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block206
+	JL      block207
 
-last207:
+last208:
 	CMPQ    R11, $0x08
-	JL      part209
+	JL      part210
 	VMOVUPS (R8)(R10*4), Y9
 	VMULPS  Y0, Y9, Y9
 	VMAXPS  Y1, Y9, Y1
 	CMPQ    R11, $0x10
-	JL      part210
+	JL      part211
 	VMOVUPS 32(R8)(R10*4), Y9
 	VMULPS  Y0, Y9, Y9
 	VMAXPS  Y2, Y9, Y2
 	CMPQ    R11, $0x18
-	JL      part211
+	JL      part212
 	VMOVUPS 64(R8)(R10*4), Y9
 	VMULPS  Y0, Y9, Y9
 	VMAXPS  Y3, Y9, Y3
 	CMPQ    R11, $0x20
-	JL      part212
+	JL      part213
 	VMOVUPS 96(R8)(R10*4), Y9
 	VMULPS  Y0, Y9, Y9
 	VMAXPS  Y4, Y9, Y4
 	CMPQ    R11, $0x28
-	JL      part213
+	JL      part214
 	VMOVUPS 128(R8)(R10*4), Y9
 	VMULPS  Y0, Y9, Y9
 	VMAXPS  Y5, Y9, Y5
 	CMPQ    R11, $0x30
-	JL      part214
+	JL      part215
 	VMOVUPS 160(R8)(R10*4), Y9
 	VMULPS  Y0, Y9, Y9
 	VMAXPS  Y6, Y9, Y6
 	CMPQ    R11, $0x38
-	JL      part215
+	JL      part216
 	VMOVUPS 192(R8)(R10*4), Y9
 	VMULPS  Y0, Y9, Y9
 	VMAXPS  Y7, Y9, Y7
-	JMP     part216
+	JMP     part217
 
-part209:
+part210:
 	CMPQ       R11, $0x00
-	JE         rowdone208
+	JE         rowdone209
 	VMOVUPS    (R12), Y9
 	VMASKMOVPS (R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y1, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y1, Y1
-	JMP        rowdone208
+	JMP        rowdone209
 
-part210:
+part211:
 	CMPQ       R11, $0x08
-	JE         rowdone208
+	JE         rowdone209
 	VMOVUPS    32(R12), Y9
 	VMASKMOVPS 32(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y2, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y2, Y2
-	JMP        rowdone208
+	JMP        rowdone209
 
-part211:
+part212:
 	CMPQ       R11, $0x10
-	JE         rowdone208
+	JE         rowdone209
 	VMOVUPS    64(R12), Y9
 	VMASKMOVPS 64(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y3, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y3, Y3
-	JMP        rowdone208
+	JMP        rowdone209
 
-part212:
+part213:
 	CMPQ       R11, $0x18
-	JE         rowdone208
+	JE         rowdone209
 	VMOVUPS    96(R12), Y9
 	VMASKMOVPS 96(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y4, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y4, Y4
-	JMP        rowdone208
+	JMP        rowdone209
 
-part213:
+part214:
 	CMPQ       R11, $0x20
-	JE         rowdone208
+	JE         rowdone209
 	VMOVUPS    128(R12), Y9
 	VMASKMOVPS 128(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y5, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y5, Y5
-	JMP        rowdone208
+	JMP        rowdone209
 
-part214:
+part215:
 	CMPQ       R11, $0x28
-	JE         rowdone208
+	JE         rowdone209
 	VMOVUPS    160(R12), Y9
 	VMASKMOVPS 160(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y6, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y6, Y6
-	JMP        rowdone208
+	JMP        rowdone209
 
-part215:
+part216:
 	CMPQ       R11, $0x30
-	JE         rowdone208
+	JE         rowdone209
 	VMOVUPS    192(R12), Y9
 	VMASKMOVPS 192(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y7, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y7, Y7
-	JMP        rowdone208
+	JMP        rowdone209
 
-part216:
+part217:
 	CMPQ       R11, $0x38
-	JE         rowdone208
+	JE         rowdone209
 	VMOVUPS    224(R12), Y9
 	VMASKMOVPS 224(R8)(R10*4), Y9, Y10
 	VMULPS     Y0, Y10, Y10
 	VMAXPS     Y8, Y10, Y10
 	VBLENDVPS  Y9, Y10, Y8, Y8
 
-rowdone208:
+rowdone209:
 	VMAXPS     Y5, Y1, Y1
 	VMAXPS     Y6, Y2, Y2
 	VMAXPS     Y7, Y3, Y3
@@ -4006,9 +4006,9 @@ rowdone208:
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last218
+	JGE        last219
 
-block217:
+block218:
 	VMOVUPS     (R8)(R10*4), Y10
 	VMULPS      Y0, Y10, Y10
 	VSUBPS      Y9, Y10, Y10
@@ -4235,11 +4235,11 @@ block217:
 	VADDPS      Y10, Y8, Y8
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block217
+	JL          block218
 
-last218:
+last219:
 	CMPQ        R11, $0x08
-	JL          part220
+	JL          part221
 	VMOVUPS     (R8)(R10*4), Y10
 	VMULPS      Y0, Y10, Y10
 	VSUBPS      Y9, Y10, Y10
@@ -4269,7 +4269,7 @@ last218:
 	VMOVUPS     Y10, (DI)(R10*4)
 	VADDPS      Y10, Y1, Y1
 	CMPQ        R11, $0x10
-	JL          part221
+	JL          part222
 	VMOVUPS     32(R8)(R10*4), Y10
 	VMULPS      Y0, Y10, Y10
 	VSUBPS      Y9, Y10, Y10
@@ -4299,7 +4299,7 @@ last218:
 	VMOVUPS     Y10, 32(DI)(R10*4)
 	VADDPS      Y10, Y2, Y2
 	CMPQ        R11, $0x18
-	JL          part222
+	JL          part223
 	VMOVUPS     64(R8)(R10*4), Y10
 	VMULPS      Y0, Y10, Y10
 	VSUBPS      Y9, Y10, Y10
@@ -4329,7 +4329,7 @@ last218:
 	VMOVUPS     Y10, 64(DI)(R10*4)
 	VADDPS      Y10, Y3, Y3
 	CMPQ        R11, $0x20
-	JL          part223
+	JL          part224
 	VMOVUPS     96(R8)(R10*4), Y10
 	VMULPS      Y0, Y10, Y10
 	VSUBPS      Y9, Y10, Y10
@@ -4359,7 +4359,7 @@ last218:
 	VMOVUPS     Y10, 96(DI)(R10*4)
 	VADDPS      Y10, Y4, Y4
 	CMPQ        R11, $0x28
-	JL          part224
+	JL          part225
 	VMOVUPS     128(R8)(R10*4), Y10
 	VMULPS      Y0, Y10, Y10
 	VSUBPS      Y9, Y10, Y10
@@ -4389,7 +4389,7 @@ last218:
 	VMOVUPS     Y10, 128(DI)(R10*4)
 	VADDPS      Y10, Y5, Y5
 	CMPQ        R11, $0x30
-	JL          part225
+	JL          part226
 	VMOVUPS     160(R8)(R10*4), Y10
 	VMULPS      Y0, Y10, Y10
 	VSUBPS      Y9, Y10, Y10
@@ -4419,7 +4419,7 @@ last218:
 	VMOVUPS     Y10, 160(DI)(R10*4)
 	VADDPS      Y10, Y6, Y6
 	CMPQ        R11, $0x38
-	JL          part226
+	JL          part227
 	VMOVUPS     192(R8)(R10*4), Y10
 	VMULPS      Y0, Y10, Y10
 	VSUBPS      Y9, Y10, Y10
@@ -4448,11 +4448,11 @@ last218:
 	VMULPS      Y10, Y11, Y10
 	VMOVUPS     Y10, 192(DI)(R10*4)
 	VADDPS      Y10, Y7, Y7
-	JMP         part227
+	JMP         part228
 
-part220:
+part221:
 	CMPQ        R11, $0x00
-	JE          rowdone219
+	JE          rowdone220
 	VMOVUPS     (R12), Y10
 	VMASKMOVPS  (R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -4483,11 +4483,11 @@ part220:
 	VMASKMOVPS  Y11, Y10, (DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y1, Y1
-	JMP         rowdone219
+	JMP         rowdone220
 
-part221:
+part222:
 	CMPQ        R11, $0x08
-	JE          rowdone219
+	JE          rowdone220
 	VMOVUPS     32(R12), Y10
 	VMASKMOVPS  32(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -4518,11 +4518,11 @@ part221:
 	VMASKMOVPS  Y11, Y10, 32(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y2, Y2
-	JMP         rowdone219
+	JMP         rowdone220
 
-part222:
+part223:
 	CMPQ        R11, $0x10
-	JE          rowdone219
+	JE          rowdone220
 	VMOVUPS     64(R12), Y10
 	VMASKMOVPS  64(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -4553,11 +4553,11 @@ part222:
 	VMASKMOVPS  Y11, Y10, 64(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y3, Y3
-	JMP         rowdone219
+	JMP         rowdone220
 
-part223:
+part224:
 	CMPQ        R11, $0x18
-	JE          rowdone219
+	JE          rowdone220
 	VMOVUPS     96(R12), Y10
 	VMASKMOVPS  96(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -4588,11 +4588,11 @@ part223:
 	VMASKMOVPS  Y11, Y10, 96(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y4, Y4
-	JMP         rowdone219
+	JMP         rowdone220
 
-part224:
+part225:
 	CMPQ        R11, $0x20
-	JE          rowdone219
+	JE          rowdone220
 	VMOVUPS     128(R12), Y10
 	VMASKMOVPS  128(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -4623,11 +4623,11 @@ part224:
 	VMASKMOVPS  Y11, Y10, 128(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y5, Y5
-	JMP         rowdone219
+	JMP         rowdone220
 
-part225:
+part226:
 	CMPQ        R11, $0x28
-	JE          rowdone219
+	JE          rowdone220
 	VMOVUPS     160(R12), Y10
 	VMASKMOVPS  160(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -4658,11 +4658,11 @@ part225:
 	VMASKMOVPS  Y11, Y10, 160(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y6, Y6
-	JMP         rowdone219
+	JMP         rowdone220
 
-part226:
+part227:
 	CMPQ        R11, $0x30
-	JE          rowdone219
+	JE          rowdone220
 	VMOVUPS     192(R12), Y10
 	VMASKMOVPS  192(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -4693,11 +4693,11 @@ part226:
 	VMASKMOVPS  Y11, Y10, 192(DI)(R10*4)
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y7, Y7
-	JMP         rowdone219
+	JMP         rowdone220
 
-part227:
+part228:
 	CMPQ        R11, $0x38
-	JE          rowdone219
+	JE          rowdone220
 	VMOVUPS     224(R12), Y10
 	VMASKMOVPS  224(R8)(R10*4), Y10, Y11
 	VMULPS      Y0, Y11, Y11
@@ -4729,7 +4729,7 @@ part227:
 	VANDPS      Y11, Y10, Y10
 	VADDPS      Y10, Y8, Y8
 
-rowdone219:
+rowdone220:
 	VADDPS     Y5, Y1, Y1
 	VADDPS     Y6, Y2, Y2
 	VADDPS     Y7, Y3, Y3
@@ -4744,12 +4744,12 @@ rowdone219:
 	VPERMILPS  $0xb1, Y1, Y2
 	VADDPS     Y2, Y1, Y1
 	TESTQ      R9, R9
-	JZ         nostats228
+	JZ         nostats229
 	VMOVSS     X9, (R9)
 	VMOVSS     X1, 4(R9)
 	ADDQ       $0x08, R9
 
-nostats228:
+nostats229:
 	VMOVSS       numbersAVX2<>+352(SB), X2
 	VDIVSS       X1, X2, X2
 	VBROADCASTSS X2, Y1
@@ -4757,9 +4757,9 @@ nostats228:
 	SUBQ         R11, R13
 	XORL         R10, R10
 	CMPQ         R10, R13
-	JGE          last230
+	JGE          last231
 
-block229:
+block230:
 	VMOVUPS (DI)(R10*4), Y2
 	VMULPS  Y1, Y2, Y2
 	VMOVUPS Y2, (DI)(R10*4)
@@ -4786,145 +4786,145 @@ block229:
 	VMOVUPS Y2, 224(DI)(R10*4)
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block229
+	JL      block230
 
-last230:
+last231:
 	CMPQ    R11, $0x08
-	JL      part232
+	JL      part233
 	VMOVUPS (DI)(R10*4), Y2
 	VMULPS  Y1, Y2, Y2
 	VMOVUPS Y2, (DI)(R10*4)
 	CMPQ    R11, $0x10
-	JL      part233
+	JL      part234
 	VMOVUPS 32(DI)(R10*4), Y2
 	VMULPS  Y1, Y2, Y2
 	VMOVUPS Y2, 32(DI)(R10*4)
 	CMPQ    R11, $0x18
-	JL      part234
+	JL      part235
 	VMOVUPS 64(DI)(R10*4), Y2
 	VMULPS  Y1, Y2, Y2
 	VMOVUPS Y2, 64(DI)(R10*4)
 	CMPQ    R11, $0x20
-	JL      part235
+	JL      part236
 	VMOVUPS 96(DI)(R10*4), Y2
 	VMULPS  Y1, Y2, Y2
 	VMOVUPS Y2, 96(DI)(R10*4)
 	CMPQ    R11, $0x28
-	JL      part236
+	JL      part237
 	VMOVUPS 128(DI)(R10*4), Y2
 	VMULPS  Y1, Y2, Y2
 	VMOVUPS Y2, 128(DI)(R10*4)
 	CMPQ    R11, $0x30
-	JL      part237
+	JL      part238
 	VMOVUPS 160(DI)(R10*4), Y2
 	VMULPS  Y1, Y2, Y2
 	VMOVUPS Y2, 160(DI)(R10*4)
 	CMPQ    R11, $0x38
-	JL      part238
+	JL      part239
 	VMOVUPS 192(DI)(R10*4), Y2
 	VMULPS  Y1, Y2, Y2
 	VMOVUPS Y2, 192(DI)(R10*4)
-	JMP     part239
+	JMP     part240
 
-part232:
+part233:
 	CMPQ       R11, $0x00
-	JE         rowdone231
+	JE         rowdone232
 	VMOVUPS    (R12), Y2
 	VMASKMOVPS (DI)(R10*4), Y2, Y3
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, (DI)(R10*4)
-	JMP        rowdone231
+	JMP        rowdone232
 
-part233:
+part234:
 	CMPQ       R11, $0x08
-	JE         rowdone231
+	JE         rowdone232
 	VMOVUPS    32(R12), Y2
 	VMASKMOVPS 32(DI)(R10*4), Y2, Y3
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 32(DI)(R10*4)
-	JMP        rowdone231
+	JMP        rowdone232
 
-part234:
+part235:
 	CMPQ       R11, $0x10
-	JE         rowdone231
+	JE         rowdone232
 	VMOVUPS    64(R12), Y2
 	VMASKMOVPS 64(DI)(R10*4), Y2, Y3
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 64(DI)(R10*4)
-	JMP        rowdone231
+	JMP        rowdone232
 
-part235:
+part236:
 	CMPQ       R11, $0x18
-	JE         rowdone231
+	JE         rowdone232
 	VMOVUPS    96(R12), Y2
 	VMASKMOVPS 96(DI)(R10*4), Y2, Y3
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 96(DI)(R10*4)
-	JMP        rowdone231
+	JMP        rowdone232
 
-part236:
+part237:
 	CMPQ       R11, $0x20
-	JE         rowdone231
+	JE         rowdone232
 	VMOVUPS    128(R12), Y2
 	VMASKMOVPS 128(DI)(R10*4), Y2, Y3
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 128(DI)(R10*4)
-	JMP        rowdone231
+	JMP        rowdone232
 
-part237:
+part238:
 	CMPQ       R11, $0x28
-	JE         rowdone231
+	JE         rowdone232
 	VMOVUPS    160(R12), Y2
 	VMASKMOVPS 160(DI)(R10*4), Y2, Y3
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 160(DI)(R10*4)
-	JMP        rowdone231
+	JMP        rowdone232
 
-part238:
+part239:
 	CMPQ       R11, $0x30
-	JE         rowdone231
+	JE         rowdone232
 	VMOVUPS    192(R12), Y2
 	VMASKMOVPS 192(DI)(R10*4), Y2, Y3
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 192(DI)(R10*4)
-	JMP        rowdone231
+	JMP        rowdone232
 
-part239:
+part240:
 	CMPQ       R11, $0x38
-	JE         rowdone231
+	JE         rowdone232
 	VMOVUPS    224(R12), Y2
 	VMASKMOVPS 224(DI)(R10*4), Y2, Y3
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 224(DI)(R10*4)
 
-rowdone231:
+rowdone232:
 stored197:
 	MOVQ   BX, R10
 	SUBQ   CX, R10
-	JLE    cleared240
+	JLE    cleared241
 	LEAQ   (DI)(CX*4), R11
 	VXORPS Y1, Y1, Y1
 	XORL   R12, R12
 	SUBQ   $+8, R10
-	JL     tail243
+	JL     tail244
 
-one242:
+one243:
 	VMOVUPS Y1, (R11)(R12*4)
 	ADDQ    $+8, R12
 	SUBQ    $+8, R10
-	JGE     one242
+	JGE     one243
 
-tail243:
+tail244:
 	ADDQ       $+8, R10
-	JZ         done244
+	JZ         done245
 	LEAQ       masksAVX2<>+256(SB), R13
 	SHLQ       $0x02, R10
 	SUBQ       R10, R13
 	VMOVUPS    (R13), Y2
 	VMASKMOVPS Y1, Y2, (R11)(R12*4)
 
-done244:
-cleared240:
+done245:
+cleared241:
 	MOVQ    $0x00000001, R10
 	ADDQ    DX, CX
 	CMPQ    CX, BX
@@ -4950,7 +4950,7 @@ TEXT ·softmaxBackwardAVX2(SB), NOSPLIT, $0-68
 	VBROADCASTSS scale+64(FP), Y0
 	SHLQ         $0x02, SI
 
-rows245:
+rows246:
 	MOVQ   CX, R11
 	ANDQ   $0x3f, R11
 	LEAQ   masksAVX2<>+256(SB), R12
@@ -4969,9 +4969,9 @@ rows245:
 	SUBQ   R11, R13
 	XORL   R10, R10
 	CMPQ   R10, R13
-	JGE    last247
+	JGE    last250
 
-block246:
+block249:
 	VMOVUPS     (R8)(R10*4), Y9
 	VMOVUPS     (R9)(R10*4), Y10
 	VFMADD231PS Y9, Y10, Y1
@@ -4998,118 +4998,118 @@ block246:
 	VFMADD231PS Y9, Y10, Y8
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block246
+	JL          block249
 
-last247:
+last250:
 	CMPQ        R11, $0x08
-	JL          part249
+	JL          part252
 	VMOVUPS     (R8)(R10*4), Y9
 	VMOVUPS     (R9)(R10*4), Y10
 	VFMADD231PS Y9, Y10, Y1
 	CMPQ        R11, $0x10
-	JL          part250
+	JL          part253
 	VMOVUPS     32(R8)(R10*4), Y9
 	VMOVUPS     32(R9)(R10*4), Y10
 	VFMADD231PS Y9, Y10, Y2
 	CMPQ        R11, $0x18
-	JL          part251
+	JL          part254
 	VMOVUPS     64(R8)(R10*4), Y9
 	VMOVUPS     64(R9)(R10*4), Y10
 	VFMADD231PS Y9, Y10, Y3
 	CMPQ        R11, $0x20
-	JL          part252
+	JL          part255
 	VMOVUPS     96(R8)(R10*4), Y9
 	VMOVUPS     96(R9)(R10*4), Y10
 	VFMADD231PS Y9, Y10, Y4
 	CMPQ        R11, $0x28
-	JL          part253
+	JL          part256
 	VMOVUPS     128(R8)(R10*4), Y9
 	VMOVUPS     128(R9)(R10*4), Y10
 	VFMADD231PS Y9, Y10, Y5
 	CMPQ        R11, $0x30
-	JL          part254
+	JL          part257
 	VMOVUPS     160(R8)(R10*4), Y9
 	VMOVUPS     160(R9)(R10*4), Y10
 	VFMADD231PS Y9, Y10, Y6
 	CMPQ        R11, $0x38
-	JL          part255
+	JL          part258
 	VMOVUPS     192(R8)(R10*4), Y9
 	VMOVUPS     192(R9)(R10*4), Y10
 	VFMADD231PS Y9, Y10, Y7
-	JMP         part256
+	JMP         part259
 
-part249:
+part252:
 	CMPQ        R11, $0x00
-	JE          rowdone248
+	JE          rowdone251
 	VMOVUPS     (R12), Y9
 	VMASKMOVPS  (R8)(R10*4), Y9, Y10
 	VMASKMOVPS  (R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y1
-	JMP         rowdone248
+	JMP         rowdone251
 
-part250:
+part253:
 	CMPQ        R11, $0x08
-	JE          rowdone248
+	JE          rowdone251
 	VMOVUPS     32(R12), Y9
 	VMASKMOVPS  32(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  32(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y2
-	JMP         rowdone248
+	JMP         rowdone251
 
-part251:
+part254:
 	CMPQ        R11, $0x10
-	JE          rowdone248
+	JE          rowdone251
 	VMOVUPS     64(R12), Y9
 	VMASKMOVPS  64(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  64(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y3
-	JMP         rowdone248
+	JMP         rowdone251
 
-part252:
+part255:
 	CMPQ        R11, $0x18
-	JE          rowdone248
+	JE          rowdone251
 	VMOVUPS     96(R12), Y9
 	VMASKMOVPS  96(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  96(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y4
-	JMP         rowdone248
+	JMP         rowdone251
 
-part253:
+part256:
 	CMPQ        R11, $0x20
-	JE          rowdone248
+	JE          rowdone251
 	VMOVUPS     128(R12), Y9
 	VMASKMOVPS  128(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  128(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y5
-	JMP         rowdone248
+	JMP         rowdone251
 
-part254:
+part257:
 	CMPQ        R11, $0x28
-	JE          rowdone248
+	JE          rowdone251
 	VMOVUPS     160(R12), Y9
 	VMASKMOVPS  160(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  160(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y6
-	JMP         rowdone248
+	JMP         rowdone251
 
-part255:
+part258:
 	CMPQ        R11, $0x30
-	JE          rowdone248
+	JE          rowdone251
 	VMOVUPS     192(R12), Y9
 	VMASKMOVPS  192(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  192(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y7
-	JMP         rowdone248
+	JMP         rowdone251
 
-part256:
+part259:
 	CMPQ        R11, $0x38
-	JE          rowdone248
+	JE          rowdone251
 	VMOVUPS     224(R12), Y9
 	VMASKMOVPS  224(R8)(R10*4), Y9, Y10
 	VMASKMOVPS  224(R9)(R10*4), Y9, Y9
 	VFMADD231PS Y10, Y9, Y8
 
-rowdone248:
+rowdone251:
 	VADDPS     Y5, Y1, Y1
 	VADDPS     Y6, Y2, Y2
 	VADDPS     Y7, Y3, Y3
@@ -5127,9 +5127,9 @@ rowdone248:
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last258
+	JGE        last261
 
-block257:
+block260:
 	VMOVUPS (R9)(R10*4), Y2
 	VMULPS  Y0, Y2, Y2
 	VMOVUPS (R8)(R10*4), Y3
@@ -5180,11 +5180,11 @@ block257:
 	VMOVUPS Y2, 224(DI)(R10*4)
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block257
+	JL      block260
 
-last258:
+last261:
 	CMPQ    R11, $0x08
-	JL      part260
+	JL      part263
 	VMOVUPS (R9)(R10*4), Y2
 	VMULPS  Y0, Y2, Y2
 	VMOVUPS (R8)(R10*4), Y3
@@ -5192,7 +5192,7 @@ last258:
 	VMULPS  Y3, Y2, Y2
 	VMOVUPS Y2, (DI)(R10*4)
 	CMPQ    R11, $0x10
-	JL      part261
+	JL      part264
 	VMOVUPS 32(R9)(R10*4), Y2
 	VMULPS  Y0, Y2, Y2
 	VMOVUPS 32(R8)(R10*4), Y3
@@ -5200,7 +5200,7 @@ last258:
 	VMULPS  Y3, Y2, Y2
 	VMOVUPS Y2, 32(DI)(R10*4)
 	CMPQ    R11, $0x18
-	JL      part262
+	JL      part265
 	VMOVUPS 64(R9)(R10*4), Y2
 	VMULPS  Y0, Y2, Y2
 	VMOVUPS 64(R8)(R10*4), Y3
@@ -5208,7 +5208,7 @@ last258:
 	VMULPS  Y3, Y2, Y2
 	VMOVUPS Y2, 64(DI)(R10*4)
 	CMPQ    R11, $0x20
-	JL      part263
+	JL      part266
 	VMOVUPS 96(R9)(R10*4), Y2
 	VMULPS  Y0, Y2, Y2
 	VMOVUPS 96(R8)(R10*4), Y3
@@ -5216,7 +5216,7 @@ last258:
 	VMULPS  Y3, Y2, Y2
 	VMOVUPS Y2, 96(DI)(R10*4)
 	CMPQ    R11, $0x28
-	JL      part264
+	JL      part267
 	VMOVUPS 128(R9)(R10*4), Y2
 	VMULPS  Y0, Y2, Y2
 	VMOVUPS 128(R8)(R10*4), Y3
@@ -5224,7 +5224,7 @@ last258:
 	VMULPS  Y3, Y2, Y2
 	VMOVUPS Y2, 128(DI)(R10*4)
 	CMPQ    R11, $0x30
-	JL      part265
+	JL      part268
 	VMOVUPS 160(R9)(R10*4), Y2
 	VMULPS  Y0, Y2, Y2
 	VMOVUPS 160(R8)(R10*4), Y3
@@ -5232,18 +5232,18 @@ last258:
 	VMULPS  Y3, Y2, Y2
 	VMOVUPS Y2, 160(DI)(R10*4)
 	CMPQ    R11, $0x38
-	JL      part266
+	JL      part269
 	VMOVUPS 192(R9)(R10*4), Y2
 	VMULPS  Y0, Y2, Y2
 	VMOVUPS 192(R8)(R10*4), Y3
 	VSUBPS  Y1, Y3, Y3
 	VMULPS  Y3, Y2, Y2
 	VMOVUPS Y2, 192(DI)(R10*4)
-	JMP     part267
+	JMP     part270
 
-part260:
+part263:
 	CMPQ       R11, $0x00
-	JE         rowdone259
+	JE         rowdone262
 	VMOVUPS    (R12), Y2
 	VMASKMOVPS (R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
@@ -5251,11 +5251,11 @@ part260:
 	VSUBPS     Y1, Y4, Y1
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, (DI)(R10*4)
-	JMP        rowdone259
+	JMP        rowdone262
 
-part261:
+part264:
 	CMPQ       R11, $0x08
-	JE         rowdone259
+	JE         rowdone262
 	VMOVUPS    32(R12), Y2
 	VMASKMOVPS 32(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
@@ -5263,11 +5263,11 @@ part261:
 	VSUBPS     Y1, Y4, Y1
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 32(DI)(R10*4)
-	JMP        rowdone259
+	JMP        rowdone262
 
-part262:
+part265:
 	CMPQ       R11, $0x10
-	JE         rowdone259
+	JE         rowdone262
 	VMOVUPS    64(R12), Y2
 	VMASKMOVPS 64(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
@@ -5275,11 +5275,11 @@ part262:
 	VSUBPS     Y1, Y4, Y1
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 64(DI)(R10*4)
-	JMP        rowdone259
+	JMP        rowdone262
 
-part263:
+part266:
 	CMPQ       R11, $0x18
-	JE         rowdone259
+	JE         rowdone262
 	VMOVUPS    96(R12), Y2
 	VMASKMOVPS 96(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
@@ -5287,11 +5287,11 @@ part263:
 	VSUBPS     Y1, Y4, Y1
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 96(DI)(R10*4)
-	JMP        rowdone259
+	JMP        rowdone262
 
-part264:
+part267:
 	CMPQ       R11, $0x20
-	JE         rowdone259
+	JE         rowdone262
 	VMOVUPS    128(R12), Y2
 	VMASKMOVPS 128(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
@@ -5299,11 +5299,11 @@ part264:
 	VSUBPS     Y1, Y4, Y1
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 128(DI)(R10*4)
-	JMP        rowdone259
+	JMP        rowdone262
 
-part265:
+part268:
 	CMPQ       R11, $0x28
-	JE         rowdone259
+	JE         rowdone262
 	VMOVUPS    160(R12), Y2
 	VMASKMOVPS 160(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
@@ -5311,11 +5311,11 @@ part265:
 	VSUBPS     Y1, Y4, Y1
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 160(DI)(R10*4)
-	JMP        rowdone259
+	JMP        rowdone262
 
-part266:
+part269:
 	CMPQ       R11, $0x30
-	JE         rowdone259
+	JE         rowdone262
 	VMOVUPS    192(R12), Y2
 	VMASKMOVPS 192(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
@@ -5323,11 +5323,11 @@ part266:
 	VSUBPS     Y1, Y4, Y1
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 192(DI)(R10*4)
-	JMP        rowdone259
+	JMP        rowdone262
 
-part267:
+part270:
 	CMPQ       R11, $0x38
-	JE         rowdone259
+	JE         rowdone262
 	VMOVUPS    224(R12), Y2
 	VMASKMOVPS 224(R9)(R10*4), Y2, Y3
 	VMULPS     Y0, Y3, Y3
@@ -5336,33 +5336,33 @@ part267:
 	VMULPS     Y1, Y3, Y1
 	VMASKMOVPS Y1, Y2, 224(DI)(R10*4)
 
-rowdone259:
+rowdone262:
 	MOVQ   BX, R10
 	SUBQ   CX, R10
-	JLE    cleared268
+	JLE    cleared271
 	LEAQ   (DI)(CX*4), R11
 	VXORPS Y1, Y1, Y1
 	XORL   R12, R12
 	SUBQ   $+8, R10
-	JL     tail271
+	JL     tail274
 
-one270:
+one273:
 	VMOVUPS Y1, (R11)(R12*4)
 	ADDQ    $+8, R12
 	SUBQ    $+8, R10
-	JGE     one270
+	JGE     one273
 
-tail271:
+tail274:
 	ADDQ       $+8, R10
-	JZ         done272
+	JZ         done275
 	LEAQ       masksAVX2<>+256(SB), R13
 	SHLQ       $0x02, R10
 	SUBQ       R10, R13
 	VMOVUPS    (R13), Y2
 	VMASKMOVPS Y1, Y2, (R11)(R12*4)
 
-done272:
-cleared268:
+done275:
+cleared271:
 	MOVQ    $0x00000001, R10
 	ADDQ    DX, CX
 	CMPQ    CX, BX
@@ -5371,7 +5371,7 @@ cleared268:
 	ADDQ    SI, R8
 	ADDQ    SI, R9
 	DECQ    AX
-	JNZ     rows245
+	JNZ     rows246
 	VZEROUPPER
 	RET
 
@@ -5395,7 +5395,7 @@ TEXT ·layerNormAVX2(SB), NOSPLIT, $0-72
 	SHLQ         $0x02, R10
 	SUBQ         R10, R12
 
-rows273:
+rows276:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
@@ -5408,9 +5408,9 @@ rows273:
 	SUBQ   R11, R13
 	XORL   R10, R10
 	CMPQ   R10, R13
-	JGE    last275
+	JGE    last278
 
-block274:
+block277:
 	VMOVUPS (SI)(R10*4), Y10
 	VADDPS  Y10, Y2, Y2
 	VMOVUPS 32(SI)(R10*4), Y10
@@ -5429,103 +5429,103 @@ block274:
 	VADDPS  Y10, Y9, Y9
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block274
+	JL      block277
 
-last275:
+last278:
 	CMPQ    R11, $0x08
-	JL      part277
+	JL      part280
 	VMOVUPS (SI)(R10*4), Y10
 	VADDPS  Y10, Y2, Y2
 	CMPQ    R11, $0x10
-	JL      part278
+	JL      part281
 	VMOVUPS 32(SI)(R10*4), Y10
 	VADDPS  Y10, Y3, Y3
 	CMPQ    R11, $0x18
-	JL      part279
+	JL      part282
 	VMOVUPS 64(SI)(R10*4), Y10
 	VADDPS  Y10, Y4, Y4
 	CMPQ    R11, $0x20
-	JL      part280
+	JL      part283
 	VMOVUPS 96(SI)(R10*4), Y10
 	VADDPS  Y10, Y5, Y5
 	CMPQ    R11, $0x28
-	JL      part281
+	JL      part284
 	VMOVUPS 128(SI)(R10*4), Y10
 	VADDPS  Y10, Y6, Y6
 	CMPQ    R11, $0x30
-	JL      part282
+	JL      part285
 	VMOVUPS 160(SI)(R10*4), Y10
 	VADDPS  Y10, Y7, Y7
 	CMPQ    R11, $0x38
-	JL      part283
+	JL      part286
 	VMOVUPS 192(SI)(R10*4), Y10
 	VADDPS  Y10, Y8, Y8
-	JMP     part284
+	JMP     part287
 
-part277:
+part280:
 	CMPQ       R11, $0x00
-	JE         rowdone276
+	JE         rowdone279
 	VMOVUPS    (R12), Y10
 	VMASKMOVPS (SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y2, Y2
-	JMP        rowdone276
+	JMP        rowdone279
 
-part278:
+part281:
 	CMPQ       R11, $0x08
-	JE         rowdone276
+	JE         rowdone279
 	VMOVUPS    32(R12), Y10
 	VMASKMOVPS 32(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y3, Y3
-	JMP        rowdone276
+	JMP        rowdone279
 
-part279:
+part282:
 	CMPQ       R11, $0x10
-	JE         rowdone276
+	JE         rowdone279
 	VMOVUPS    64(R12), Y10
 	VMASKMOVPS 64(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y4, Y4
-	JMP        rowdone276
+	JMP        rowdone279
 
-part280:
+part283:
 	CMPQ       R11, $0x18
-	JE         rowdone276
+	JE         rowdone279
 	VMOVUPS    96(R12), Y10
 	VMASKMOVPS 96(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y5, Y5
-	JMP        rowdone276
+	JMP        rowdone279
 
-part281:
+part284:
 	CMPQ       R11, $0x20
-	JE         rowdone276
+	JE         rowdone279
 	VMOVUPS    128(R12), Y10
 	VMASKMOVPS 128(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y6, Y6
-	JMP        rowdone276
+	JMP        rowdone279
 
-part282:
+part285:
 	CMPQ       R11, $0x28
-	JE         rowdone276
+	JE         rowdone279
 	VMOVUPS    160(R12), Y10
 	VMASKMOVPS 160(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y7, Y7
-	JMP        rowdone276
+	JMP        rowdone279
 
-part283:
+part286:
 	CMPQ       R11, $0x30
-	JE         rowdone276
+	JE         rowdone279
 	VMOVUPS    192(R12), Y10
 	VMASKMOVPS 192(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y8, Y8
-	JMP        rowdone276
+	JMP        rowdone279
 
-part284:
+part287:
 	CMPQ       R11, $0x38
-	JE         rowdone276
+	JE         rowdone279
 	VMOVUPS    224(R12), Y10
 	VMASKMOVPS 224(SI)(R10*4), Y10, Y10
 	VADDPS     Y10, Y9, Y9
 
-rowdone276:
+rowdone279:
 	VADDPS     Y6, Y2, Y2
 	VADDPS     Y7, Y3, Y3
 	VADDPS     Y8, Y4, Y4
@@ -5554,9 +5554,9 @@ rowdone276:
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last286
+	JGE        last289
 
-block285:
+block288:
 	VMOVUPS     (SI)(R10*4), Y11
 	VSUBPS      Y10, Y11, Y11
 	VFMADD231PS Y11, Y11, Y2
@@ -5583,126 +5583,126 @@ block285:
 	VFMADD231PS Y11, Y11, Y9
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block285
+	JL          block288
 
-last286:
+last289:
 	CMPQ        R11, $0x08
-	JL          part288
+	JL          part291
 	VMOVUPS     (SI)(R10*4), Y11
 	VSUBPS      Y10, Y11, Y11
 	VFMADD231PS Y11, Y11, Y2
 	CMPQ        R11, $0x10
-	JL          part289
+	JL          part292
 	VMOVUPS     32(SI)(R10*4), Y11
 	VSUBPS      Y10, Y11, Y11
 	VFMADD231PS Y11, Y11, Y3
 	CMPQ        R11, $0x18
-	JL          part290
+	JL          part293
 	VMOVUPS     64(SI)(R10*4), Y11
 	VSUBPS      Y10, Y11, Y11
 	VFMADD231PS Y11, Y11, Y4
 	CMPQ        R11, $0x20
-	JL          part291
+	JL          part294
 	VMOVUPS     96(SI)(R10*4), Y11
 	VSUBPS      Y10, Y11, Y11
 	VFMADD231PS Y11, Y11, Y5
 	CMPQ        R11, $0x28
-	JL          part292
+	JL          part295
 	VMOVUPS     128(SI)(R10*4), Y11
 	VSUBPS      Y10, Y11, Y11
 	VFMADD231PS Y11, Y11, Y6
 	CMPQ        R11, $0x30
-	JL          part293
+	JL          part296
 	VMOVUPS     160(SI)(R10*4), Y11
 	VSUBPS      Y10, Y11, Y11
 	VFMADD231PS Y11, Y11, Y7
 	CMPQ        R11, $0x38
-	JL          part294
+	JL          part297
 	VMOVUPS     192(SI)(R10*4), Y11
 	VSUBPS      Y10, Y11, Y11
 	VFMADD231PS Y11, Y11, Y8
-	JMP         part295
+	JMP         part298
 
-part288:
+part291:
 	CMPQ        R11, $0x00
-	JE          rowdone287
+	JE          rowdone290
 	VMOVUPS     (R12), Y11
 	VMASKMOVPS  (SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y2
-	JMP         rowdone287
+	JMP         rowdone290
 
-part289:
+part292:
 	CMPQ        R11, $0x08
-	JE          rowdone287
+	JE          rowdone290
 	VMOVUPS     32(R12), Y11
 	VMASKMOVPS  32(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y3
-	JMP         rowdone287
+	JMP         rowdone290
 
-part290:
+part293:
 	CMPQ        R11, $0x10
-	JE          rowdone287
+	JE          rowdone290
 	VMOVUPS     64(R12), Y11
 	VMASKMOVPS  64(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y4
-	JMP         rowdone287
+	JMP         rowdone290
 
-part291:
+part294:
 	CMPQ        R11, $0x18
-	JE          rowdone287
+	JE          rowdone290
 	VMOVUPS     96(R12), Y11
 	VMASKMOVPS  96(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y5
-	JMP         rowdone287
+	JMP         rowdone290
 
-part292:
+part295:
 	CMPQ        R11, $0x20
-	JE          rowdone287
+	JE          rowdone290
 	VMOVUPS     128(R12), Y11
 	VMASKMOVPS  128(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y6
-	JMP         rowdone287
+	JMP         rowdone290
 
-part293:
+part296:
 	CMPQ        R11, $0x28
-	JE          rowdone287
+	JE          rowdone290
 	VMOVUPS     160(R12), Y11
 	VMASKMOVPS  160(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y7
-	JMP         rowdone287
+	JMP         rowdone290
 
-part294:
+part297:
 	CMPQ        R11, $0x30
-	JE          rowdone287
+	JE          rowdone290
 	VMOVUPS     192(R12), Y11
 	VMASKMOVPS  192(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y8
-	JMP         rowdone287
+	JMP         rowdone290
 
-part295:
+part298:
 	CMPQ        R11, $0x38
-	JE          rowdone287
+	JE          rowdone290
 	VMOVUPS     224(R12), Y11
 	VMASKMOVPS  224(SI)(R10*4), Y11, Y12
 	VSUBPS      Y10, Y12, Y12
 	VANDPS      Y12, Y11, Y11
 	VFMADD231PS Y11, Y11, Y9
 
-rowdone287:
+rowdone290:
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
 	VADDPS       Y8, Y4, Y4
@@ -5728,24 +5728,24 @@ rowdone287:
 	SUBQ         R11, R13
 	XORL         R10, R10
 	CMPQ         R10, R13
-	JGE          last297
+	JGE          last300
 
-block296:
+block299:
 	VMOVUPS (SI)(R10*4), Y3
 	VSUBPS  Y10, Y3, Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip299
+	JZ      skip302
 	VMOVUPS (DI)(R10*4), Y4
 
-skip299:
+skip302:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip300
+	JZ      skip303
 	VMOVUPS (R9)(R10*4), Y5
 
-skip300:
+skip303:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, (DX)(R10*4)
 	VMOVUPS     32(SI)(R10*4), Y3
@@ -5753,16 +5753,16 @@ skip300:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip301
+	JZ          skip304
 	VMOVUPS     32(DI)(R10*4), Y4
 
-skip301:
+skip304:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip302
+	JZ      skip305
 	VMOVUPS 32(R9)(R10*4), Y5
 
-skip302:
+skip305:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 32(DX)(R10*4)
 	VMOVUPS     64(SI)(R10*4), Y3
@@ -5770,16 +5770,16 @@ skip302:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip303
+	JZ          skip306
 	VMOVUPS     64(DI)(R10*4), Y4
 
-skip303:
+skip306:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip304
+	JZ      skip307
 	VMOVUPS 64(R9)(R10*4), Y5
 
-skip304:
+skip307:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 64(DX)(R10*4)
 	VMOVUPS     96(SI)(R10*4), Y3
@@ -5787,16 +5787,16 @@ skip304:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip305
+	JZ          skip308
 	VMOVUPS     96(DI)(R10*4), Y4
 
-skip305:
+skip308:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip306
+	JZ      skip309
 	VMOVUPS 96(R9)(R10*4), Y5
 
-skip306:
+skip309:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 96(DX)(R10*4)
 	VMOVUPS     128(SI)(R10*4), Y3
@@ -5804,16 +5804,16 @@ skip306:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip307
+	JZ          skip310
 	VMOVUPS     128(DI)(R10*4), Y4
 
-skip307:
+skip310:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip308
+	JZ      skip311
 	VMOVUPS 128(R9)(R10*4), Y5
 
-skip308:
+skip311:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 128(DX)(R10*4)
 	VMOVUPS     160(SI)(R10*4), Y3
@@ -5821,16 +5821,16 @@ skip308:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip309
+	JZ          skip312
 	VMOVUPS     160(DI)(R10*4), Y4
 
-skip309:
+skip312:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip310
+	JZ      skip313
 	VMOVUPS 160(R9)(R10*4), Y5
 
-skip310:
+skip313:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 160(DX)(R10*4)
 	VMOVUPS     192(SI)(R10*4), Y3
@@ -5838,16 +5838,16 @@ skip310:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip311
+	JZ          skip314
 	VMOVUPS     192(DI)(R10*4), Y4
 
-skip311:
+skip314:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip312
+	JZ      skip315
 	VMOVUPS 192(R9)(R10*4), Y5
 
-skip312:
+skip315:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 192(DX)(R10*4)
 	VMOVUPS     224(SI)(R10*4), Y3
@@ -5855,346 +5855,346 @@ skip312:
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip313
+	JZ          skip316
 	VMOVUPS     224(DI)(R10*4), Y4
 
-skip313:
+skip316:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip314
+	JZ      skip317
 	VMOVUPS 224(R9)(R10*4), Y5
 
-skip314:
+skip317:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 224(DX)(R10*4)
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block296
+	JL          block299
 
-last297:
+last300:
 	CMPQ    R11, $0x08
-	JL      part315
+	JL      part318
 	VMOVUPS (SI)(R10*4), Y3
 	VSUBPS  Y10, Y3, Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip323
+	JZ      skip326
 	VMOVUPS (DI)(R10*4), Y4
 
-skip323:
+skip326:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip324
+	JZ      skip327
 	VMOVUPS (R9)(R10*4), Y5
 
-skip324:
+skip327:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, (DX)(R10*4)
 	CMPQ        R11, $0x10
-	JL          part316
+	JL          part319
 	VMOVUPS     32(SI)(R10*4), Y3
 	VSUBPS      Y10, Y3, Y3
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip325
+	JZ          skip328
 	VMOVUPS     32(DI)(R10*4), Y4
 
-skip325:
+skip328:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip326
+	JZ      skip329
 	VMOVUPS 32(R9)(R10*4), Y5
 
-skip326:
+skip329:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 32(DX)(R10*4)
 	CMPQ        R11, $0x18
-	JL          part317
+	JL          part320
 	VMOVUPS     64(SI)(R10*4), Y3
 	VSUBPS      Y10, Y3, Y3
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip327
+	JZ          skip330
 	VMOVUPS     64(DI)(R10*4), Y4
 
-skip327:
+skip330:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip328
+	JZ      skip331
 	VMOVUPS 64(R9)(R10*4), Y5
 
-skip328:
+skip331:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 64(DX)(R10*4)
 	CMPQ        R11, $0x20
-	JL          part318
+	JL          part321
 	VMOVUPS     96(SI)(R10*4), Y3
 	VSUBPS      Y10, Y3, Y3
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip329
+	JZ          skip332
 	VMOVUPS     96(DI)(R10*4), Y4
 
-skip329:
+skip332:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip330
+	JZ      skip333
 	VMOVUPS 96(R9)(R10*4), Y5
 
-skip330:
+skip333:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 96(DX)(R10*4)
 	CMPQ        R11, $0x28
-	JL          part319
+	JL          part322
 	VMOVUPS     128(SI)(R10*4), Y3
 	VSUBPS      Y10, Y3, Y3
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip331
+	JZ          skip334
 	VMOVUPS     128(DI)(R10*4), Y4
 
-skip331:
+skip334:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip332
+	JZ      skip335
 	VMOVUPS 128(R9)(R10*4), Y5
 
-skip332:
+skip335:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 128(DX)(R10*4)
 	CMPQ        R11, $0x30
-	JL          part320
+	JL          part323
 	VMOVUPS     160(SI)(R10*4), Y3
 	VSUBPS      Y10, Y3, Y3
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip333
+	JZ          skip336
 	VMOVUPS     160(DI)(R10*4), Y4
 
-skip333:
+skip336:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip334
+	JZ      skip337
 	VMOVUPS 160(R9)(R10*4), Y5
 
-skip334:
+skip337:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 160(DX)(R10*4)
 	CMPQ        R11, $0x38
-	JL          part321
+	JL          part324
 	VMOVUPS     192(SI)(R10*4), Y3
 	VSUBPS      Y10, Y3, Y3
 	VMULPS      Y2, Y3, Y3
 	VMOVUPS     numbersAVX2<>+352(SB), Y4
 	TESTQ       DI, DI
-	JZ          skip335
+	JZ          skip338
 	VMOVUPS     192(DI)(R10*4), Y4
 
-skip335:
+skip338:
 	VMOVUPS numbersAVX2<>+1184(SB), Y5
 	TESTQ   R9, R9
-	JZ      skip336
+	JZ      skip339
 	VMOVUPS 192(R9)(R10*4), Y5
 
-skip336:
+skip339:
 	VFMADD213PS Y5, Y4, Y3
 	VMOVUPS     Y3, 192(DX)(R10*4)
-	JMP         part322
+	JMP         part325
 
-part315:
+part318:
 	CMPQ       R11, $0x00
-	JE         rowdone298
+	JE         rowdone301
 	VMOVUPS    (R12), Y3
 	VMASKMOVPS (SI)(R10*4), Y3, Y4
 	VSUBPS     Y10, Y4, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip337
+	JZ         skip340
 	VMASKMOVPS (DI)(R10*4), Y3, Y4
 
-skip337:
+skip340:
 	VMOVUPS    numbersAVX2<>+1184(SB), Y5
 	TESTQ      R9, R9
-	JZ         skip338
+	JZ         skip341
 	VMASKMOVPS (R9)(R10*4), Y3, Y5
 
-skip338:
+skip341:
 	VFMADD213PS Y5, Y4, Y2
 	VMASKMOVPS  Y2, Y3, (DX)(R10*4)
-	JMP         rowdone298
+	JMP         rowdone301
 
-part316:
+part319:
 	CMPQ       R11, $0x08
-	JE         rowdone298
+	JE         rowdone301
 	VMOVUPS    32(R12), Y3
 	VMASKMOVPS 32(SI)(R10*4), Y3, Y4
 	VSUBPS     Y10, Y4, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip339
+	JZ         skip342
 	VMASKMOVPS 32(DI)(R10*4), Y3, Y4
 
-skip339:
+skip342:
 	VMOVUPS    numbersAVX2<>+1184(SB), Y5
 	TESTQ      R9, R9
-	JZ         skip340
+	JZ         skip343
 	VMASKMOVPS 32(R9)(R10*4), Y3, Y5
 
-skip340:
+skip343:
 	VFMADD213PS Y5, Y4, Y2
 	VMASKMOVPS  Y2, Y3, 32(DX)(R10*4)
-	JMP         rowdone298
+	JMP         rowdone301
 
-part317:
+part320:
 	CMPQ       R11, $0x10
-	JE         rowdone298
+	JE         rowdone301
 	VMOVUPS    64(R12), Y3
 	VMASKMOVPS 64(SI)(R10*4), Y3, Y4
 	VSUBPS     Y10, Y4, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip341
+	JZ         skip344
 	VMASKMOVPS 64(DI)(R10*4), Y3, Y4
 
-skip341:
+skip344:
 	VMOVUPS    numbersAVX2<>+1184(SB), Y5
 	TESTQ      R9, R9
-	JZ         skip342
+	JZ         skip345
 	VMASKMOVPS 64(R9)(R10*4), Y3, Y5
 
-skip342:
+skip345:
 	VFMADD213PS Y5, Y4, Y2
 	VMASKMOVPS  Y2, Y3, 64(DX)(R10*4)
-	JMP         rowdone298
+	JMP         rowdone301
 
-part318:
+part321:
 	CMPQ       R11, $0x18
-	JE         rowdone298
+	JE         rowdone301
 	VMOVUPS    96(R12), Y3
 	VMASKMOVPS 96(SI)(R10*4), Y3, Y4
 	VSUBPS     Y10, Y4, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip343
+	JZ         skip346
 	VMASKMOVPS 96(DI)(R10*4), Y3, Y4
 
-skip343:
+skip346:
 	VMOVUPS    numbersAVX2<>+1184(SB), Y5
 	TESTQ      R9, R9
-	JZ         skip344
+	JZ         skip347
 	VMASKMOVPS 96(R9)(R10*4), Y3, Y5
 
-skip344:
+skip347:
 	VFMADD213PS Y5, Y4, Y2
 	VMASKMOVPS  Y2, Y3, 96(DX)(R10*4)
-	JMP         rowdone298
+	JMP         rowdone301
 
-part319:
+part322:
 	CMPQ       R11, $0x20
-	JE         rowdone298
+	JE         rowdone301
 	VMOVUPS    128(R12), Y3
 	VMASKMOVPS 128(SI)(R10*4), Y3, Y4
 	VSUBPS     Y10, Y4, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip345
+	JZ         skip348
 	VMASKMOVPS 128(DI)(R10*4), Y3, Y4
 
-skip345:
+skip348:
 	VMOVUPS    numbersAVX2<>+1184(SB), Y5
 	TESTQ      R9, R9
-	JZ         skip346
+	JZ         skip349
 	VMASKMOVPS 128(R9)(R10*4), Y3, Y5
 
-skip346:
+skip349:
 	VFMADD213PS Y5, Y4, Y2
 	VMASKMOVPS  Y2, Y3, 128(DX)(R10*4)
-	JMP         rowdone298
+	JMP         rowdone301
 
-part320:
+part323:
 	CMPQ       R11, $0x28
-	JE         rowdone298
+	JE         rowdone301
 	VMOVUPS    160(R12), Y3
 	VMASKMOVPS 160(SI)(R10*4), Y3, Y4
 	VSUBPS     Y10, Y4, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip347
+	JZ         skip350
 	VMASKMOVPS 160(DI)(R10*4), Y3, Y4
 
-skip347:
+skip350:
 	VMOVUPS    numbersAVX2<>+1184(SB), Y5
 	TESTQ      R9, R9
-	JZ         skip348
+	JZ         skip351
 	VMASKMOVPS 160(R9)(R10*4), Y3, Y5
 
-skip348:
+skip351:
 	VFMADD213PS Y5, Y4, Y2
 	VMASKMOVPS  Y2, Y3, 160(DX)(R10*4)
-	JMP         rowdone298
+	JMP         rowdone301
 
-part321:
+part324:
 	CMPQ       R11, $0x30
-	JE         rowdone298
+	JE         rowdone301
 	VMOVUPS    192(R12), Y3
 	VMASKMOVPS 192(SI)(R10*4), Y3, Y4
 	VSUBPS     Y10, Y4, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip349
+	JZ         skip352
 	VMASKMOVPS 192(DI)(R10*4), Y3, Y4
 
-skip349:
+skip352:
 	VMOVUPS    numbersAVX2<>+1184(SB), Y5
 	TESTQ      R9, R9
-	JZ         skip350
+	JZ         skip353
 	VMASKMOVPS 192(R9)(R10*4), Y3, Y5
 
-skip350:
+skip353:
 	VFMADD213PS Y5, Y4, Y2
 	VMASKMOVPS  Y2, Y3, 192(DX)(R10*4)
-	JMP         rowdone298
+	JMP         rowdone301
 
-part322:
+part325:
 	CMPQ       R11, $0x38
-	JE         rowdone298
+	JE         rowdone301
 	VMOVUPS    224(R12), Y3
 	VMASKMOVPS 224(SI)(R10*4), Y3, Y4
 	VSUBPS     Y10, Y4, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip351
+	JZ         skip354
 	VMASKMOVPS 224(DI)(R10*4), Y3, Y4
 
-skip351:
+skip354:
 	VMOVUPS    numbersAVX2<>+1184(SB), Y5
 	TESTQ      R9, R9
-	JZ         skip352
+	JZ         skip355
 	VMASKMOVPS 224(R9)(R10*4), Y3, Y5
 
-skip352:
+skip355:
 	VFMADD213PS Y5, Y4, Y2
 	VMASKMOVPS  Y2, Y3, 224(DX)(R10*4)
 
-rowdone298:
+rowdone301:
 	LEAQ (SI)(CX*4), SI
 	LEAQ (DX)(CX*4), DX
 	DECQ AX
-	JNZ  rows273
+	JNZ  rows276
 	VZEROUPPER
 	RET
 
@@ -6216,7 +6216,7 @@ TEXT ·rmsNormAVX2(SB), NOSPLIT, $0-56
 	SHLQ         $0x02, R8
 	SUBQ         R8, R10
 
-rows353:
+rows356:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
@@ -6229,9 +6229,9 @@ rows353:
 	SUBQ   R9, R11
 	XORL   R8, R8
 	CMPQ   R8, R11
-	JGE    last355
+	JGE    last358
 
-block354:
+block357:
 	VMOVUPS     (SI)(R8*4), Y10
 	VFMADD231PS Y10, Y10, Y2
 	VMOVUPS     32(SI)(R8*4), Y10
@@ -6250,103 +6250,103 @@ block354:
 	VFMADD231PS Y10, Y10, Y9
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block354
+	JL          block357
 
-last355:
+last358:
 	CMPQ        R9, $0x08
-	JL          part357
+	JL          part360
 	VMOVUPS     (SI)(R8*4), Y10
 	VFMADD231PS Y10, Y10, Y2
 	CMPQ        R9, $0x10
-	JL          part358
+	JL          part361
 	VMOVUPS     32(SI)(R8*4), Y10
 	VFMADD231PS Y10, Y10, Y3
 	CMPQ        R9, $0x18
-	JL          part359
+	JL          part362
 	VMOVUPS     64(SI)(R8*4), Y10
 	VFMADD231PS Y10, Y10, Y4
 	CMPQ        R9, $0x20
-	JL          part360
+	JL          part363
 	VMOVUPS     96(SI)(R8*4), Y10
 	VFMADD231PS Y10, Y10, Y5
 	CMPQ        R9, $0x28
-	JL          part361
+	JL          part364
 	VMOVUPS     128(SI)(R8*4), Y10
 	VFMADD231PS Y10, Y10, Y6
 	CMPQ        R9, $0x30
-	JL          part362
+	JL          part365
 	VMOVUPS     160(SI)(R8*4), Y10
 	VFMADD231PS Y10, Y10, Y7
 	CMPQ        R9, $0x38
-	JL          part363
+	JL          part366
 	VMOVUPS     192(SI)(R8*4), Y10
 	VFMADD231PS Y10, Y10, Y8
-	JMP         part364
+	JMP         part367
 
-part357:
+part360:
 	CMPQ        R9, $0x00
-	JE          rowdone356
+	JE          rowdone359
 	VMOVUPS     (R10), Y10
 	VMASKMOVPS  (SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y2
-	JMP         rowdone356
+	JMP         rowdone359
 
-part358:
+part361:
 	CMPQ        R9, $0x08
-	JE          rowdone356
+	JE          rowdone359
 	VMOVUPS     32(R10), Y10
 	VMASKMOVPS  32(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y3
-	JMP         rowdone356
+	JMP         rowdone359
 
-part359:
+part362:
 	CMPQ        R9, $0x10
-	JE          rowdone356
+	JE          rowdone359
 	VMOVUPS     64(R10), Y10
 	VMASKMOVPS  64(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y4
-	JMP         rowdone356
+	JMP         rowdone359
 
-part360:
+part363:
 	CMPQ        R9, $0x18
-	JE          rowdone356
+	JE          rowdone359
 	VMOVUPS     96(R10), Y10
 	VMASKMOVPS  96(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y5
-	JMP         rowdone356
+	JMP         rowdone359
 
-part361:
+part364:
 	CMPQ        R9, $0x20
-	JE          rowdone356
+	JE          rowdone359
 	VMOVUPS     128(R10), Y10
 	VMASKMOVPS  128(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y6
-	JMP         rowdone356
+	JMP         rowdone359
 
-part362:
+part365:
 	CMPQ        R9, $0x28
-	JE          rowdone356
+	JE          rowdone359
 	VMOVUPS     160(R10), Y10
 	VMASKMOVPS  160(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y7
-	JMP         rowdone356
+	JMP         rowdone359
 
-part363:
+part366:
 	CMPQ        R9, $0x30
-	JE          rowdone356
+	JE          rowdone359
 	VMOVUPS     192(R10), Y10
 	VMASKMOVPS  192(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y8
-	JMP         rowdone356
+	JMP         rowdone359
 
-part364:
+part367:
 	CMPQ        R9, $0x38
-	JE          rowdone356
+	JE          rowdone359
 	VMOVUPS     224(R10), Y10
 	VMASKMOVPS  224(SI)(R8*4), Y10, Y10
 	VFMADD231PS Y10, Y10, Y9
 
-rowdone356:
+rowdone359:
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
 	VADDPS       Y8, Y4, Y4
@@ -6372,312 +6372,312 @@ rowdone356:
 	SUBQ         R9, R11
 	XORL         R8, R8
 	CMPQ         R8, R11
-	JGE          last366
+	JGE          last369
 
-block365:
+block368:
 	VMOVUPS (SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip368
+	JZ      skip371
 	VMOVUPS (DI)(R8*4), Y4
 
-skip368:
+skip371:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, (DX)(R8*4)
 	VMOVUPS 32(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip369
+	JZ      skip372
 	VMOVUPS 32(DI)(R8*4), Y4
 
-skip369:
+skip372:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 32(DX)(R8*4)
 	VMOVUPS 64(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip370
+	JZ      skip373
 	VMOVUPS 64(DI)(R8*4), Y4
 
-skip370:
+skip373:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 64(DX)(R8*4)
 	VMOVUPS 96(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip371
+	JZ      skip374
 	VMOVUPS 96(DI)(R8*4), Y4
 
-skip371:
+skip374:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 96(DX)(R8*4)
 	VMOVUPS 128(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip372
+	JZ      skip375
 	VMOVUPS 128(DI)(R8*4), Y4
 
-skip372:
+skip375:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 128(DX)(R8*4)
 	VMOVUPS 160(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip373
+	JZ      skip376
 	VMOVUPS 160(DI)(R8*4), Y4
 
-skip373:
+skip376:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 160(DX)(R8*4)
 	VMOVUPS 192(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip374
+	JZ      skip377
 	VMOVUPS 192(DI)(R8*4), Y4
 
-skip374:
+skip377:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 192(DX)(R8*4)
 	VMOVUPS 224(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip375
+	JZ      skip378
 	VMOVUPS 224(DI)(R8*4), Y4
 
-skip375:
+skip378:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 224(DX)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R11
-	JL      block365
+	JL      block368
 
-last366:
+last369:
 	CMPQ    R9, $0x08
-	JL      part376
+	JL      part379
 	VMOVUPS (SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip384
+	JZ      skip387
 	VMOVUPS (DI)(R8*4), Y4
 
-skip384:
+skip387:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, (DX)(R8*4)
 	CMPQ    R9, $0x10
-	JL      part377
+	JL      part380
 	VMOVUPS 32(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip385
+	JZ      skip388
 	VMOVUPS 32(DI)(R8*4), Y4
 
-skip385:
+skip388:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 32(DX)(R8*4)
 	CMPQ    R9, $0x18
-	JL      part378
+	JL      part381
 	VMOVUPS 64(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip386
+	JZ      skip389
 	VMOVUPS 64(DI)(R8*4), Y4
 
-skip386:
+skip389:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 64(DX)(R8*4)
 	CMPQ    R9, $0x20
-	JL      part379
+	JL      part382
 	VMOVUPS 96(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip387
+	JZ      skip390
 	VMOVUPS 96(DI)(R8*4), Y4
 
-skip387:
+skip390:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 96(DX)(R8*4)
 	CMPQ    R9, $0x28
-	JL      part380
+	JL      part383
 	VMOVUPS 128(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip388
+	JZ      skip391
 	VMOVUPS 128(DI)(R8*4), Y4
 
-skip388:
+skip391:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 128(DX)(R8*4)
 	CMPQ    R9, $0x30
-	JL      part381
+	JL      part384
 	VMOVUPS 160(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip389
+	JZ      skip392
 	VMOVUPS 160(DI)(R8*4), Y4
 
-skip389:
+skip392:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 160(DX)(R8*4)
 	CMPQ    R9, $0x38
-	JL      part382
+	JL      part385
 	VMOVUPS 192(SI)(R8*4), Y3
 	VMULPS  Y2, Y3, Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   DI, DI
-	JZ      skip390
+	JZ      skip393
 	VMOVUPS 192(DI)(R8*4), Y4
 
-skip390:
+skip393:
 	VMULPS  Y4, Y3, Y3
 	VMOVUPS Y3, 192(DX)(R8*4)
-	JMP     part383
+	JMP     part386
 
-part376:
+part379:
 	CMPQ       R9, $0x00
-	JE         rowdone367
+	JE         rowdone370
 	VMOVUPS    (R10), Y3
 	VMASKMOVPS (SI)(R8*4), Y3, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip391
+	JZ         skip394
 	VMASKMOVPS (DI)(R8*4), Y3, Y4
 
-skip391:
+skip394:
 	VMULPS     Y4, Y2, Y2
 	VMASKMOVPS Y2, Y3, (DX)(R8*4)
-	JMP        rowdone367
+	JMP        rowdone370
 
-part377:
+part380:
 	CMPQ       R9, $0x08
-	JE         rowdone367
+	JE         rowdone370
 	VMOVUPS    32(R10), Y3
 	VMASKMOVPS 32(SI)(R8*4), Y3, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip392
+	JZ         skip395
 	VMASKMOVPS 32(DI)(R8*4), Y3, Y4
 
-skip392:
+skip395:
 	VMULPS     Y4, Y2, Y2
 	VMASKMOVPS Y2, Y3, 32(DX)(R8*4)
-	JMP        rowdone367
+	JMP        rowdone370
 
-part378:
+part381:
 	CMPQ       R9, $0x10
-	JE         rowdone367
+	JE         rowdone370
 	VMOVUPS    64(R10), Y3
 	VMASKMOVPS 64(SI)(R8*4), Y3, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip393
+	JZ         skip396
 	VMASKMOVPS 64(DI)(R8*4), Y3, Y4
 
-skip393:
+skip396:
 	VMULPS     Y4, Y2, Y2
 	VMASKMOVPS Y2, Y3, 64(DX)(R8*4)
-	JMP        rowdone367
+	JMP        rowdone370
 
-part379:
+part382:
 	CMPQ       R9, $0x18
-	JE         rowdone367
+	JE         rowdone370
 	VMOVUPS    96(R10), Y3
 	VMASKMOVPS 96(SI)(R8*4), Y3, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip394
+	JZ         skip397
 	VMASKMOVPS 96(DI)(R8*4), Y3, Y4
 
-skip394:
+skip397:
 	VMULPS     Y4, Y2, Y2
 	VMASKMOVPS Y2, Y3, 96(DX)(R8*4)
-	JMP        rowdone367
+	JMP        rowdone370
 
-part380:
+part383:
 	CMPQ       R9, $0x20
-	JE         rowdone367
+	JE         rowdone370
 	VMOVUPS    128(R10), Y3
 	VMASKMOVPS 128(SI)(R8*4), Y3, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip395
+	JZ         skip398
 	VMASKMOVPS 128(DI)(R8*4), Y3, Y4
 
-skip395:
+skip398:
 	VMULPS     Y4, Y2, Y2
 	VMASKMOVPS Y2, Y3, 128(DX)(R8*4)
-	JMP        rowdone367
+	JMP        rowdone370
 
-part381:
+part384:
 	CMPQ       R9, $0x28
-	JE         rowdone367
+	JE         rowdone370
 	VMOVUPS    160(R10), Y3
 	VMASKMOVPS 160(SI)(R8*4), Y3, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip396
+	JZ         skip399
 	VMASKMOVPS 160(DI)(R8*4), Y3, Y4
 
-skip396:
+skip399:
 	VMULPS     Y4, Y2, Y2
 	VMASKMOVPS Y2, Y3, 160(DX)(R8*4)
-	JMP        rowdone367
+	JMP        rowdone370
 
-part382:
+part385:
 	CMPQ       R9, $0x30
-	JE         rowdone367
+	JE         rowdone370
 	VMOVUPS    192(R10), Y3
 	VMASKMOVPS 192(SI)(R8*4), Y3, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip397
+	JZ         skip400
 	VMASKMOVPS 192(DI)(R8*4), Y3, Y4
 
-skip397:
+skip400:
 	VMULPS     Y4, Y2, Y2
 	VMASKMOVPS Y2, Y3, 192(DX)(R8*4)
-	JMP        rowdone367
+	JMP        rowdone370
 
-part383:
+part386:
 	CMPQ       R9, $0x38
-	JE         rowdone367
+	JE         rowdone370
 	VMOVUPS    224(R10), Y3
 	VMASKMOVPS 224(SI)(R8*4), Y3, Y4
 	VMULPS     Y2, Y4, Y2
 	VMOVUPS    numbersAVX2<>+352(SB), Y4
 	TESTQ      DI, DI
-	JZ         skip398
+	JZ         skip401
 	VMASKMOVPS 224(DI)(R8*4), Y3, Y4
 
-skip398:
+skip401:
 	VMULPS     Y4, Y2, Y2
 	VMASKMOVPS Y2, Y3, 224(DX)(R8*4)
 
-rowdone367:
+rowdone370:
 	LEAQ (SI)(CX*4), SI
 	LEAQ (DX)(CX*4), DX
 	DECQ AX
-	JNZ  rows353
+	JNZ  rows356
 	VZEROUPPER
 	RET
 
@@ -6708,7 +6708,7 @@ TEXT ·layerNormBackwardAVX2(SB), NOSPLIT, $40-96
 	SHLQ         $0x02, R8
 	SUBQ         R8, R10
 
-rows399:
+rows402:
 	MOVQ         24(SP), R8
 	VBROADCASTSS (R8), Y1
 	ADDQ         $0x04, R8
@@ -6718,14 +6718,14 @@ rows399:
 	ADDQ         $0x04, R8
 	MOVQ         R8, 8(SP)
 	TESTQ        DI, DI
-	JZ           nogain401
+	JZ           nogain404
 	MOVQ         AX, R11
 	SUBQ         R9, R11
 	XORL         R8, R8
 	CMPQ         R8, R11
-	JGE          last403
+	JGE          last406
 
-block402:
+block405:
 	VMOVUPS     (DI)(R8*4), Y3
 	VMOVUPS     (CX)(R8*4), Y4
 	VMOVUPS     (DX)(R8*4), Y5
@@ -6784,11 +6784,11 @@ block402:
 	VMOVUPS     Y3, 224(DI)(R8*4)
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block402
+	JL          block405
 
-last403:
+last406:
 	CMPQ        R9, $0x08
-	JL          part405
+	JL          part408
 	VMOVUPS     (DI)(R8*4), Y3
 	VMOVUPS     (CX)(R8*4), Y4
 	VMOVUPS     (DX)(R8*4), Y5
@@ -6797,7 +6797,7 @@ last403:
 	VFMADD231PS Y4, Y5, Y3
 	VMOVUPS     Y3, (DI)(R8*4)
 	CMPQ        R9, $0x10
-	JL          part406
+	JL          part409
 	VMOVUPS     32(DI)(R8*4), Y3
 	VMOVUPS     32(CX)(R8*4), Y4
 	VMOVUPS     32(DX)(R8*4), Y5
@@ -6806,7 +6806,7 @@ last403:
 	VFMADD231PS Y4, Y5, Y3
 	VMOVUPS     Y3, 32(DI)(R8*4)
 	CMPQ        R9, $0x18
-	JL          part407
+	JL          part410
 	VMOVUPS     64(DI)(R8*4), Y3
 	VMOVUPS     64(CX)(R8*4), Y4
 	VMOVUPS     64(DX)(R8*4), Y5
@@ -6815,7 +6815,7 @@ last403:
 	VFMADD231PS Y4, Y5, Y3
 	VMOVUPS     Y3, 64(DI)(R8*4)
 	CMPQ        R9, $0x20
-	JL          part408
+	JL          part411
 	VMOVUPS     96(DI)(R8*4), Y3
 	VMOVUPS     96(CX)(R8*4), Y4
 	VMOVUPS     96(DX)(R8*4), Y5
@@ -6824,7 +6824,7 @@ last403:
 	VFMADD231PS Y4, Y5, Y3
 	VMOVUPS     Y3, 96(DI)(R8*4)
 	CMPQ        R9, $0x28
-	JL          part409
+	JL          part412
 	VMOVUPS     128(DI)(R8*4), Y3
 	VMOVUPS     128(CX)(R8*4), Y4
 	VMOVUPS     128(DX)(R8*4), Y5
@@ -6833,7 +6833,7 @@ last403:
 	VFMADD231PS Y4, Y5, Y3
 	VMOVUPS     Y3, 128(DI)(R8*4)
 	CMPQ        R9, $0x30
-	JL          part410
+	JL          part413
 	VMOVUPS     160(DI)(R8*4), Y3
 	VMOVUPS     160(CX)(R8*4), Y4
 	VMOVUPS     160(DX)(R8*4), Y5
@@ -6842,7 +6842,7 @@ last403:
 	VFMADD231PS Y4, Y5, Y3
 	VMOVUPS     Y3, 160(DI)(R8*4)
 	CMPQ        R9, $0x38
-	JL          part411
+	JL          part414
 	VMOVUPS     192(DI)(R8*4), Y3
 	VMOVUPS     192(CX)(R8*4), Y4
 	VMOVUPS     192(DX)(R8*4), Y5
@@ -6850,11 +6850,11 @@ last403:
 	VMULPS      Y2, Y5, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMOVUPS     Y3, 192(DI)(R8*4)
-	JMP         part412
+	JMP         part415
 
-part405:
+part408:
 	CMPQ        R9, $0x00
-	JE          rowdone404
+	JE          rowdone407
 	VMOVUPS     (R10), Y3
 	VMASKMOVPS  (DI)(R8*4), Y3, Y4
 	VMASKMOVPS  (CX)(R8*4), Y3, Y5
@@ -6864,11 +6864,11 @@ part405:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, (DI)(R8*4)
-	JMP         rowdone404
+	JMP         rowdone407
 
-part406:
+part409:
 	CMPQ        R9, $0x08
-	JE          rowdone404
+	JE          rowdone407
 	VMOVUPS     32(R10), Y3
 	VMASKMOVPS  32(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  32(CX)(R8*4), Y3, Y5
@@ -6878,11 +6878,11 @@ part406:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 32(DI)(R8*4)
-	JMP         rowdone404
+	JMP         rowdone407
 
-part407:
+part410:
 	CMPQ        R9, $0x10
-	JE          rowdone404
+	JE          rowdone407
 	VMOVUPS     64(R10), Y3
 	VMASKMOVPS  64(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  64(CX)(R8*4), Y3, Y5
@@ -6892,11 +6892,11 @@ part407:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 64(DI)(R8*4)
-	JMP         rowdone404
+	JMP         rowdone407
 
-part408:
+part411:
 	CMPQ        R9, $0x18
-	JE          rowdone404
+	JE          rowdone407
 	VMOVUPS     96(R10), Y3
 	VMASKMOVPS  96(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  96(CX)(R8*4), Y3, Y5
@@ -6906,11 +6906,11 @@ part408:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 96(DI)(R8*4)
-	JMP         rowdone404
+	JMP         rowdone407
 
-part409:
+part412:
 	CMPQ        R9, $0x20
-	JE          rowdone404
+	JE          rowdone407
 	VMOVUPS     128(R10), Y3
 	VMASKMOVPS  128(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  128(CX)(R8*4), Y3, Y5
@@ -6920,11 +6920,11 @@ part409:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 128(DI)(R8*4)
-	JMP         rowdone404
+	JMP         rowdone407
 
-part410:
+part413:
 	CMPQ        R9, $0x28
-	JE          rowdone404
+	JE          rowdone407
 	VMOVUPS     160(R10), Y3
 	VMASKMOVPS  160(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  160(CX)(R8*4), Y3, Y5
@@ -6934,11 +6934,11 @@ part410:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 160(DI)(R8*4)
-	JMP         rowdone404
+	JMP         rowdone407
 
-part411:
+part414:
 	CMPQ        R9, $0x30
-	JE          rowdone404
+	JE          rowdone407
 	VMOVUPS     192(R10), Y3
 	VMASKMOVPS  192(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  192(CX)(R8*4), Y3, Y5
@@ -6948,11 +6948,11 @@ part411:
 	VANDPS      Y6, Y3, Y6
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 192(DI)(R8*4)
-	JMP         rowdone404
+	JMP         rowdone407
 
-part412:
+part415:
 	CMPQ        R9, $0x38
-	JE          rowdone404
+	JE          rowdone407
 	VMOVUPS     224(R10), Y3
 	VMASKMOVPS  224(DI)(R8*4), Y3, Y4
 	VMASKMOVPS  224(CX)(R8*4), Y3, Y5
@@ -6963,18 +6963,18 @@ part412:
 	VFMADD231PS Y5, Y6, Y4
 	VMASKMOVPS  Y4, Y3, 224(DI)(R8*4)
 
-rowdone404:
-nogain401:
+rowdone407:
+nogain404:
 	MOVQ  32(SP), R11
 	TESTQ R11, R11
-	JZ    nobias413
+	JZ    nobias416
 	MOVQ  AX, R12
 	SUBQ  R9, R12
 	XORL  R8, R8
 	CMPQ  R8, R12
-	JGE   last415
+	JGE   last418
 
-block414:
+block417:
 	VMOVUPS (CX)(R8*4), Y3
 	VMOVUPS (R11)(R8*4), Y4
 	VADDPS  Y4, Y3, Y3
@@ -7009,136 +7009,136 @@ block414:
 	VMOVUPS Y3, 224(R11)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R12
-	JL      block414
+	JL      block417
 
-last415:
+last418:
 	CMPQ    R9, $0x08
-	JL      part417
+	JL      part420
 	VMOVUPS (CX)(R8*4), Y3
 	VMOVUPS (R11)(R8*4), Y4
 	VADDPS  Y4, Y3, Y3
 	VMOVUPS Y3, (R11)(R8*4)
 	CMPQ    R9, $0x10
-	JL      part418
+	JL      part421
 	VMOVUPS 32(CX)(R8*4), Y3
 	VMOVUPS 32(R11)(R8*4), Y4
 	VADDPS  Y4, Y3, Y3
 	VMOVUPS Y3, 32(R11)(R8*4)
 	CMPQ    R9, $0x18
-	JL      part419
+	JL      part422
 	VMOVUPS 64(CX)(R8*4), Y3
 	VMOVUPS 64(R11)(R8*4), Y4
 	VADDPS  Y4, Y3, Y3
 	VMOVUPS Y3, 64(R11)(R8*4)
 	CMPQ    R9, $0x20
-	JL      part420
+	JL      part423
 	VMOVUPS 96(CX)(R8*4), Y3
 	VMOVUPS 96(R11)(R8*4), Y4
 	VADDPS  Y4, Y3, Y3
 	VMOVUPS Y3, 96(R11)(R8*4)
 	CMPQ    R9, $0x28
-	JL      part421
+	JL      part424
 	VMOVUPS 128(CX)(R8*4), Y3
 	VMOVUPS 128(R11)(R8*4), Y4
 	VADDPS  Y4, Y3, Y3
 	VMOVUPS Y3, 128(R11)(R8*4)
 	CMPQ    R9, $0x30
-	JL      part422
+	JL      part425
 	VMOVUPS 160(CX)(R8*4), Y3
 	VMOVUPS 160(R11)(R8*4), Y4
 	VADDPS  Y4, Y3, Y3
 	VMOVUPS Y3, 160(R11)(R8*4)
 	CMPQ    R9, $0x38
-	JL      part423
+	JL      part426
 	VMOVUPS 192(CX)(R8*4), Y3
 	VMOVUPS 192(R11)(R8*4), Y4
 	VADDPS  Y4, Y3, Y3
 	VMOVUPS Y3, 192(R11)(R8*4)
-	JMP     part424
+	JMP     part427
 
-part417:
+part420:
 	CMPQ       R9, $0x00
-	JE         rowdone416
+	JE         rowdone419
 	VMOVUPS    (R10), Y3
 	VMASKMOVPS (CX)(R8*4), Y3, Y4
 	VMASKMOVPS (R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, (R11)(R8*4)
-	JMP        rowdone416
+	JMP        rowdone419
 
-part418:
+part421:
 	CMPQ       R9, $0x08
-	JE         rowdone416
+	JE         rowdone419
 	VMOVUPS    32(R10), Y3
 	VMASKMOVPS 32(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 32(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 32(R11)(R8*4)
-	JMP        rowdone416
+	JMP        rowdone419
 
-part419:
+part422:
 	CMPQ       R9, $0x10
-	JE         rowdone416
+	JE         rowdone419
 	VMOVUPS    64(R10), Y3
 	VMASKMOVPS 64(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 64(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 64(R11)(R8*4)
-	JMP        rowdone416
+	JMP        rowdone419
 
-part420:
+part423:
 	CMPQ       R9, $0x18
-	JE         rowdone416
+	JE         rowdone419
 	VMOVUPS    96(R10), Y3
 	VMASKMOVPS 96(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 96(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 96(R11)(R8*4)
-	JMP        rowdone416
+	JMP        rowdone419
 
-part421:
+part424:
 	CMPQ       R9, $0x20
-	JE         rowdone416
+	JE         rowdone419
 	VMOVUPS    128(R10), Y3
 	VMASKMOVPS 128(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 128(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 128(R11)(R8*4)
-	JMP        rowdone416
+	JMP        rowdone419
 
-part422:
+part425:
 	CMPQ       R9, $0x28
-	JE         rowdone416
+	JE         rowdone419
 	VMOVUPS    160(R10), Y3
 	VMASKMOVPS 160(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 160(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 160(R11)(R8*4)
-	JMP        rowdone416
+	JMP        rowdone419
 
-part423:
+part426:
 	CMPQ       R9, $0x30
-	JE         rowdone416
+	JE         rowdone419
 	VMOVUPS    192(R10), Y3
 	VMASKMOVPS 192(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 192(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 192(R11)(R8*4)
-	JMP        rowdone416
+	JMP        rowdone419
 
-part424:
+part427:
 	CMPQ       R9, $0x38
-	JE         rowdone416
+	JE         rowdone419
 	VMOVUPS    224(R10), Y3
 	VMASKMOVPS 224(CX)(R8*4), Y3, Y4
 	VMASKMOVPS 224(R11)(R8*4), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 	VMASKMOVPS Y4, Y3, 224(R11)(R8*4)
 
-rowdone416:
-nobias413:
+rowdone419:
+nobias416:
 	TESTQ  SI, SI
-	JZ     rest400
+	JZ     rest403
 	VXORPS Y3, Y3, Y3
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
@@ -7151,19 +7151,19 @@ nobias413:
 	SUBQ   R9, R11
 	XORL   R8, R8
 	CMPQ   R8, R11
-	JGE    last426
+	JGE    last429
 
-block425:
+block428:
 	VMOVUPS (DX)(R8*4), Y4
 	VSUBPS  Y1, Y4, Y4
 	VMULPS  Y2, Y4, Y4
 	VMOVUPS (CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip428
+	JZ      skip431
 	VMOVUPS (BX)(R8*4), Y13
 
-skip428:
+skip431:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y3
 	VMOVUPS     32(DX)(R8*4), Y4
@@ -7172,10 +7172,10 @@ skip428:
 	VMOVUPS     32(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip429
+	JZ          skip432
 	VMOVUPS     32(BX)(R8*4), Y13
 
-skip429:
+skip432:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y5
 	VMOVUPS     64(DX)(R8*4), Y4
@@ -7184,10 +7184,10 @@ skip429:
 	VMOVUPS     64(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip430
+	JZ          skip433
 	VMOVUPS     64(BX)(R8*4), Y13
 
-skip430:
+skip433:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y6
 	VMOVUPS     96(DX)(R8*4), Y4
@@ -7196,10 +7196,10 @@ skip430:
 	VMOVUPS     96(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip431
+	JZ          skip434
 	VMOVUPS     96(BX)(R8*4), Y13
 
-skip431:
+skip434:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y7
 	VMOVUPS     128(DX)(R8*4), Y4
@@ -7208,10 +7208,10 @@ skip431:
 	VMOVUPS     128(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip432
+	JZ          skip435
 	VMOVUPS     128(BX)(R8*4), Y13
 
-skip432:
+skip435:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y8
 	VMOVUPS     160(DX)(R8*4), Y4
@@ -7220,10 +7220,10 @@ skip432:
 	VMOVUPS     160(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip433
+	JZ          skip436
 	VMOVUPS     160(BX)(R8*4), Y13
 
-skip433:
+skip436:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y9
 	VMOVUPS     192(DX)(R8*4), Y4
@@ -7232,10 +7232,10 @@ skip433:
 	VMOVUPS     192(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip434
+	JZ          skip437
 	VMOVUPS     192(BX)(R8*4), Y13
 
-skip434:
+skip437:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y10
 	VMOVUPS     224(DX)(R8*4), Y4
@@ -7244,120 +7244,120 @@ skip434:
 	VMOVUPS     224(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip435
+	JZ          skip438
 	VMOVUPS     224(BX)(R8*4), Y13
 
-skip435:
+skip438:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y11
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block425
+	JL          block428
 
-last426:
+last429:
 	CMPQ    R9, $0x08
-	JL      part436
+	JL      part439
 	VMOVUPS (DX)(R8*4), Y4
 	VSUBPS  Y1, Y4, Y4
 	VMULPS  Y2, Y4, Y4
 	VMOVUPS (CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip444
+	JZ      skip447
 	VMOVUPS (BX)(R8*4), Y13
 
-skip444:
+skip447:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y3
 	CMPQ        R9, $0x10
-	JL          part437
+	JL          part440
 	VMOVUPS     32(DX)(R8*4), Y4
 	VSUBPS      Y1, Y4, Y4
 	VMULPS      Y2, Y4, Y4
 	VMOVUPS     32(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip445
+	JZ          skip448
 	VMOVUPS     32(BX)(R8*4), Y13
 
-skip445:
+skip448:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y5
 	CMPQ        R9, $0x18
-	JL          part438
+	JL          part441
 	VMOVUPS     64(DX)(R8*4), Y4
 	VSUBPS      Y1, Y4, Y4
 	VMULPS      Y2, Y4, Y4
 	VMOVUPS     64(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip446
+	JZ          skip449
 	VMOVUPS     64(BX)(R8*4), Y13
 
-skip446:
+skip449:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y6
 	CMPQ        R9, $0x20
-	JL          part439
+	JL          part442
 	VMOVUPS     96(DX)(R8*4), Y4
 	VSUBPS      Y1, Y4, Y4
 	VMULPS      Y2, Y4, Y4
 	VMOVUPS     96(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip447
+	JZ          skip450
 	VMOVUPS     96(BX)(R8*4), Y13
 
-skip447:
+skip450:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y7
 	CMPQ        R9, $0x28
-	JL          part440
+	JL          part443
 	VMOVUPS     128(DX)(R8*4), Y4
 	VSUBPS      Y1, Y4, Y4
 	VMULPS      Y2, Y4, Y4
 	VMOVUPS     128(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip448
+	JZ          skip451
 	VMOVUPS     128(BX)(R8*4), Y13
 
-skip448:
+skip451:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y8
 	CMPQ        R9, $0x30
-	JL          part441
+	JL          part444
 	VMOVUPS     160(DX)(R8*4), Y4
 	VSUBPS      Y1, Y4, Y4
 	VMULPS      Y2, Y4, Y4
 	VMOVUPS     160(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip449
+	JZ          skip452
 	VMOVUPS     160(BX)(R8*4), Y13
 
-skip449:
+skip452:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y9
 	CMPQ        R9, $0x38
-	JL          part442
+	JL          part445
 	VMOVUPS     192(DX)(R8*4), Y4
 	VSUBPS      Y1, Y4, Y4
 	VMULPS      Y2, Y4, Y4
 	VMOVUPS     192(CX)(R8*4), Y12
 	VMOVUPS     numbersAVX2<>+352(SB), Y13
 	TESTQ       BX, BX
-	JZ          skip450
+	JZ          skip453
 	VMOVUPS     192(BX)(R8*4), Y13
 
-skip450:
+skip453:
 	VMULPS      Y13, Y12, Y12
 	VFMADD231PS Y4, Y12, Y10
-	JMP         part443
+	JMP         part446
 
-part436:
+part439:
 	CMPQ       R9, $0x00
-	JE         rowdone427
+	JE         rowdone430
 	VMOVUPS    (R10), Y4
 	VMASKMOVPS (DX)(R8*4), Y4, Y12
 	VSUBPS     Y1, Y12, Y12
@@ -7366,17 +7366,17 @@ part436:
 	VMASKMOVPS (CX)(R8*4), Y4, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip451
+	JZ         skip454
 	VMASKMOVPS (BX)(R8*4), Y4, Y14
 
-skip451:
+skip454:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y3
-	JMP         rowdone427
+	JMP         rowdone430
 
-part437:
+part440:
 	CMPQ       R9, $0x08
-	JE         rowdone427
+	JE         rowdone430
 	VMOVUPS    32(R10), Y4
 	VMASKMOVPS 32(DX)(R8*4), Y4, Y12
 	VSUBPS     Y1, Y12, Y12
@@ -7385,17 +7385,17 @@ part437:
 	VMASKMOVPS 32(CX)(R8*4), Y4, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip452
+	JZ         skip455
 	VMASKMOVPS 32(BX)(R8*4), Y4, Y14
 
-skip452:
+skip455:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y5
-	JMP         rowdone427
+	JMP         rowdone430
 
-part438:
+part441:
 	CMPQ       R9, $0x10
-	JE         rowdone427
+	JE         rowdone430
 	VMOVUPS    64(R10), Y4
 	VMASKMOVPS 64(DX)(R8*4), Y4, Y12
 	VSUBPS     Y1, Y12, Y12
@@ -7404,17 +7404,17 @@ part438:
 	VMASKMOVPS 64(CX)(R8*4), Y4, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip453
+	JZ         skip456
 	VMASKMOVPS 64(BX)(R8*4), Y4, Y14
 
-skip453:
+skip456:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y6
-	JMP         rowdone427
+	JMP         rowdone430
 
-part439:
+part442:
 	CMPQ       R9, $0x18
-	JE         rowdone427
+	JE         rowdone430
 	VMOVUPS    96(R10), Y4
 	VMASKMOVPS 96(DX)(R8*4), Y4, Y12
 	VSUBPS     Y1, Y12, Y12
@@ -7423,17 +7423,17 @@ part439:
 	VMASKMOVPS 96(CX)(R8*4), Y4, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip454
+	JZ         skip457
 	VMASKMOVPS 96(BX)(R8*4), Y4, Y14
 
-skip454:
+skip457:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y7
-	JMP         rowdone427
+	JMP         rowdone430
 
-part440:
+part443:
 	CMPQ       R9, $0x20
-	JE         rowdone427
+	JE         rowdone430
 	VMOVUPS    128(R10), Y4
 	VMASKMOVPS 128(DX)(R8*4), Y4, Y12
 	VSUBPS     Y1, Y12, Y12
@@ -7442,17 +7442,17 @@ part440:
 	VMASKMOVPS 128(CX)(R8*4), Y4, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip455
+	JZ         skip458
 	VMASKMOVPS 128(BX)(R8*4), Y4, Y14
 
-skip455:
+skip458:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y8
-	JMP         rowdone427
+	JMP         rowdone430
 
-part441:
+part444:
 	CMPQ       R9, $0x28
-	JE         rowdone427
+	JE         rowdone430
 	VMOVUPS    160(R10), Y4
 	VMASKMOVPS 160(DX)(R8*4), Y4, Y12
 	VSUBPS     Y1, Y12, Y12
@@ -7461,17 +7461,17 @@ part441:
 	VMASKMOVPS 160(CX)(R8*4), Y4, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip456
+	JZ         skip459
 	VMASKMOVPS 160(BX)(R8*4), Y4, Y14
 
-skip456:
+skip459:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y9
-	JMP         rowdone427
+	JMP         rowdone430
 
-part442:
+part445:
 	CMPQ       R9, $0x30
-	JE         rowdone427
+	JE         rowdone430
 	VMOVUPS    192(R10), Y4
 	VMASKMOVPS 192(DX)(R8*4), Y4, Y12
 	VSUBPS     Y1, Y12, Y12
@@ -7480,17 +7480,17 @@ part442:
 	VMASKMOVPS 192(CX)(R8*4), Y4, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip457
+	JZ         skip460
 	VMASKMOVPS 192(BX)(R8*4), Y4, Y14
 
-skip457:
+skip460:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y10
-	JMP         rowdone427
+	JMP         rowdone430
 
-part443:
+part446:
 	CMPQ       R9, $0x38
-	JE         rowdone427
+	JE         rowdone430
 	VMOVUPS    224(R10), Y4
 	VMASKMOVPS 224(DX)(R8*4), Y4, Y12
 	VSUBPS     Y1, Y12, Y12
@@ -7499,14 +7499,14 @@ part443:
 	VMASKMOVPS 224(CX)(R8*4), Y4, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip458
+	JZ         skip461
 	VMASKMOVPS 224(BX)(R8*4), Y4, Y14
 
-skip458:
+skip461:
 	VMULPS      Y14, Y13, Y4
 	VFMADD231PS Y12, Y4, Y11
 
-rowdone427:
+rowdone430:
 	VADDPS     Y8, Y3, Y3
 	VADDPS     Y9, Y5, Y5
 	VADDPS     Y10, Y6, Y6
@@ -7533,285 +7533,285 @@ rowdone427:
 	SUBQ       R9, R11
 	XORL       R8, R8
 	CMPQ       R8, R11
-	JGE        last460
+	JGE        last463
 
-block459:
+block462:
 	VMOVUPS (CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip462
+	JZ      skip465
 	VMOVUPS (BX)(R8*4), Y13
 
-skip462:
+skip465:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y3, Y3
 	VMOVUPS 32(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip463
+	JZ      skip466
 	VMOVUPS 32(BX)(R8*4), Y13
 
-skip463:
+skip466:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y5, Y5
 	VMOVUPS 64(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip464
+	JZ      skip467
 	VMOVUPS 64(BX)(R8*4), Y13
 
-skip464:
+skip467:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y6, Y6
 	VMOVUPS 96(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip465
+	JZ      skip468
 	VMOVUPS 96(BX)(R8*4), Y13
 
-skip465:
+skip468:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y7, Y7
 	VMOVUPS 128(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip466
+	JZ      skip469
 	VMOVUPS 128(BX)(R8*4), Y13
 
-skip466:
+skip469:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y8, Y8
 	VMOVUPS 160(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip467
+	JZ      skip470
 	VMOVUPS 160(BX)(R8*4), Y13
 
-skip467:
+skip470:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y9, Y9
 	VMOVUPS 192(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip468
+	JZ      skip471
 	VMOVUPS 192(BX)(R8*4), Y13
 
-skip468:
+skip471:
 	VMULPS  Y13, Y12, Y12
 	VADDPS  Y12, Y10, Y10
 	VMOVUPS 224(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip469
+	JZ      skip472
 	VMOVUPS 224(BX)(R8*4), Y13
 
-skip469:
+skip472:
 	VMULPS Y13, Y12, Y12
 	VADDPS Y12, Y11, Y11
 	ADDQ   $0x40, R8
 	CMPQ   R8, R11
-	JL     block459
+	JL     block462
 
-last460:
+last463:
 	CMPQ    R9, $0x08
-	JL      part470
+	JL      part473
 	VMOVUPS (CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
-	JZ      skip478
-	VMOVUPS (BX)(R8*4), Y13
-
-skip478:
-	VMULPS  Y13, Y12, Y12
-	VADDPS  Y12, Y3, Y3
-	CMPQ    R9, $0x10
-	JL      part471
-	VMOVUPS 32(CX)(R8*4), Y12
-	VMOVUPS numbersAVX2<>+352(SB), Y13
-	TESTQ   BX, BX
-	JZ      skip479
-	VMOVUPS 32(BX)(R8*4), Y13
-
-skip479:
-	VMULPS  Y13, Y12, Y12
-	VADDPS  Y12, Y5, Y5
-	CMPQ    R9, $0x18
-	JL      part472
-	VMOVUPS 64(CX)(R8*4), Y12
-	VMOVUPS numbersAVX2<>+352(SB), Y13
-	TESTQ   BX, BX
-	JZ      skip480
-	VMOVUPS 64(BX)(R8*4), Y13
-
-skip480:
-	VMULPS  Y13, Y12, Y12
-	VADDPS  Y12, Y6, Y6
-	CMPQ    R9, $0x20
-	JL      part473
-	VMOVUPS 96(CX)(R8*4), Y12
-	VMOVUPS numbersAVX2<>+352(SB), Y13
-	TESTQ   BX, BX
 	JZ      skip481
-	VMOVUPS 96(BX)(R8*4), Y13
+	VMOVUPS (BX)(R8*4), Y13
 
 skip481:
 	VMULPS  Y13, Y12, Y12
-	VADDPS  Y12, Y7, Y7
-	CMPQ    R9, $0x28
+	VADDPS  Y12, Y3, Y3
+	CMPQ    R9, $0x10
 	JL      part474
-	VMOVUPS 128(CX)(R8*4), Y12
+	VMOVUPS 32(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
 	JZ      skip482
-	VMOVUPS 128(BX)(R8*4), Y13
+	VMOVUPS 32(BX)(R8*4), Y13
 
 skip482:
 	VMULPS  Y13, Y12, Y12
-	VADDPS  Y12, Y8, Y8
-	CMPQ    R9, $0x30
+	VADDPS  Y12, Y5, Y5
+	CMPQ    R9, $0x18
 	JL      part475
-	VMOVUPS 160(CX)(R8*4), Y12
+	VMOVUPS 64(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
 	JZ      skip483
-	VMOVUPS 160(BX)(R8*4), Y13
+	VMOVUPS 64(BX)(R8*4), Y13
 
 skip483:
 	VMULPS  Y13, Y12, Y12
-	VADDPS  Y12, Y9, Y9
-	CMPQ    R9, $0x38
+	VADDPS  Y12, Y6, Y6
+	CMPQ    R9, $0x20
 	JL      part476
-	VMOVUPS 192(CX)(R8*4), Y12
+	VMOVUPS 96(CX)(R8*4), Y12
 	VMOVUPS numbersAVX2<>+352(SB), Y13
 	TESTQ   BX, BX
 	JZ      skip484
-	VMOVUPS 192(BX)(R8*4), Y13
+	VMOVUPS 96(BX)(R8*4), Y13
 
 skip484:
+	VMULPS  Y13, Y12, Y12
+	VADDPS  Y12, Y7, Y7
+	CMPQ    R9, $0x28
+	JL      part477
+	VMOVUPS 128(CX)(R8*4), Y12
+	VMOVUPS numbersAVX2<>+352(SB), Y13
+	TESTQ   BX, BX
+	JZ      skip485
+	VMOVUPS 128(BX)(R8*4), Y13
+
+skip485:
+	VMULPS  Y13, Y12, Y12
+	VADDPS  Y12, Y8, Y8
+	CMPQ    R9, $0x30
+	JL      part478
+	VMOVUPS 160(CX)(R8*4), Y12
+	VMOVUPS numbersAVX2<>+352(SB), Y13
+	TESTQ   BX, BX
+	JZ      skip486
+	VMOVUPS 160(BX)(R8*4), Y13
+
+skip486:
+	VMULPS  Y13, Y12, Y12
+	VADDPS  Y12, Y9, Y9
+	CMPQ    R9, $0x38
+	JL      part479
+	VMOVUPS 192(CX)(R8*4), Y12
+	VMOVUPS numbersAVX2<>+352(SB), Y13
+	TESTQ   BX, BX
+	JZ      skip487
+	VMOVUPS 192(BX)(R8*4), Y13
+
+skip487:
 	VMULPS Y13, Y12, Y12
 	VADDPS Y12, Y10, Y10
-	JMP    part477
+	JMP    part480
 
-part470:
+part473:
 	CMPQ       R9, $0x00
-	JE         rowdone461
+	JE         rowdone464
 	VMOVUPS    (R10), Y12
 	VMASKMOVPS (CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip485
+	JZ         skip488
 	VMASKMOVPS (BX)(R8*4), Y12, Y14
 
-skip485:
+skip488:
 	VMULPS Y14, Y13, Y12
 	VADDPS Y12, Y3, Y3
-	JMP    rowdone461
+	JMP    rowdone464
 
-part471:
+part474:
 	CMPQ       R9, $0x08
-	JE         rowdone461
+	JE         rowdone464
 	VMOVUPS    32(R10), Y12
 	VMASKMOVPS 32(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip486
+	JZ         skip489
 	VMASKMOVPS 32(BX)(R8*4), Y12, Y14
 
-skip486:
+skip489:
 	VMULPS Y14, Y13, Y12
 	VADDPS Y12, Y5, Y5
-	JMP    rowdone461
+	JMP    rowdone464
 
-part472:
+part475:
 	CMPQ       R9, $0x10
-	JE         rowdone461
+	JE         rowdone464
 	VMOVUPS    64(R10), Y12
 	VMASKMOVPS 64(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip487
+	JZ         skip490
 	VMASKMOVPS 64(BX)(R8*4), Y12, Y14
 
-skip487:
+skip490:
 	VMULPS Y14, Y13, Y12
 	VADDPS Y12, Y6, Y6
-	JMP    rowdone461
+	JMP    rowdone464
 
-part473:
+part476:
 	CMPQ       R9, $0x18
-	JE         rowdone461
+	JE         rowdone464
 	VMOVUPS    96(R10), Y12
 	VMASKMOVPS 96(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip488
+	JZ         skip491
 	VMASKMOVPS 96(BX)(R8*4), Y12, Y14
 
-skip488:
+skip491:
 	VMULPS Y14, Y13, Y12
 	VADDPS Y12, Y7, Y7
-	JMP    rowdone461
+	JMP    rowdone464
 
-part474:
+part477:
 	CMPQ       R9, $0x20
-	JE         rowdone461
+	JE         rowdone464
 	VMOVUPS    128(R10), Y12
 	VMASKMOVPS 128(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip489
+	JZ         skip492
 	VMASKMOVPS 128(BX)(R8*4), Y12, Y14
 
-skip489:
+skip492:
 	VMULPS Y14, Y13, Y12
 	VADDPS Y12, Y8, Y8
-	JMP    rowdone461
+	JMP    rowdone464
 
-part475:
+part478:
 	CMPQ       R9, $0x28
-	JE         rowdone461
+	JE         rowdone464
 	VMOVUPS    160(R10), Y12
 	VMASKMOVPS 160(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip490
+	JZ         skip493
 	VMASKMOVPS 160(BX)(R8*4), Y12, Y14
 
-skip490:
+skip493:
 	VMULPS Y14, Y13, Y12
 	VADDPS Y12, Y9, Y9
-	JMP    rowdone461
+	JMP    rowdone464
 
-part476:
+part479:
 	CMPQ       R9, $0x30
-	JE         rowdone461
+	JE         rowdone464
 	VMOVUPS    192(R10), Y12
 	VMASKMOVPS 192(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip491
+	JZ         skip494
 	VMASKMOVPS 192(BX)(R8*4), Y12, Y14
 
-skip491:
+skip494:
 	VMULPS Y14, Y13, Y12
 	VADDPS Y12, Y10, Y10
-	JMP    rowdone461
+	JMP    rowdone464
 
-part477:
+part480:
 	CMPQ       R9, $0x38
-	JE         rowdone461
+	JE         rowdone464
 	VMOVUPS    224(R10), Y12
 	VMASKMOVPS 224(CX)(R8*4), Y12, Y13
 	VMOVUPS    numbersAVX2<>+352(SB), Y14
 	TESTQ      BX, BX
-	JZ         skip492
+	JZ         skip495
 	VMASKMOVPS 224(BX)(R8*4), Y12, Y14
 
-skip492:
+skip495:
 	VMULPS Y14, Y13, Y12
 	VADDPS Y12, Y11, Y11
 
-rowdone461:
+rowdone464:
 	VADDPS     Y8, Y3, Y3
 	VADDPS     Y9, Y5, Y5
 	VADDPS     Y10, Y6, Y6
@@ -7831,16 +7831,16 @@ rowdone461:
 	SUBQ       R9, R12
 	XORL       R8, R8
 	CMPQ       R8, R12
-	JGE        last494
+	JGE        last497
 
-block493:
+block496:
 	VMOVUPS (CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip496
+	JZ      skip499
 	VMOVUPS (BX)(R8*4), Y6
 
-skip496:
+skip499:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      (DX)(R8*4), Y6
@@ -7849,19 +7849,19 @@ skip496:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set497
+	JZ           set500
 	VMOVUPS      (SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set497:
+set500:
 	VMOVUPS Y5, (SI)(R8*4)
 	VMOVUPS 32(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip498
+	JZ      skip501
 	VMOVUPS 32(BX)(R8*4), Y6
 
-skip498:
+skip501:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      32(DX)(R8*4), Y6
@@ -7870,19 +7870,19 @@ skip498:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set499
+	JZ           set502
 	VMOVUPS      32(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set499:
+set502:
 	VMOVUPS Y5, 32(SI)(R8*4)
 	VMOVUPS 64(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip500
+	JZ      skip503
 	VMOVUPS 64(BX)(R8*4), Y6
 
-skip500:
+skip503:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      64(DX)(R8*4), Y6
@@ -7891,19 +7891,19 @@ skip500:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set501
+	JZ           set504
 	VMOVUPS      64(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set501:
+set504:
 	VMOVUPS Y5, 64(SI)(R8*4)
 	VMOVUPS 96(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip502
+	JZ      skip505
 	VMOVUPS 96(BX)(R8*4), Y6
 
-skip502:
+skip505:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      96(DX)(R8*4), Y6
@@ -7912,19 +7912,19 @@ skip502:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set503
+	JZ           set506
 	VMOVUPS      96(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set503:
+set506:
 	VMOVUPS Y5, 96(SI)(R8*4)
 	VMOVUPS 128(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip504
+	JZ      skip507
 	VMOVUPS 128(BX)(R8*4), Y6
 
-skip504:
+skip507:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      128(DX)(R8*4), Y6
@@ -7933,19 +7933,19 @@ skip504:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set505
+	JZ           set508
 	VMOVUPS      128(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set505:
+set508:
 	VMOVUPS Y5, 128(SI)(R8*4)
 	VMOVUPS 160(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip506
+	JZ      skip509
 	VMOVUPS 160(BX)(R8*4), Y6
 
-skip506:
+skip509:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      160(DX)(R8*4), Y6
@@ -7954,19 +7954,19 @@ skip506:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set507
+	JZ           set510
 	VMOVUPS      160(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set507:
+set510:
 	VMOVUPS Y5, 160(SI)(R8*4)
 	VMOVUPS 192(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip508
+	JZ      skip511
 	VMOVUPS 192(BX)(R8*4), Y6
 
-skip508:
+skip511:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      192(DX)(R8*4), Y6
@@ -7975,19 +7975,19 @@ skip508:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set509
+	JZ           set512
 	VMOVUPS      192(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set509:
+set512:
 	VMOVUPS Y5, 192(SI)(R8*4)
 	VMOVUPS 224(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip510
+	JZ      skip513
 	VMOVUPS 224(BX)(R8*4), Y6
 
-skip510:
+skip513:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      224(DX)(R8*4), Y6
@@ -7996,26 +7996,26 @@ skip510:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set511
+	JZ           set514
 	VMOVUPS      224(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set511:
+set514:
 	VMOVUPS Y5, 224(SI)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R12
-	JL      block493
+	JL      block496
 
-last494:
+last497:
 	CMPQ    R9, $0x08
-	JL      part512
+	JL      part515
 	VMOVUPS (CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip520
+	JZ      skip523
 	VMOVUPS (BX)(R8*4), Y6
 
-skip520:
+skip523:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      (DX)(R8*4), Y6
@@ -8024,21 +8024,21 @@ skip520:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set521
+	JZ           set524
 	VMOVUPS      (SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set521:
+set524:
 	VMOVUPS Y5, (SI)(R8*4)
 	CMPQ    R9, $0x10
-	JL      part513
+	JL      part516
 	VMOVUPS 32(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip522
+	JZ      skip525
 	VMOVUPS 32(BX)(R8*4), Y6
 
-skip522:
+skip525:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      32(DX)(R8*4), Y6
@@ -8047,21 +8047,21 @@ skip522:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set523
+	JZ           set526
 	VMOVUPS      32(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set523:
+set526:
 	VMOVUPS Y5, 32(SI)(R8*4)
 	CMPQ    R9, $0x18
-	JL      part514
+	JL      part517
 	VMOVUPS 64(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip524
+	JZ      skip527
 	VMOVUPS 64(BX)(R8*4), Y6
 
-skip524:
+skip527:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      64(DX)(R8*4), Y6
@@ -8070,21 +8070,21 @@ skip524:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set525
+	JZ           set528
 	VMOVUPS      64(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set525:
+set528:
 	VMOVUPS Y5, 64(SI)(R8*4)
 	CMPQ    R9, $0x20
-	JL      part515
+	JL      part518
 	VMOVUPS 96(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip526
+	JZ      skip529
 	VMOVUPS 96(BX)(R8*4), Y6
 
-skip526:
+skip529:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      96(DX)(R8*4), Y6
@@ -8093,21 +8093,21 @@ skip526:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set527
+	JZ           set530
 	VMOVUPS      96(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set527:
+set530:
 	VMOVUPS Y5, 96(SI)(R8*4)
 	CMPQ    R9, $0x28
-	JL      part516
+	JL      part519
 	VMOVUPS 128(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip528
+	JZ      skip531
 	VMOVUPS 128(BX)(R8*4), Y6
 
-skip528:
+skip531:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      128(DX)(R8*4), Y6
@@ -8116,21 +8116,21 @@ skip528:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set529
+	JZ           set532
 	VMOVUPS      128(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set529:
+set532:
 	VMOVUPS Y5, 128(SI)(R8*4)
 	CMPQ    R9, $0x30
-	JL      part517
+	JL      part520
 	VMOVUPS 160(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip530
+	JZ      skip533
 	VMOVUPS 160(BX)(R8*4), Y6
 
-skip530:
+skip533:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      160(DX)(R8*4), Y6
@@ -8139,21 +8139,21 @@ skip530:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set531
+	JZ           set534
 	VMOVUPS      160(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set531:
+set534:
 	VMOVUPS Y5, 160(SI)(R8*4)
 	CMPQ    R9, $0x38
-	JL      part518
+	JL      part521
 	VMOVUPS 192(CX)(R8*4), Y5
 	VMOVUPS numbersAVX2<>+352(SB), Y6
 	TESTQ   BX, BX
-	JZ      skip532
+	JZ      skip535
 	VMOVUPS 192(BX)(R8*4), Y6
 
-skip532:
+skip535:
 	VMULPS       Y6, Y5, Y5
 	VSUBPS       Y3, Y5, Y5
 	VMOVUPS      192(DX)(R8*4), Y6
@@ -8162,25 +8162,25 @@ skip532:
 	VFNMADD231PS Y6, Y4, Y5
 	VMULPS       Y2, Y5, Y5
 	TESTQ        R11, R11
-	JZ           set533
+	JZ           set536
 	VMOVUPS      192(SI)(R8*4), Y6
 	VADDPS       Y5, Y6, Y5
 
-set533:
+set536:
 	VMOVUPS Y5, 192(SI)(R8*4)
-	JMP     part519
+	JMP     part522
 
-part512:
+part515:
 	CMPQ       R9, $0x00
-	JE         rowdone495
+	JE         rowdone498
 	VMOVUPS    (R10), Y5
 	VMASKMOVPS (CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip534
+	JZ         skip537
 	VMASKMOVPS (BX)(R8*4), Y5, Y7
 
-skip534:
+skip537:
 	VMULPS       Y7, Y6, Y6
 	VSUBPS       Y3, Y6, Y3
 	VMASKMOVPS   (DX)(R8*4), Y5, Y6
@@ -8190,25 +8190,25 @@ skip534:
 	VFNMADD231PS Y1, Y4, Y3
 	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set535
+	JZ           set538
 	VMASKMOVPS   (SI)(R8*4), Y5, Y2
 	VADDPS       Y1, Y2, Y1
 
-set535:
+set538:
 	VMASKMOVPS Y1, Y5, (SI)(R8*4)
-	JMP        rowdone495
+	JMP        rowdone498
 
-part513:
+part516:
 	CMPQ       R9, $0x08
-	JE         rowdone495
+	JE         rowdone498
 	VMOVUPS    32(R10), Y5
 	VMASKMOVPS 32(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip536
+	JZ         skip539
 	VMASKMOVPS 32(BX)(R8*4), Y5, Y7
 
-skip536:
+skip539:
 	VMULPS       Y7, Y6, Y6
 	VSUBPS       Y3, Y6, Y3
 	VMASKMOVPS   32(DX)(R8*4), Y5, Y6
@@ -8218,25 +8218,25 @@ skip536:
 	VFNMADD231PS Y1, Y4, Y3
 	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set537
+	JZ           set540
 	VMASKMOVPS   32(SI)(R8*4), Y5, Y2
 	VADDPS       Y1, Y2, Y1
 
-set537:
+set540:
 	VMASKMOVPS Y1, Y5, 32(SI)(R8*4)
-	JMP        rowdone495
+	JMP        rowdone498
 
-part514:
+part517:
 	CMPQ       R9, $0x10
-	JE         rowdone495
+	JE         rowdone498
 	VMOVUPS    64(R10), Y5
 	VMASKMOVPS 64(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip538
+	JZ         skip541
 	VMASKMOVPS 64(BX)(R8*4), Y5, Y7
 
-skip538:
+skip541:
 	VMULPS       Y7, Y6, Y6
 	VSUBPS       Y3, Y6, Y3
 	VMASKMOVPS   64(DX)(R8*4), Y5, Y6
@@ -8246,25 +8246,25 @@ skip538:
 	VFNMADD231PS Y1, Y4, Y3
 	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set539
+	JZ           set542
 	VMASKMOVPS   64(SI)(R8*4), Y5, Y2
 	VADDPS       Y1, Y2, Y1
 
-set539:
+set542:
 	VMASKMOVPS Y1, Y5, 64(SI)(R8*4)
-	JMP        rowdone495
+	JMP        rowdone498
 
-part515:
+part518:
 	CMPQ       R9, $0x18
-	JE         rowdone495
+	JE         rowdone498
 	VMOVUPS    96(R10), Y5
 	VMASKMOVPS 96(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip540
+	JZ         skip543
 	VMASKMOVPS 96(BX)(R8*4), Y5, Y7
 
-skip540:
+skip543:
 	VMULPS       Y7, Y6, Y6
 	VSUBPS       Y3, Y6, Y3
 	VMASKMOVPS   96(DX)(R8*4), Y5, Y6
@@ -8274,25 +8274,25 @@ skip540:
 	VFNMADD231PS Y1, Y4, Y3
 	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set541
+	JZ           set544
 	VMASKMOVPS   96(SI)(R8*4), Y5, Y2
 	VADDPS       Y1, Y2, Y1
 
-set541:
+set544:
 	VMASKMOVPS Y1, Y5, 96(SI)(R8*4)
-	JMP        rowdone495
+	JMP        rowdone498
 
-part516:
+part519:
 	CMPQ       R9, $0x20
-	JE         rowdone495
+	JE         rowdone498
 	VMOVUPS    128(R10), Y5
 	VMASKMOVPS 128(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip542
+	JZ         skip545
 	VMASKMOVPS 128(BX)(R8*4), Y5, Y7
 
-skip542:
+skip545:
 	VMULPS       Y7, Y6, Y6
 	VSUBPS       Y3, Y6, Y3
 	VMASKMOVPS   128(DX)(R8*4), Y5, Y6
@@ -8302,25 +8302,25 @@ skip542:
 	VFNMADD231PS Y1, Y4, Y3
 	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set543
+	JZ           set546
 	VMASKMOVPS   128(SI)(R8*4), Y5, Y2
 	VADDPS       Y1, Y2, Y1
 
-set543:
+set546:
 	VMASKMOVPS Y1, Y5, 128(SI)(R8*4)
-	JMP        rowdone495
+	JMP        rowdone498
 
-part517:
+part520:
 	CMPQ       R9, $0x28
-	JE         rowdone495
+	JE         rowdone498
 	VMOVUPS    160(R10), Y5
 	VMASKMOVPS 160(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip544
+	JZ         skip547
 	VMASKMOVPS 160(BX)(R8*4), Y5, Y7
 
-skip544:
+skip547:
 	VMULPS       Y7, Y6, Y6
 	VSUBPS       Y3, Y6, Y3
 	VMASKMOVPS   160(DX)(R8*4), Y5, Y6
@@ -8330,25 +8330,25 @@ skip544:
 	VFNMADD231PS Y1, Y4, Y3
 	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set545
+	JZ           set548
 	VMASKMOVPS   160(SI)(R8*4), Y5, Y2
 	VADDPS       Y1, Y2, Y1
 
-set545:
+set548:
 	VMASKMOVPS Y1, Y5, 160(SI)(R8*4)
-	JMP        rowdone495
+	JMP        rowdone498
 
-part518:
+part521:
 	CMPQ       R9, $0x30
-	JE         rowdone495
+	JE         rowdone498
 	VMOVUPS    192(R10), Y5
 	VMASKMOVPS 192(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip546
+	JZ         skip549
 	VMASKMOVPS 192(BX)(R8*4), Y5, Y7
 
-skip546:
+skip549:
 	VMULPS       Y7, Y6, Y6
 	VSUBPS       Y3, Y6, Y3
 	VMASKMOVPS   192(DX)(R8*4), Y5, Y6
@@ -8358,25 +8358,25 @@ skip546:
 	VFNMADD231PS Y1, Y4, Y3
 	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set547
+	JZ           set550
 	VMASKMOVPS   192(SI)(R8*4), Y5, Y2
 	VADDPS       Y1, Y2, Y1
 
-set547:
+set550:
 	VMASKMOVPS Y1, Y5, 192(SI)(R8*4)
-	JMP        rowdone495
+	JMP        rowdone498
 
-part519:
+part522:
 	CMPQ       R9, $0x38
-	JE         rowdone495
+	JE         rowdone498
 	VMOVUPS    224(R10), Y5
 	VMASKMOVPS 224(CX)(R8*4), Y5, Y6
 	VMOVUPS    numbersAVX2<>+352(SB), Y7
 	TESTQ      BX, BX
-	JZ         skip548
+	JZ         skip551
 	VMASKMOVPS 224(BX)(R8*4), Y5, Y7
 
-skip548:
+skip551:
 	VMULPS       Y7, Y6, Y6
 	VSUBPS       Y3, Y6, Y3
 	VMASKMOVPS   224(DX)(R8*4), Y5, Y6
@@ -8386,21 +8386,21 @@ skip548:
 	VFNMADD231PS Y1, Y4, Y3
 	VMULPS       Y2, Y3, Y1
 	TESTQ        R11, R11
-	JZ           set549
+	JZ           set552
 	VMASKMOVPS   224(SI)(R8*4), Y5, Y2
 	VADDPS       Y1, Y2, Y1
 
-set549:
+set552:
 	VMASKMOVPS Y1, Y5, 224(SI)(R8*4)
 
-rowdone495:
+rowdone498:
 	LEAQ (SI)(AX*4), SI
 
-rest400:
+rest403:
 	LEAQ (DX)(AX*4), DX
 	LEAQ (CX)(AX*4), CX
 	DECQ (SP)
-	JNZ  rows399
+	JNZ  rows402
 	VZEROUPPER
 	RET
 
@@ -8427,20 +8427,20 @@ TEXT ·rmsNormBackwardAVX2(SB), NOSPLIT, $24-80
 	SHLQ         $0x02, R8
 	SUBQ         R8, R10
 
-rows550:
+rows553:
 	MOVQ         8(SP), R8
 	VBROADCASTSS (R8), Y1
 	ADDQ         $0x04, R8
 	MOVQ         R8, 8(SP)
 	TESTQ        DI, DI
-	JZ           nogain552
+	JZ           nogain555
 	MOVQ         AX, R11
 	SUBQ         R9, R11
 	XORL         R8, R8
 	CMPQ         R8, R11
-	JGE          last554
+	JGE          last557
 
-block553:
+block556:
 	VMOVUPS     (DI)(R8*4), Y2
 	VMOVUPS     (CX)(R8*4), Y3
 	VMOVUPS     (DX)(R8*4), Y4
@@ -8491,11 +8491,11 @@ block553:
 	VMOVUPS     Y2, 224(DI)(R8*4)
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block553
+	JL          block556
 
-last554:
+last557:
 	CMPQ        R9, $0x08
-	JL          part556
+	JL          part559
 	VMOVUPS     (DI)(R8*4), Y2
 	VMOVUPS     (CX)(R8*4), Y3
 	VMOVUPS     (DX)(R8*4), Y4
@@ -8503,7 +8503,7 @@ last554:
 	VFMADD231PS Y3, Y4, Y2
 	VMOVUPS     Y2, (DI)(R8*4)
 	CMPQ        R9, $0x10
-	JL          part557
+	JL          part560
 	VMOVUPS     32(DI)(R8*4), Y2
 	VMOVUPS     32(CX)(R8*4), Y3
 	VMOVUPS     32(DX)(R8*4), Y4
@@ -8511,7 +8511,7 @@ last554:
 	VFMADD231PS Y3, Y4, Y2
 	VMOVUPS     Y2, 32(DI)(R8*4)
 	CMPQ        R9, $0x18
-	JL          part558
+	JL          part561
 	VMOVUPS     64(DI)(R8*4), Y2
 	VMOVUPS     64(CX)(R8*4), Y3
 	VMOVUPS     64(DX)(R8*4), Y4
@@ -8519,7 +8519,7 @@ last554:
 	VFMADD231PS Y3, Y4, Y2
 	VMOVUPS     Y2, 64(DI)(R8*4)
 	CMPQ        R9, $0x20
-	JL          part559
+	JL          part562
 	VMOVUPS     96(DI)(R8*4), Y2
 	VMOVUPS     96(CX)(R8*4), Y3
 	VMOVUPS     96(DX)(R8*4), Y4
@@ -8527,7 +8527,7 @@ last554:
 	VFMADD231PS Y3, Y4, Y2
 	VMOVUPS     Y2, 96(DI)(R8*4)
 	CMPQ        R9, $0x28
-	JL          part560
+	JL          part563
 	VMOVUPS     128(DI)(R8*4), Y2
 	VMOVUPS     128(CX)(R8*4), Y3
 	VMOVUPS     128(DX)(R8*4), Y4
@@ -8535,7 +8535,7 @@ last554:
 	VFMADD231PS Y3, Y4, Y2
 	VMOVUPS     Y2, 128(DI)(R8*4)
 	CMPQ        R9, $0x30
-	JL          part561
+	JL          part564
 	VMOVUPS     160(DI)(R8*4), Y2
 	VMOVUPS     160(CX)(R8*4), Y3
 	VMOVUPS     160(DX)(R8*4), Y4
@@ -8543,18 +8543,18 @@ last554:
 	VFMADD231PS Y3, Y4, Y2
 	VMOVUPS     Y2, 160(DI)(R8*4)
 	CMPQ        R9, $0x38
-	JL          part562
+	JL          part565
 	VMOVUPS     192(DI)(R8*4), Y2
 	VMOVUPS     192(CX)(R8*4), Y3
 	VMOVUPS     192(DX)(R8*4), Y4
 	VMULPS      Y1, Y4, Y4
 	VFMADD231PS Y3, Y4, Y2
 	VMOVUPS     Y2, 192(DI)(R8*4)
-	JMP         part563
+	JMP         part566
 
-part556:
+part559:
 	CMPQ        R9, $0x00
-	JE          rowdone555
+	JE          rowdone558
 	VMOVUPS     (R10), Y2
 	VMASKMOVPS  (DI)(R8*4), Y2, Y3
 	VMASKMOVPS  (CX)(R8*4), Y2, Y4
@@ -8563,11 +8563,11 @@ part556:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, (DI)(R8*4)
-	JMP         rowdone555
+	JMP         rowdone558
 
-part557:
+part560:
 	CMPQ        R9, $0x08
-	JE          rowdone555
+	JE          rowdone558
 	VMOVUPS     32(R10), Y2
 	VMASKMOVPS  32(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  32(CX)(R8*4), Y2, Y4
@@ -8576,11 +8576,11 @@ part557:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 32(DI)(R8*4)
-	JMP         rowdone555
+	JMP         rowdone558
 
-part558:
+part561:
 	CMPQ        R9, $0x10
-	JE          rowdone555
+	JE          rowdone558
 	VMOVUPS     64(R10), Y2
 	VMASKMOVPS  64(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  64(CX)(R8*4), Y2, Y4
@@ -8589,11 +8589,11 @@ part558:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 64(DI)(R8*4)
-	JMP         rowdone555
+	JMP         rowdone558
 
-part559:
+part562:
 	CMPQ        R9, $0x18
-	JE          rowdone555
+	JE          rowdone558
 	VMOVUPS     96(R10), Y2
 	VMASKMOVPS  96(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  96(CX)(R8*4), Y2, Y4
@@ -8602,11 +8602,11 @@ part559:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 96(DI)(R8*4)
-	JMP         rowdone555
+	JMP         rowdone558
 
-part560:
+part563:
 	CMPQ        R9, $0x20
-	JE          rowdone555
+	JE          rowdone558
 	VMOVUPS     128(R10), Y2
 	VMASKMOVPS  128(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  128(CX)(R8*4), Y2, Y4
@@ -8615,11 +8615,11 @@ part560:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 128(DI)(R8*4)
-	JMP         rowdone555
+	JMP         rowdone558
 
-part561:
+part564:
 	CMPQ        R9, $0x28
-	JE          rowdone555
+	JE          rowdone558
 	VMOVUPS     160(R10), Y2
 	VMASKMOVPS  160(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  160(CX)(R8*4), Y2, Y4
@@ -8628,11 +8628,11 @@ part561:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 160(DI)(R8*4)
-	JMP         rowdone555
+	JMP         rowdone558
 
-part562:
+part565:
 	CMPQ        R9, $0x30
-	JE          rowdone555
+	JE          rowdone558
 	VMOVUPS     192(R10), Y2
 	VMASKMOVPS  192(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  192(CX)(R8*4), Y2, Y4
@@ -8641,11 +8641,11 @@ part562:
 	VANDPS      Y5, Y2, Y5
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 192(DI)(R8*4)
-	JMP         rowdone555
+	JMP         rowdone558
 
-part563:
+part566:
 	CMPQ        R9, $0x38
-	JE          rowdone555
+	JE          rowdone558
 	VMOVUPS     224(R10), Y2
 	VMASKMOVPS  224(DI)(R8*4), Y2, Y3
 	VMASKMOVPS  224(CX)(R8*4), Y2, Y4
@@ -8655,10 +8655,10 @@ part563:
 	VFMADD231PS Y4, Y5, Y3
 	VMASKMOVPS  Y3, Y2, 224(DI)(R8*4)
 
-rowdone555:
-nogain552:
+rowdone558:
+nogain555:
 	TESTQ  SI, SI
-	JZ     rest551
+	JZ     rest554
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
@@ -8671,18 +8671,18 @@ nogain552:
 	SUBQ   R9, R11
 	XORL   R8, R8
 	CMPQ   R8, R11
-	JGE    last565
+	JGE    last568
 
-block564:
+block567:
 	VMOVUPS (DX)(R8*4), Y10
 	VMULPS  Y1, Y10, Y10
 	VMOVUPS (CX)(R8*4), Y11
 	VMOVUPS numbersAVX2<>+352(SB), Y12
 	TESTQ   BX, BX
-	JZ      skip567
+	JZ      skip570
 	VMOVUPS (BX)(R8*4), Y12
 
-skip567:
+skip570:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y2
 	VMOVUPS     32(DX)(R8*4), Y10
@@ -8690,10 +8690,10 @@ skip567:
 	VMOVUPS     32(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip568
+	JZ          skip571
 	VMOVUPS     32(BX)(R8*4), Y12
 
-skip568:
+skip571:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y3
 	VMOVUPS     64(DX)(R8*4), Y10
@@ -8701,10 +8701,10 @@ skip568:
 	VMOVUPS     64(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip569
+	JZ          skip572
 	VMOVUPS     64(BX)(R8*4), Y12
 
-skip569:
+skip572:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y4
 	VMOVUPS     96(DX)(R8*4), Y10
@@ -8712,10 +8712,10 @@ skip569:
 	VMOVUPS     96(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip570
+	JZ          skip573
 	VMOVUPS     96(BX)(R8*4), Y12
 
-skip570:
+skip573:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y5
 	VMOVUPS     128(DX)(R8*4), Y10
@@ -8723,10 +8723,10 @@ skip570:
 	VMOVUPS     128(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip571
+	JZ          skip574
 	VMOVUPS     128(BX)(R8*4), Y12
 
-skip571:
+skip574:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y6
 	VMOVUPS     160(DX)(R8*4), Y10
@@ -8734,10 +8734,10 @@ skip571:
 	VMOVUPS     160(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip572
+	JZ          skip575
 	VMOVUPS     160(BX)(R8*4), Y12
 
-skip572:
+skip575:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y7
 	VMOVUPS     192(DX)(R8*4), Y10
@@ -8745,10 +8745,10 @@ skip572:
 	VMOVUPS     192(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip573
+	JZ          skip576
 	VMOVUPS     192(BX)(R8*4), Y12
 
-skip573:
+skip576:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y8
 	VMOVUPS     224(DX)(R8*4), Y10
@@ -8756,113 +8756,113 @@ skip573:
 	VMOVUPS     224(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip574
+	JZ          skip577
 	VMOVUPS     224(BX)(R8*4), Y12
 
-skip574:
+skip577:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y9
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block564
+	JL          block567
 
-last565:
+last568:
 	CMPQ    R9, $0x08
-	JL      part575
+	JL      part578
 	VMOVUPS (DX)(R8*4), Y10
 	VMULPS  Y1, Y10, Y10
 	VMOVUPS (CX)(R8*4), Y11
 	VMOVUPS numbersAVX2<>+352(SB), Y12
 	TESTQ   BX, BX
-	JZ      skip583
+	JZ      skip586
 	VMOVUPS (BX)(R8*4), Y12
 
-skip583:
+skip586:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y2
 	CMPQ        R9, $0x10
-	JL          part576
+	JL          part579
 	VMOVUPS     32(DX)(R8*4), Y10
 	VMULPS      Y1, Y10, Y10
 	VMOVUPS     32(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip584
+	JZ          skip587
 	VMOVUPS     32(BX)(R8*4), Y12
 
-skip584:
+skip587:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y3
 	CMPQ        R9, $0x18
-	JL          part577
+	JL          part580
 	VMOVUPS     64(DX)(R8*4), Y10
 	VMULPS      Y1, Y10, Y10
 	VMOVUPS     64(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip585
+	JZ          skip588
 	VMOVUPS     64(BX)(R8*4), Y12
 
-skip585:
+skip588:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y4
 	CMPQ        R9, $0x20
-	JL          part578
+	JL          part581
 	VMOVUPS     96(DX)(R8*4), Y10
 	VMULPS      Y1, Y10, Y10
 	VMOVUPS     96(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip586
+	JZ          skip589
 	VMOVUPS     96(BX)(R8*4), Y12
 
-skip586:
+skip589:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y5
 	CMPQ        R9, $0x28
-	JL          part579
+	JL          part582
 	VMOVUPS     128(DX)(R8*4), Y10
 	VMULPS      Y1, Y10, Y10
 	VMOVUPS     128(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip587
+	JZ          skip590
 	VMOVUPS     128(BX)(R8*4), Y12
 
-skip587:
+skip590:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y6
 	CMPQ        R9, $0x30
-	JL          part580
+	JL          part583
 	VMOVUPS     160(DX)(R8*4), Y10
 	VMULPS      Y1, Y10, Y10
 	VMOVUPS     160(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip588
+	JZ          skip591
 	VMOVUPS     160(BX)(R8*4), Y12
 
-skip588:
+skip591:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y7
 	CMPQ        R9, $0x38
-	JL          part581
+	JL          part584
 	VMOVUPS     192(DX)(R8*4), Y10
 	VMULPS      Y1, Y10, Y10
 	VMOVUPS     192(CX)(R8*4), Y11
 	VMOVUPS     numbersAVX2<>+352(SB), Y12
 	TESTQ       BX, BX
-	JZ          skip589
+	JZ          skip592
 	VMOVUPS     192(BX)(R8*4), Y12
 
-skip589:
+skip592:
 	VMULPS      Y12, Y11, Y11
 	VFMADD231PS Y10, Y11, Y8
-	JMP         part582
+	JMP         part585
 
-part575:
+part578:
 	CMPQ       R9, $0x00
-	JE         rowdone566
+	JE         rowdone569
 	VMOVUPS    (R10), Y10
 	VMASKMOVPS (DX)(R8*4), Y10, Y11
 	VMULPS     Y1, Y11, Y11
@@ -8870,17 +8870,17 @@ part575:
 	VMASKMOVPS (CX)(R8*4), Y10, Y12
 	VMOVUPS    numbersAVX2<>+352(SB), Y13
 	TESTQ      BX, BX
-	JZ         skip590
+	JZ         skip593
 	VMASKMOVPS (BX)(R8*4), Y10, Y13
 
-skip590:
+skip593:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y2
-	JMP         rowdone566
+	JMP         rowdone569
 
-part576:
+part579:
 	CMPQ       R9, $0x08
-	JE         rowdone566
+	JE         rowdone569
 	VMOVUPS    32(R10), Y10
 	VMASKMOVPS 32(DX)(R8*4), Y10, Y11
 	VMULPS     Y1, Y11, Y11
@@ -8888,17 +8888,17 @@ part576:
 	VMASKMOVPS 32(CX)(R8*4), Y10, Y12
 	VMOVUPS    numbersAVX2<>+352(SB), Y13
 	TESTQ      BX, BX
-	JZ         skip591
+	JZ         skip594
 	VMASKMOVPS 32(BX)(R8*4), Y10, Y13
 
-skip591:
+skip594:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y3
-	JMP         rowdone566
+	JMP         rowdone569
 
-part577:
+part580:
 	CMPQ       R9, $0x10
-	JE         rowdone566
+	JE         rowdone569
 	VMOVUPS    64(R10), Y10
 	VMASKMOVPS 64(DX)(R8*4), Y10, Y11
 	VMULPS     Y1, Y11, Y11
@@ -8906,17 +8906,17 @@ part577:
 	VMASKMOVPS 64(CX)(R8*4), Y10, Y12
 	VMOVUPS    numbersAVX2<>+352(SB), Y13
 	TESTQ      BX, BX
-	JZ         skip592
+	JZ         skip595
 	VMASKMOVPS 64(BX)(R8*4), Y10, Y13
 
-skip592:
+skip595:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y4
-	JMP         rowdone566
+	JMP         rowdone569
 
-part578:
+part581:
 	CMPQ       R9, $0x18
-	JE         rowdone566
+	JE         rowdone569
 	VMOVUPS    96(R10), Y10
 	VMASKMOVPS 96(DX)(R8*4), Y10, Y11
 	VMULPS     Y1, Y11, Y11
@@ -8924,17 +8924,17 @@ part578:
 	VMASKMOVPS 96(CX)(R8*4), Y10, Y12
 	VMOVUPS    numbersAVX2<>+352(SB), Y13
 	TESTQ      BX, BX
-	JZ         skip593
+	JZ         skip596
 	VMASKMOVPS 96(BX)(R8*4), Y10, Y13
 
-skip593:
+skip596:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y5
-	JMP         rowdone566
+	JMP         rowdone569
 
-part579:
+part582:
 	CMPQ       R9, $0x20
-	JE         rowdone566
+	JE         rowdone569
 	VMOVUPS    128(R10), Y10
 	VMASKMOVPS 128(DX)(R8*4), Y10, Y11
 	VMULPS     Y1, Y11, Y11
@@ -8942,17 +8942,17 @@ part579:
 	VMASKMOVPS 128(CX)(R8*4), Y10, Y12
 	VMOVUPS    numbersAVX2<>+352(SB), Y13
 	TESTQ      BX, BX
-	JZ         skip594
+	JZ         skip597
 	VMASKMOVPS 128(BX)(R8*4), Y10, Y13
 
-skip594:
+skip597:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y6
-	JMP         rowdone566
+	JMP         rowdone569
 
-part580:
+part583:
 	CMPQ       R9, $0x28
-	JE         rowdone566
+	JE         rowdone569
 	VMOVUPS    160(R10), Y10
 	VMASKMOVPS 160(DX)(R8*4), Y10, Y11
 	VMULPS     Y1, Y11, Y11
@@ -8960,17 +8960,17 @@ part580:
 	VMASKMOVPS 160(CX)(R8*4), Y10, Y12
 	VMOVUPS    numbersAVX2<>+352(SB), Y13
 	TESTQ      BX, BX
-	JZ         skip595
+	JZ         skip598
 	VMASKMOVPS 160(BX)(R8*4), Y10, Y13
 
-skip595:
+skip598:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y7
-	JMP         rowdone566
+	JMP         rowdone569
 
-part581:
+part584:
 	CMPQ       R9, $0x30
-	JE         rowdone566
+	JE         rowdone569
 	VMOVUPS    192(R10), Y10
 	VMASKMOVPS 192(DX)(R8*4), Y10, Y11
 	VMULPS     Y1, Y11, Y11
@@ -8978,17 +8978,17 @@ part581:
 	VMASKMOVPS 192(CX)(R8*4), Y10, Y12
 	VMOVUPS    numbersAVX2<>+352(SB), Y13
 	TESTQ      BX, BX
-	JZ         skip596
+	JZ         skip599
 	VMASKMOVPS 192(BX)(R8*4), Y10, Y13
 
-skip596:
+skip599:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y8
-	JMP         rowdone566
+	JMP         rowdone569
 
-part582:
+part585:
 	CMPQ       R9, $0x38
-	JE         rowdone566
+	JE         rowdone569
 	VMOVUPS    224(R10), Y10
 	VMASKMOVPS 224(DX)(R8*4), Y10, Y11
 	VMULPS     Y1, Y11, Y11
@@ -8996,14 +8996,14 @@ part582:
 	VMASKMOVPS 224(CX)(R8*4), Y10, Y12
 	VMOVUPS    numbersAVX2<>+352(SB), Y13
 	TESTQ      BX, BX
-	JZ         skip597
+	JZ         skip600
 	VMASKMOVPS 224(BX)(R8*4), Y10, Y13
 
-skip597:
+skip600:
 	VMULPS      Y13, Y12, Y10
 	VFMADD231PS Y11, Y10, Y9
 
-rowdone566:
+rowdone569:
 	VADDPS     Y6, Y2, Y2
 	VADDPS     Y7, Y3, Y3
 	VADDPS     Y8, Y4, Y4
@@ -9023,326 +9023,326 @@ rowdone566:
 	SUBQ       R9, R12
 	XORL       R8, R8
 	CMPQ       R8, R12
-	JGE        last599
+	JGE        last602
 
-block598:
+block601:
 	VMOVUPS (CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip601
+	JZ      skip604
 	VMOVUPS (BX)(R8*4), Y4
 
-skip601:
+skip604:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      (DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set602
+	JZ           set605
 	VMOVUPS      (SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set602:
+set605:
 	VMOVUPS Y3, (SI)(R8*4)
 	VMOVUPS 32(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip603
+	JZ      skip606
 	VMOVUPS 32(BX)(R8*4), Y4
 
-skip603:
+skip606:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      32(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set604
+	JZ           set607
 	VMOVUPS      32(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set604:
+set607:
 	VMOVUPS Y3, 32(SI)(R8*4)
 	VMOVUPS 64(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip605
+	JZ      skip608
 	VMOVUPS 64(BX)(R8*4), Y4
 
-skip605:
+skip608:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      64(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set606
+	JZ           set609
 	VMOVUPS      64(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set606:
+set609:
 	VMOVUPS Y3, 64(SI)(R8*4)
 	VMOVUPS 96(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip607
+	JZ      skip610
 	VMOVUPS 96(BX)(R8*4), Y4
 
-skip607:
+skip610:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      96(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set608
+	JZ           set611
 	VMOVUPS      96(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set608:
+set611:
 	VMOVUPS Y3, 96(SI)(R8*4)
 	VMOVUPS 128(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip609
+	JZ      skip612
 	VMOVUPS 128(BX)(R8*4), Y4
 
-skip609:
+skip612:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      128(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set610
+	JZ           set613
 	VMOVUPS      128(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set610:
+set613:
 	VMOVUPS Y3, 128(SI)(R8*4)
 	VMOVUPS 160(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip611
+	JZ      skip614
 	VMOVUPS 160(BX)(R8*4), Y4
 
-skip611:
+skip614:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      160(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set612
+	JZ           set615
 	VMOVUPS      160(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set612:
+set615:
 	VMOVUPS Y3, 160(SI)(R8*4)
 	VMOVUPS 192(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip613
+	JZ      skip616
 	VMOVUPS 192(BX)(R8*4), Y4
 
-skip613:
+skip616:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      192(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set614
+	JZ           set617
 	VMOVUPS      192(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set614:
+set617:
 	VMOVUPS Y3, 192(SI)(R8*4)
 	VMOVUPS 224(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip615
+	JZ      skip618
 	VMOVUPS 224(BX)(R8*4), Y4
 
-skip615:
+skip618:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      224(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set616
+	JZ           set619
 	VMOVUPS      224(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set616:
+set619:
 	VMOVUPS Y3, 224(SI)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R12
-	JL      block598
+	JL      block601
 
-last599:
+last602:
 	CMPQ    R9, $0x08
-	JL      part617
+	JL      part620
 	VMOVUPS (CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip625
+	JZ      skip628
 	VMOVUPS (BX)(R8*4), Y4
 
-skip625:
+skip628:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      (DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set626
+	JZ           set629
 	VMOVUPS      (SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set626:
+set629:
 	VMOVUPS Y3, (SI)(R8*4)
 	CMPQ    R9, $0x10
-	JL      part618
+	JL      part621
 	VMOVUPS 32(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip627
+	JZ      skip630
 	VMOVUPS 32(BX)(R8*4), Y4
 
-skip627:
+skip630:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      32(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set628
+	JZ           set631
 	VMOVUPS      32(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set628:
+set631:
 	VMOVUPS Y3, 32(SI)(R8*4)
 	CMPQ    R9, $0x18
-	JL      part619
+	JL      part622
 	VMOVUPS 64(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip629
+	JZ      skip632
 	VMOVUPS 64(BX)(R8*4), Y4
 
-skip629:
+skip632:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      64(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set630
+	JZ           set633
 	VMOVUPS      64(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set630:
+set633:
 	VMOVUPS Y3, 64(SI)(R8*4)
 	CMPQ    R9, $0x20
-	JL      part620
+	JL      part623
 	VMOVUPS 96(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip631
+	JZ      skip634
 	VMOVUPS 96(BX)(R8*4), Y4
 
-skip631:
+skip634:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      96(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set632
+	JZ           set635
 	VMOVUPS      96(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set632:
+set635:
 	VMOVUPS Y3, 96(SI)(R8*4)
 	CMPQ    R9, $0x28
-	JL      part621
+	JL      part624
 	VMOVUPS 128(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip633
+	JZ      skip636
 	VMOVUPS 128(BX)(R8*4), Y4
 
-skip633:
+skip636:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      128(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set634
+	JZ           set637
 	VMOVUPS      128(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set634:
+set637:
 	VMOVUPS Y3, 128(SI)(R8*4)
 	CMPQ    R9, $0x30
-	JL      part622
+	JL      part625
 	VMOVUPS 160(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip635
+	JZ      skip638
 	VMOVUPS 160(BX)(R8*4), Y4
 
-skip635:
+skip638:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      160(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set636
+	JZ           set639
 	VMOVUPS      160(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set636:
+set639:
 	VMOVUPS Y3, 160(SI)(R8*4)
 	CMPQ    R9, $0x38
-	JL      part623
+	JL      part626
 	VMOVUPS 192(CX)(R8*4), Y3
 	VMOVUPS numbersAVX2<>+352(SB), Y4
 	TESTQ   BX, BX
-	JZ      skip637
+	JZ      skip640
 	VMOVUPS 192(BX)(R8*4), Y4
 
-skip637:
+skip640:
 	VMULPS       Y4, Y3, Y3
 	VMOVUPS      192(DX)(R8*4), Y4
 	VMULPS       Y1, Y4, Y4
 	VFNMADD231PS Y4, Y2, Y3
 	VMULPS       Y1, Y3, Y3
 	TESTQ        R11, R11
-	JZ           set638
+	JZ           set641
 	VMOVUPS      192(SI)(R8*4), Y4
 	VADDPS       Y3, Y4, Y3
 
-set638:
+set641:
 	VMOVUPS Y3, 192(SI)(R8*4)
-	JMP     part624
+	JMP     part627
 
-part617:
+part620:
 	CMPQ       R9, $0x00
-	JE         rowdone600
+	JE         rowdone603
 	VMOVUPS    (R10), Y3
 	VMASKMOVPS (CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip639
+	JZ         skip642
 	VMASKMOVPS (BX)(R8*4), Y3, Y5
 
-skip639:
+skip642:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   (DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
@@ -9350,25 +9350,25 @@ skip639:
 	VFNMADD231PS Y5, Y2, Y4
 	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set640
+	JZ           set643
 	VMASKMOVPS   (SI)(R8*4), Y3, Y2
 	VADDPS       Y1, Y2, Y1
 
-set640:
+set643:
 	VMASKMOVPS Y1, Y3, (SI)(R8*4)
-	JMP        rowdone600
+	JMP        rowdone603
 
-part618:
+part621:
 	CMPQ       R9, $0x08
-	JE         rowdone600
+	JE         rowdone603
 	VMOVUPS    32(R10), Y3
 	VMASKMOVPS 32(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip641
+	JZ         skip644
 	VMASKMOVPS 32(BX)(R8*4), Y3, Y5
 
-skip641:
+skip644:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   32(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
@@ -9376,25 +9376,25 @@ skip641:
 	VFNMADD231PS Y5, Y2, Y4
 	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set642
+	JZ           set645
 	VMASKMOVPS   32(SI)(R8*4), Y3, Y2
 	VADDPS       Y1, Y2, Y1
 
-set642:
+set645:
 	VMASKMOVPS Y1, Y3, 32(SI)(R8*4)
-	JMP        rowdone600
+	JMP        rowdone603
 
-part619:
+part622:
 	CMPQ       R9, $0x10
-	JE         rowdone600
+	JE         rowdone603
 	VMOVUPS    64(R10), Y3
 	VMASKMOVPS 64(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip643
+	JZ         skip646
 	VMASKMOVPS 64(BX)(R8*4), Y3, Y5
 
-skip643:
+skip646:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   64(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
@@ -9402,25 +9402,25 @@ skip643:
 	VFNMADD231PS Y5, Y2, Y4
 	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set644
+	JZ           set647
 	VMASKMOVPS   64(SI)(R8*4), Y3, Y2
 	VADDPS       Y1, Y2, Y1
 
-set644:
+set647:
 	VMASKMOVPS Y1, Y3, 64(SI)(R8*4)
-	JMP        rowdone600
+	JMP        rowdone603
 
-part620:
+part623:
 	CMPQ       R9, $0x18
-	JE         rowdone600
+	JE         rowdone603
 	VMOVUPS    96(R10), Y3
 	VMASKMOVPS 96(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip645
+	JZ         skip648
 	VMASKMOVPS 96(BX)(R8*4), Y3, Y5
 
-skip645:
+skip648:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   96(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
@@ -9428,25 +9428,25 @@ skip645:
 	VFNMADD231PS Y5, Y2, Y4
 	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set646
+	JZ           set649
 	VMASKMOVPS   96(SI)(R8*4), Y3, Y2
 	VADDPS       Y1, Y2, Y1
 
-set646:
+set649:
 	VMASKMOVPS Y1, Y3, 96(SI)(R8*4)
-	JMP        rowdone600
+	JMP        rowdone603
 
-part621:
+part624:
 	CMPQ       R9, $0x20
-	JE         rowdone600
+	JE         rowdone603
 	VMOVUPS    128(R10), Y3
 	VMASKMOVPS 128(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip647
+	JZ         skip650
 	VMASKMOVPS 128(BX)(R8*4), Y3, Y5
 
-skip647:
+skip650:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   128(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
@@ -9454,25 +9454,25 @@ skip647:
 	VFNMADD231PS Y5, Y2, Y4
 	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set648
+	JZ           set651
 	VMASKMOVPS   128(SI)(R8*4), Y3, Y2
 	VADDPS       Y1, Y2, Y1
 
-set648:
+set651:
 	VMASKMOVPS Y1, Y3, 128(SI)(R8*4)
-	JMP        rowdone600
+	JMP        rowdone603
 
-part622:
+part625:
 	CMPQ       R9, $0x28
-	JE         rowdone600
+	JE         rowdone603
 	VMOVUPS    160(R10), Y3
 	VMASKMOVPS 160(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip649
+	JZ         skip652
 	VMASKMOVPS 160(BX)(R8*4), Y3, Y5
 
-skip649:
+skip652:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   160(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
@@ -9480,25 +9480,25 @@ skip649:
 	VFNMADD231PS Y5, Y2, Y4
 	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set650
+	JZ           set653
 	VMASKMOVPS   160(SI)(R8*4), Y3, Y2
 	VADDPS       Y1, Y2, Y1
 
-set650:
+set653:
 	VMASKMOVPS Y1, Y3, 160(SI)(R8*4)
-	JMP        rowdone600
+	JMP        rowdone603
 
-part623:
+part626:
 	CMPQ       R9, $0x30
-	JE         rowdone600
+	JE         rowdone603
 	VMOVUPS    192(R10), Y3
 	VMASKMOVPS 192(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip651
+	JZ         skip654
 	VMASKMOVPS 192(BX)(R8*4), Y3, Y5
 
-skip651:
+skip654:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   192(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
@@ -9506,25 +9506,25 @@ skip651:
 	VFNMADD231PS Y5, Y2, Y4
 	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set652
+	JZ           set655
 	VMASKMOVPS   192(SI)(R8*4), Y3, Y2
 	VADDPS       Y1, Y2, Y1
 
-set652:
+set655:
 	VMASKMOVPS Y1, Y3, 192(SI)(R8*4)
-	JMP        rowdone600
+	JMP        rowdone603
 
-part624:
+part627:
 	CMPQ       R9, $0x38
-	JE         rowdone600
+	JE         rowdone603
 	VMOVUPS    224(R10), Y3
 	VMASKMOVPS 224(CX)(R8*4), Y3, Y4
 	VMOVUPS    numbersAVX2<>+352(SB), Y5
 	TESTQ      BX, BX
-	JZ         skip653
+	JZ         skip656
 	VMASKMOVPS 224(BX)(R8*4), Y3, Y5
 
-skip653:
+skip656:
 	VMULPS       Y5, Y4, Y4
 	VMASKMOVPS   224(DX)(R8*4), Y3, Y5
 	VMULPS       Y1, Y5, Y5
@@ -9532,21 +9532,21 @@ skip653:
 	VFNMADD231PS Y5, Y2, Y4
 	VMULPS       Y1, Y4, Y1
 	TESTQ        R11, R11
-	JZ           set654
+	JZ           set657
 	VMASKMOVPS   224(SI)(R8*4), Y3, Y2
 	VADDPS       Y1, Y2, Y1
 
-set654:
+set657:
 	VMASKMOVPS Y1, Y3, 224(SI)(R8*4)
 
-rowdone600:
+rowdone603:
 	LEAQ (SI)(AX*4), SI
 
-rest551:
+rest554:
 	LEAQ (DX)(AX*4), DX
 	LEAQ (CX)(AX*4), CX
 	DECQ (SP)
-	JNZ  rows550
+	JNZ  rows553
 	VZEROUPPER
 	RET
 
@@ -9568,9 +9568,9 @@ TEXT ·adamAVX2(SB), NOSPLIT, $0-72
 	VBROADCASTSS wd+68(FP), Y7
 	XORL         DI, DI
 	SUBQ         $+8, AX
-	JL           tail657
+	JL           tail660
 
-one656:
+one659:
 	VMOVUPS     (CX)(DI*4), Y8
 	VMULPS      Y6, Y8, Y8
 	VMOVUPS     (DX)(DI*4), Y9
@@ -9599,11 +9599,11 @@ one656:
 	VMOVUPS     Y8, (CX)(DI*4)
 	ADDQ        $+8, DI
 	SUBQ        $+8, AX
-	JGE         one656
+	JGE         one659
 
-tail657:
+tail660:
 	ADDQ        $+8, AX
-	JZ          done658
+	JZ          done661
 	LEAQ        masksAVX2<>+256(SB), R8
 	SHLQ        $0x02, AX
 	SUBQ        AX, R8
@@ -9635,7 +9635,7 @@ tail657:
 	VFMADD231PS Y4, Y0, Y6
 	VMASKMOVPS  Y6, Y8, (CX)(DI*4)
 
-done658:
+done661:
 	VZEROUPPER
 	RET
 
@@ -9649,9 +9649,9 @@ TEXT ·sgdAVX2(SB), NOSPLIT, $0-32
 	VBROADCASTSS wd+28(FP), Y1
 	XORL         BX, BX
 	SUBQ         $+16, AX
-	JL           one660start
+	JL           one663start
 
-main659:
+main662:
 	VMOVUPS     (CX)(BX*4), Y2
 	VMOVUPS     (DX)(BX*4), Y3
 	VFMADD231PS Y1, Y2, Y3
@@ -9664,14 +9664,14 @@ main659:
 	VMOVUPS     Y2, 32(CX)(BX*4)
 	ADDQ        $+16, BX
 	SUBQ        $+16, AX
-	JGE         main659
+	JGE         main662
 
-one660start:
+one663start:
 	ADDQ $+16, AX
 	SUBQ $+8, AX
-	JL   tail661
+	JL   tail664
 
-one660:
+one663:
 	VMOVUPS     (CX)(BX*4), Y2
 	VMOVUPS     (DX)(BX*4), Y3
 	VFMADD231PS Y1, Y2, Y3
@@ -9679,11 +9679,11 @@ one660:
 	VMOVUPS     Y2, (CX)(BX*4)
 	ADDQ        $+8, BX
 	SUBQ        $+8, AX
-	JGE         one660
+	JGE         one663
 
-tail661:
+tail664:
 	ADDQ        $+8, AX
-	JZ          done662
+	JZ          done665
 	LEAQ        masksAVX2<>+256(SB), SI
 	SHLQ        $0x02, AX
 	SUBQ        AX, SI
@@ -9694,7 +9694,7 @@ tail661:
 	VFMADD231PS Y0, Y4, Y3
 	VMASKMOVPS  Y3, Y2, (CX)(BX*4)
 
-done662:
+done665:
 	VZEROUPPER
 	RET
 
@@ -9712,9 +9712,9 @@ TEXT ·momentumAVX2(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+44(FP), Y3
 	XORL         DI, DI
 	SUBQ         $+8, AX
-	JL           tail665
+	JL           tail668
 
-one664:
+one667:
 	VMOVUPS     (CX)(DI*4), Y4
 	VMOVUPS     (DX)(DI*4), Y5
 	VFMADD231PS Y3, Y4, Y5
@@ -9727,19 +9727,19 @@ one664:
 	VPANDN      Y6, Y7, Y7
 	VMOVUPS     Y7, (BX)(DI*4)
 	TESTQ       SI, SI
-	JZ          plain667
+	JZ          plain670
 	VFMADD213PS Y5, Y1, Y7
 
-plain667:
+plain670:
 	VFMADD231PS Y0, Y7, Y4
 	VMOVUPS     Y4, (CX)(DI*4)
 	ADDQ        $+8, DI
 	SUBQ        $+8, AX
-	JGE         one664
+	JGE         one667
 
-tail665:
+tail668:
 	ADDQ        $+8, AX
-	JZ          done666
+	JZ          done669
 	LEAQ        masksAVX2<>+256(SB), R8
 	SHLQ        $0x02, AX
 	SUBQ        AX, R8
@@ -9756,14 +9756,14 @@ tail665:
 	VPANDN      Y2, Y3, Y3
 	VMASKMOVPS  Y3, Y4, (BX)(DI*4)
 	TESTQ       SI, SI
-	JZ          plain668
+	JZ          plain671
 	VFMADD213PS Y6, Y1, Y3
 
-plain668:
+plain671:
 	VFMADD231PS Y0, Y3, Y5
 	VMASKMOVPS  Y5, Y4, (CX)(DI*4)
 
-done666:
+done669:
 	VZEROUPPER
 	RET
 
@@ -9779,9 +9779,9 @@ TEXT ·adagradAVX2(SB), NOSPLIT, $0-44
 	VBROADCASTSS wd+40(FP), Y2
 	XORL         SI, SI
 	SUBQ         $+8, AX
-	JL           tail671
+	JL           tail674
 
-one670:
+one673:
 	VMOVUPS     (CX)(SI*4), Y3
 	VMOVUPS     (DX)(SI*4), Y4
 	VFMADD231PS Y2, Y3, Y4
@@ -9795,11 +9795,11 @@ one670:
 	VMOVUPS     Y3, (CX)(SI*4)
 	ADDQ        $+8, SI
 	SUBQ        $+8, AX
-	JGE         one670
+	JGE         one673
 
-tail671:
+tail674:
 	ADDQ        $+8, AX
-	JZ          done672
+	JZ          done675
 	LEAQ        masksAVX2<>+256(SB), DI
 	SHLQ        $0x02, AX
 	SUBQ        AX, DI
@@ -9816,7 +9816,7 @@ tail671:
 	VFMADD231PS Y0, Y1, Y4
 	VMASKMOVPS  Y4, Y3, (CX)(SI*4)
 
-done672:
+done675:
 	VZEROUPPER
 	RET
 
@@ -9836,9 +9836,9 @@ TEXT ·rmspropAVX2(SB), NOSPLIT, $0-64
 	VBROADCASTSS mu+60(FP), Y5
 	XORL         DI, DI
 	SUBQ         $+8, AX
-	JL           tail675
+	JL           tail678
 
-one674:
+one677:
 	VMOVUPS     (CX)(DI*4), Y6
 	VMOVUPS     (DX)(DI*4), Y7
 	VFMADD231PS Y4, Y6, Y7
@@ -9855,7 +9855,7 @@ one674:
 	VADDPS      Y3, Y8, Y8
 	VDIVPS      Y8, Y7, Y7
 	TESTQ       SI, SI
-	JZ          plain677
+	JZ          plain680
 	VMOVUPS     (SI)(DI*4), Y8
 	VFMADD231PS Y8, Y5, Y7
 	VANDPS      numbersAVX2<>+1056(SB), Y7, Y8
@@ -9865,16 +9865,16 @@ one674:
 	VMOVAPS     Y8, Y7
 	VMOVUPS     Y7, (SI)(DI*4)
 
-plain677:
+plain680:
 	VFMADD231PS Y0, Y7, Y6
 	VMOVUPS     Y6, (CX)(DI*4)
 	ADDQ        $+8, DI
 	SUBQ        $+8, AX
-	JGE         one674
+	JGE         one677
 
-tail675:
+tail678:
 	ADDQ        $+8, AX
-	JZ          done676
+	JZ          done679
 	LEAQ        masksAVX2<>+256(SB), R8
 	SHLQ        $0x02, AX
 	SUBQ        AX, R8
@@ -9895,7 +9895,7 @@ tail675:
 	VADDPS      Y3, Y1, Y1
 	VDIVPS      Y1, Y8, Y1
 	TESTQ       SI, SI
-	JZ          plain678
+	JZ          plain681
 	VMASKMOVPS  (SI)(DI*4), Y6, Y2
 	VFMADD231PS Y2, Y5, Y1
 	VANDPS      numbersAVX2<>+1056(SB), Y1, Y2
@@ -9905,11 +9905,11 @@ tail675:
 	VMOVAPS     Y2, Y1
 	VMASKMOVPS  Y1, Y6, (SI)(DI*4)
 
-plain678:
+plain681:
 	VFMADD231PS Y0, Y1, Y7
 	VMASKMOVPS  Y7, Y6, (CX)(DI*4)
 
-done676:
+done679:
 	VZEROUPPER
 	RET
 
@@ -9928,9 +9928,9 @@ TEXT ·lionAVX2(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+52(FP), Y5
 	XORL         SI, SI
 	SUBQ         $+8, AX
-	JL           tail681
+	JL           tail684
 
-one680:
+one683:
 	VMOVUPS     (DX)(SI*4), Y6
 	VMOVUPS     (BX)(SI*4), Y7
 	VMULPS      Y1, Y7, Y8
@@ -9954,11 +9954,11 @@ one680:
 	VMOVUPS     Y6, (BX)(SI*4)
 	ADDQ        $+8, SI
 	SUBQ        $+8, AX
-	JGE         one680
+	JGE         one683
 
-tail681:
+tail684:
 	ADDQ        $+8, AX
-	JZ          done682
+	JZ          done685
 	LEAQ        masksAVX2<>+256(SB), DI
 	SHLQ        $0x02, AX
 	SUBQ        AX, DI
@@ -9985,7 +9985,7 @@ tail681:
 	VPANDN      Y0, Y1, Y1
 	VMASKMOVPS  Y1, Y6, (BX)(SI*4)
 
-done682:
+done685:
 	VZEROUPPER
 	RET
 
@@ -10011,9 +10011,9 @@ TEXT ·axpy4AVX2(SB), NOSPLIT, $0-40
 	LEAQ         (R11)(BX*1), BX
 	XORL         R12, R12
 	SUBQ         $+32, AX
-	JL           one684start
+	JL           one687start
 
-main683:
+main686:
 	VMOVUPS     (CX)(R12*4), Y4
 	VMOVUPS     (DX)(R12*4), Y5
 	VFMADD231PS Y5, Y0, Y4
@@ -10072,14 +10072,14 @@ main683:
 	VMOVUPS     Y4, 96(CX)(R12*4)
 	ADDQ        $+32, R12
 	SUBQ        $+32, AX
-	JGE         main683
+	JGE         main686
 
-one684start:
+one687start:
 	ADDQ $+32, AX
 	SUBQ $+8, AX
-	JL   tail685
+	JL   tail688
 
-one684:
+one687:
 	VMOVUPS     (CX)(R12*4), Y4
 	VMOVUPS     (DX)(R12*4), Y5
 	VFMADD231PS Y5, Y0, Y4
@@ -10096,11 +10096,11 @@ one684:
 	VMOVUPS     Y4, (CX)(R12*4)
 	ADDQ        $+8, R12
 	SUBQ        $+8, AX
-	JGE         one684
+	JGE         one687
 
-tail685:
+tail688:
 	ADDQ        $+8, AX
-	JZ          done686
+	JZ          done689
 	LEAQ        masksAVX2<>+256(SB), R13
 	SHLQ        $0x02, AX
 	SUBQ        AX, R13
@@ -10120,7 +10120,288 @@ tail685:
 	PREFETCHT0  (BX)(R12*4)
 	VMASKMOVPS  Y5, Y4, (CX)(R12*4)
 
-done686:
+done689:
+	VZEROUPPER
+	RET
+
+// func squaredErrorAVX2(n int, dx *float32, x *float32, y *float32, scale float32, s *[64]float32) float32
+// Requires: AVX, FMA3, SSE
+TEXT ·squaredErrorAVX2(SB), NOSPLIT, $0-52
+	MOVQ         dx+8(FP), AX
+	VBROADCASTSS scale+32(FP), Y0
+	MOVQ         n+0(FP), CX
+	MOVQ         s+40(FP), DX
+	MOVQ         x+16(FP), BX
+	MOVQ         y+24(FP), SI
+	TESTQ        DX, DX
+	JZ           fresh690
+	VMOVUPS      (DX), Y1
+	VMOVUPS      32(DX), Y2
+	VMOVUPS      64(DX), Y3
+	VMOVUPS      96(DX), Y4
+	VMOVUPS      128(DX), Y5
+	VMOVUPS      160(DX), Y6
+	VMOVUPS      192(DX), Y7
+	VMOVUPS      224(DX), Y8
+	JMP          ready691
+
+fresh690:
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+
+ready691:
+	MOVQ CX, DI
+	ANDQ $0x3f, DI
+	LEAQ masksAVX2<>+256(SB), R8
+	MOVQ DI, R9
+	SHLQ $0x02, R9
+	SUBQ R9, R8
+	MOVQ CX, R9
+	SUBQ DI, R9
+	XORL CX, CX
+	CMPQ CX, R9
+	JGE  last694
+
+block693:
+	VMOVUPS     (BX)(CX*4), Y9
+	VMOVUPS     (SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y1
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, (AX)(CX*4)
+	VMOVUPS     32(BX)(CX*4), Y9
+	VMOVUPS     32(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y2
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 32(AX)(CX*4)
+	VMOVUPS     64(BX)(CX*4), Y9
+	VMOVUPS     64(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y3
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 64(AX)(CX*4)
+	VMOVUPS     96(BX)(CX*4), Y9
+	VMOVUPS     96(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y4
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 96(AX)(CX*4)
+	VMOVUPS     128(BX)(CX*4), Y9
+	VMOVUPS     128(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y5
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 128(AX)(CX*4)
+	VMOVUPS     160(BX)(CX*4), Y9
+	VMOVUPS     160(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y6
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 160(AX)(CX*4)
+	VMOVUPS     192(BX)(CX*4), Y9
+	VMOVUPS     192(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y7
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 192(AX)(CX*4)
+	VMOVUPS     224(BX)(CX*4), Y9
+	VMOVUPS     224(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y8
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 224(AX)(CX*4)
+	ADDQ        $0x40, CX
+	CMPQ        CX, R9
+	JL          block693
+
+last694:
+	CMPQ        DI, $0x08
+	JL          part696
+	VMOVUPS     (BX)(CX*4), Y9
+	VMOVUPS     (SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y1
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, (AX)(CX*4)
+	CMPQ        DI, $0x10
+	JL          part697
+	VMOVUPS     32(BX)(CX*4), Y9
+	VMOVUPS     32(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y2
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 32(AX)(CX*4)
+	CMPQ        DI, $0x18
+	JL          part698
+	VMOVUPS     64(BX)(CX*4), Y9
+	VMOVUPS     64(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y3
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 64(AX)(CX*4)
+	CMPQ        DI, $0x20
+	JL          part699
+	VMOVUPS     96(BX)(CX*4), Y9
+	VMOVUPS     96(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y4
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 96(AX)(CX*4)
+	CMPQ        DI, $0x28
+	JL          part700
+	VMOVUPS     128(BX)(CX*4), Y9
+	VMOVUPS     128(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y5
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 128(AX)(CX*4)
+	CMPQ        DI, $0x30
+	JL          part701
+	VMOVUPS     160(BX)(CX*4), Y9
+	VMOVUPS     160(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y6
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 160(AX)(CX*4)
+	CMPQ        DI, $0x38
+	JL          part702
+	VMOVUPS     192(BX)(CX*4), Y9
+	VMOVUPS     192(SI)(CX*4), Y10
+	VSUBPS      Y10, Y9, Y9
+	VFMADD231PS Y9, Y9, Y7
+	VMULPS      Y0, Y9, Y9
+	VMOVUPS     Y9, 192(AX)(CX*4)
+	JMP         part703
+
+part696:
+	CMPQ        DI, $0x00
+	JE          rowdone695
+	VMOVUPS     (R8), Y9
+	VMASKMOVPS  (BX)(CX*4), Y9, Y10
+	VMASKMOVPS  (SI)(CX*4), Y9, Y11
+	VSUBPS      Y11, Y10, Y10
+	VFMADD231PS Y10, Y10, Y1
+	VMULPS      Y0, Y10, Y0
+	VMASKMOVPS  Y0, Y9, (AX)(CX*4)
+	JMP         rowdone695
+
+part697:
+	CMPQ        DI, $0x08
+	JE          rowdone695
+	VMOVUPS     32(R8), Y9
+	VMASKMOVPS  32(BX)(CX*4), Y9, Y10
+	VMASKMOVPS  32(SI)(CX*4), Y9, Y11
+	VSUBPS      Y11, Y10, Y10
+	VFMADD231PS Y10, Y10, Y2
+	VMULPS      Y0, Y10, Y0
+	VMASKMOVPS  Y0, Y9, 32(AX)(CX*4)
+	JMP         rowdone695
+
+part698:
+	CMPQ        DI, $0x10
+	JE          rowdone695
+	VMOVUPS     64(R8), Y9
+	VMASKMOVPS  64(BX)(CX*4), Y9, Y10
+	VMASKMOVPS  64(SI)(CX*4), Y9, Y11
+	VSUBPS      Y11, Y10, Y10
+	VFMADD231PS Y10, Y10, Y3
+	VMULPS      Y0, Y10, Y0
+	VMASKMOVPS  Y0, Y9, 64(AX)(CX*4)
+	JMP         rowdone695
+
+part699:
+	CMPQ        DI, $0x18
+	JE          rowdone695
+	VMOVUPS     96(R8), Y9
+	VMASKMOVPS  96(BX)(CX*4), Y9, Y10
+	VMASKMOVPS  96(SI)(CX*4), Y9, Y11
+	VSUBPS      Y11, Y10, Y10
+	VFMADD231PS Y10, Y10, Y4
+	VMULPS      Y0, Y10, Y0
+	VMASKMOVPS  Y0, Y9, 96(AX)(CX*4)
+	JMP         rowdone695
+
+part700:
+	CMPQ        DI, $0x20
+	JE          rowdone695
+	VMOVUPS     128(R8), Y9
+	VMASKMOVPS  128(BX)(CX*4), Y9, Y10
+	VMASKMOVPS  128(SI)(CX*4), Y9, Y11
+	VSUBPS      Y11, Y10, Y10
+	VFMADD231PS Y10, Y10, Y5
+	VMULPS      Y0, Y10, Y0
+	VMASKMOVPS  Y0, Y9, 128(AX)(CX*4)
+	JMP         rowdone695
+
+part701:
+	CMPQ        DI, $0x28
+	JE          rowdone695
+	VMOVUPS     160(R8), Y9
+	VMASKMOVPS  160(BX)(CX*4), Y9, Y10
+	VMASKMOVPS  160(SI)(CX*4), Y9, Y11
+	VSUBPS      Y11, Y10, Y10
+	VFMADD231PS Y10, Y10, Y6
+	VMULPS      Y0, Y10, Y0
+	VMASKMOVPS  Y0, Y9, 160(AX)(CX*4)
+	JMP         rowdone695
+
+part702:
+	CMPQ        DI, $0x30
+	JE          rowdone695
+	VMOVUPS     192(R8), Y9
+	VMASKMOVPS  192(BX)(CX*4), Y9, Y10
+	VMASKMOVPS  192(SI)(CX*4), Y9, Y11
+	VSUBPS      Y11, Y10, Y10
+	VFMADD231PS Y10, Y10, Y7
+	VMULPS      Y0, Y10, Y0
+	VMASKMOVPS  Y0, Y9, 192(AX)(CX*4)
+	JMP         rowdone695
+
+part703:
+	CMPQ        DI, $0x38
+	JE          rowdone695
+	VMOVUPS     224(R8), Y9
+	VMASKMOVPS  224(BX)(CX*4), Y9, Y10
+	VMASKMOVPS  224(SI)(CX*4), Y9, Y11
+	VSUBPS      Y11, Y10, Y10
+	VFMADD231PS Y10, Y10, Y8
+	VMULPS      Y0, Y10, Y0
+	VMASKMOVPS  Y0, Y9, 224(AX)(CX*4)
+
+rowdone695:
+	TESTQ   DX, DX
+	JZ      whole692
+	VMOVUPS Y1, (DX)
+	VMOVUPS Y2, 32(DX)
+	VMOVUPS Y3, 64(DX)
+	VMOVUPS Y4, 96(DX)
+	VMOVUPS Y5, 128(DX)
+	VMOVUPS Y6, 160(DX)
+	VMOVUPS Y7, 192(DX)
+	VMOVUPS Y8, 224(DX)
+
+whole692:
+	VADDPS     Y5, Y1, Y1
+	VADDPS     Y6, Y2, Y2
+	VADDPS     Y7, Y3, Y3
+	VADDPS     Y8, Y4, Y4
+	VADDPS     Y3, Y1, Y1
+	VADDPS     Y4, Y2, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERM2F128 $0x01, Y1, Y1, Y0
+	VADDPS     Y0, Y1, Y1
+	VPERMILPS  $0x4e, Y1, Y0
+	VADDPS     Y0, Y1, Y1
+	VPERMILPS  $0xb1, Y1, Y0
+	VADDPS     Y0, Y1, Y1
+	MOVSS      X1, ret+48(FP)
 	VZEROUPPER
 	RET
 

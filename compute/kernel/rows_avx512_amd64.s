@@ -2913,14 +2913,16 @@ TEXT ·softmaxRowsAVX512(SB), NOSPLIT, $0-72
 	SHLQ         $0x02, SI
 
 rows183:
-	CMPQ             CX, $0x40
+	CMPQ             BX, $0x40
 	JG               long184
-	CMPQ             CX, $0x10
-	JG               short186
-	LEAQ             (CX), R10
-	MOVQ             $-1, R11
-	BZHIQ            R10, R11, R11
-	KMOVW            R11, K1
+	CMPQ             BX, $0x10
+	JG               more187
+	MOVQ             $-1, R10
+	BZHIQ            CX, R10, R10
+	KMOVW            R10, K1
+	MOVQ             $-1, R10
+	BZHIQ            BX, R10, R10
+	KMOVW            R10, K2
 	VMOVUPS.Z        (R8), K1, Z1
 	VMULPS           Z0, Z1, Z1
 	VBROADCASTSS     numbersAVX512<>+128(SB), Z3
@@ -2960,44 +2962,50 @@ rows183:
 	VPERMILPS        $0xb1, Z4, Z5
 	VADDPS           Z5, Z4, Z4
 	TESTQ            R9, R9
-	JZ               nostats187
+	JZ               nostats188
 	VMOVSS           X3, (R9)
 	VMOVSS           X4, 4(R9)
 	ADDQ             $0x08, R9
 
-nostats187:
+nostats188:
 	VMOVSS       numbersAVX512<>+44(SB), X3
 	VDIVSS       X4, X3, X3
 	VBROADCASTSS X3, Z3
 	VMULPS       Z3, Z1, Z1
-	VMOVUPS      Z1, K1, (DI)
-	JMP          stored185
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, K2, (DI)
+	JMP          nextrow186
 
-short186:
-	CMPQ             CX, $0x20
-	JG               short188
-	LEAQ             -16(CX), R10
-	MOVQ             $-1, R11
-	BZHIQ            R10, R11, R11
-	KMOVW            R11, K1
-	VMOVUPS          (R8), Z1
+more187:
+	CMPQ             BX, $0x20
+	JG               more189
+	MOVQ             $-1, R10
+	BZHIQ            CX, R10, R10
+	KMOVW            R10, K1
+	SHRQ             $0x10, R10
+	KMOVW            R10, K2
+	MOVQ             $-1, R10
+	BZHIQ            BX, R10, R10
+	SHRQ             $0x10, R10
+	KMOVW            R10, K3
+	VMOVUPS.Z        (R8), K1, Z1
 	VMULPS           Z0, Z1, Z1
-	VMOVUPS.Z        64(R8), K1, Z3
-	VMULPS           Z0, Z3, Z3
-	VBROADCASTSS     numbersAVX512<>+128(SB), Z4
-	VMAXPS           Z4, Z1, Z4
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z3
+	VMAXPS           Z3, Z1, K1, Z3
+	VMOVUPS.Z        64(R8), K2, Z4
+	VMULPS           Z0, Z4, Z4
 	VBROADCASTSS     numbersAVX512<>+128(SB), Z5
-	VMAXPS           Z5, Z3, K1, Z5
-	VMAXPS           Z5, Z4, Z4
-	VSHUFF32X4       $0x4e, Z4, Z4, Z5
-	VMAXPS           Z5, Z4, Z4
-	VSHUFF32X4       $0xb1, Z4, Z4, Z5
-	VMAXPS           Z5, Z4, Z4
-	VPERMILPS        $0x4e, Z4, Z5
-	VMAXPS           Z5, Z4, Z4
-	VPERMILPS        $0xb1, Z4, Z5
-	VMAXPS           Z5, Z4, Z4
-	VSUBPS           Z4, Z1, Z1
+	VMAXPS           Z5, Z4, K2, Z5
+	VMAXPS           Z5, Z3, Z3
+	VSHUFF32X4       $0x4e, Z3, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VSHUFF32X4       $0xb1, Z3, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VPERMILPS        $0x4e, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VPERMILPS        $0xb1, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VSUBPS           Z3, Z1, Z1
 	VBROADCASTSS     numbersAVX512<>+4(SB), Z5
 	VMAXPS           Z1, Z5, Z1
 	VBROADCASTSS     numbersAVX512<>+8(SB), Z5
@@ -3013,112 +3021,9 @@ short186:
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z6
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z6
 	VSCALEFPS        Z5, Z6, Z1
-	VSUBPS           Z4, Z3, Z3
-	VBROADCASTSS     numbersAVX512<>+4(SB), Z5
-	VMAXPS           Z3, Z5, Z3
-	VBROADCASTSS     numbersAVX512<>+8(SB), Z5
-	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z3, Z5
-	VSUBPS.BCST      numbersAVX512<>+8(SB), Z5, Z5
-	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z5, Z3
-	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z5, Z3
-	VBROADCASTSS     numbersAVX512<>+24(SB), Z6
-	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z3, Z6
-	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z3, Z6
-	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z3, Z6
-	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z3, Z6
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z6
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z6
-	VSCALEFPS        Z5, Z6, Z3
-	VMOVAPS.Z        Z3, K1, Z3
+	VMOVAPS.Z        Z1, K1, Z1
 	VMOVAPS          Z1, Z5
-	VMOVAPS          Z3, Z6
-	VADDPS           Z6, Z5, Z5
-	VSHUFF32X4       $0x4e, Z5, Z5, Z6
-	VADDPS           Z6, Z5, Z5
-	VSHUFF32X4       $0xb1, Z5, Z5, Z6
-	VADDPS           Z6, Z5, Z5
-	VPERMILPS        $0x4e, Z5, Z6
-	VADDPS           Z6, Z5, Z5
-	VPERMILPS        $0xb1, Z5, Z6
-	VADDPS           Z6, Z5, Z5
-	TESTQ            R9, R9
-	JZ               nostats189
-	VMOVSS           X4, (R9)
-	VMOVSS           X5, 4(R9)
-	ADDQ             $0x08, R9
-
-nostats189:
-	VMOVSS       numbersAVX512<>+44(SB), X4
-	VDIVSS       X5, X4, X4
-	VBROADCASTSS X4, Z4
-	VMULPS       Z4, Z1, Z1
-	VMOVUPS      Z1, (DI)
-	VMULPS       Z4, Z3, Z1
-	VMOVUPS      Z1, K1, 64(DI)
-	JMP          stored185
-
-short188:
-	CMPQ             CX, $0x30
-	JG               short190
-	LEAQ             -32(CX), R10
-	MOVQ             $-1, R11
-	BZHIQ            R10, R11, R11
-	KMOVW            R11, K1
-	VMOVUPS          (R8), Z1
-	VMULPS           Z0, Z1, Z1
-	VMOVUPS          64(R8), Z3
-	VMULPS           Z0, Z3, Z3
-	VMOVUPS.Z        128(R8), K1, Z4
-	VMULPS           Z0, Z4, Z4
-	VBROADCASTSS     numbersAVX512<>+128(SB), Z5
-	VMAXPS           Z5, Z1, Z5
-	VBROADCASTSS     numbersAVX512<>+128(SB), Z6
-	VMAXPS           Z6, Z3, Z6
-	VBROADCASTSS     numbersAVX512<>+128(SB), Z7
-	VMAXPS           Z7, Z4, K1, Z7
-	VMAXPS           Z7, Z5, Z5
-	VMAXPS           Z6, Z5, Z5
-	VSHUFF32X4       $0x4e, Z5, Z5, Z6
-	VMAXPS           Z6, Z5, Z5
-	VSHUFF32X4       $0xb1, Z5, Z5, Z6
-	VMAXPS           Z6, Z5, Z5
-	VPERMILPS        $0x4e, Z5, Z6
-	VMAXPS           Z6, Z5, Z5
-	VPERMILPS        $0xb1, Z5, Z6
-	VMAXPS           Z6, Z5, Z5
-	VSUBPS           Z5, Z1, Z1
-	VBROADCASTSS     numbersAVX512<>+4(SB), Z6
-	VMAXPS           Z1, Z6, Z1
-	VBROADCASTSS     numbersAVX512<>+8(SB), Z6
-	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z6
-	VSUBPS.BCST      numbersAVX512<>+8(SB), Z6, Z6
-	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z6, Z1
-	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z6, Z1
-	VBROADCASTSS     numbersAVX512<>+24(SB), Z7
-	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z7
-	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z7
-	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z7
-	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z7
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z7
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z7
-	VSCALEFPS        Z6, Z7, Z1
-	VSUBPS           Z5, Z3, Z3
-	VBROADCASTSS     numbersAVX512<>+4(SB), Z6
-	VMAXPS           Z3, Z6, Z3
-	VBROADCASTSS     numbersAVX512<>+8(SB), Z6
-	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z3, Z6
-	VSUBPS.BCST      numbersAVX512<>+8(SB), Z6, Z6
-	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z6, Z3
-	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z6, Z3
-	VBROADCASTSS     numbersAVX512<>+24(SB), Z7
-	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z3, Z7
-	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z3, Z7
-	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z3, Z7
-	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z3, Z7
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z7
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z7
-	VSCALEFPS        Z6, Z7, Z3
-	VSUBPS           Z5, Z4, Z4
+	VSUBPS           Z3, Z4, Z4
 	VBROADCASTSS     numbersAVX512<>+4(SB), Z6
 	VMAXPS           Z4, Z6, Z4
 	VBROADCASTSS     numbersAVX512<>+8(SB), Z6
@@ -3134,103 +3039,91 @@ short188:
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z4, Z7
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z4, Z7
 	VSCALEFPS        Z6, Z7, Z4
-	VMOVAPS.Z        Z4, K1, Z4
-	VMOVAPS          Z1, Z6
-	VMOVAPS          Z3, Z7
-	VMOVAPS          Z4, Z8
-	VADDPS           Z8, Z6, Z6
-	VADDPS           Z7, Z6, Z6
-	VSHUFF32X4       $0x4e, Z6, Z6, Z7
-	VADDPS           Z7, Z6, Z6
-	VSHUFF32X4       $0xb1, Z6, Z6, Z7
-	VADDPS           Z7, Z6, Z6
-	VPERMILPS        $0x4e, Z6, Z7
-	VADDPS           Z7, Z6, Z6
-	VPERMILPS        $0xb1, Z6, Z7
-	VADDPS           Z7, Z6, Z6
+	VMOVAPS.Z        Z4, K2, Z4
+	VMOVAPS          Z4, Z6
+	VADDPS           Z6, Z5, Z5
+	VSHUFF32X4       $0x4e, Z5, Z5, Z6
+	VADDPS           Z6, Z5, Z5
+	VSHUFF32X4       $0xb1, Z5, Z5, Z6
+	VADDPS           Z6, Z5, Z5
+	VPERMILPS        $0x4e, Z5, Z6
+	VADDPS           Z6, Z5, Z5
+	VPERMILPS        $0xb1, Z5, Z6
+	VADDPS           Z6, Z5, Z5
 	TESTQ            R9, R9
-	JZ               nostats191
-	VMOVSS           X5, (R9)
-	VMOVSS           X6, 4(R9)
+	JZ               nostats190
+	VMOVSS           X3, (R9)
+	VMOVSS           X5, 4(R9)
 	ADDQ             $0x08, R9
 
-nostats191:
-	VMOVSS       numbersAVX512<>+44(SB), X5
-	VDIVSS       X6, X5, X5
-	VBROADCASTSS X5, Z5
-	VMULPS       Z5, Z1, Z1
+nostats190:
+	VMOVSS       numbersAVX512<>+44(SB), X3
+	VDIVSS       X5, X3, X3
+	VBROADCASTSS X3, Z3
+	VMULPS       Z3, Z1, Z1
+	VMOVAPS.Z    Z1, K1, Z1
 	VMOVUPS      Z1, (DI)
-	VMULPS       Z5, Z3, Z1
-	VMOVUPS      Z1, 64(DI)
-	VMULPS       Z5, Z4, Z1
-	VMOVUPS      Z1, K1, 128(DI)
-	JMP          stored185
+	VMULPS       Z3, Z4, Z1
+	VMOVAPS.Z    Z1, K2, Z1
+	VMOVUPS      Z1, K3, 64(DI)
+	JMP          nextrow186
 
-short190:
-	LEAQ             -48(CX), R10
-	MOVQ             $-1, R11
-	BZHIQ            R10, R11, R11
-	KMOVW            R11, K1
-	VMOVUPS          (R8), Z1
+more189:
+	CMPQ             BX, $0x30
+	JG               more191
+	MOVQ             $-1, R10
+	BZHIQ            CX, R10, R10
+	KMOVW            R10, K1
+	MOVQ             R10, R11
+	SHRQ             $0x10, R11
+	KMOVW            R11, K2
+	SHRQ             $0x20, R10
+	KMOVW            R10, K3
+	MOVQ             $-1, R10
+	BZHIQ            BX, R10, R10
+	SHRQ             $0x20, R10
+	KMOVW            R10, K4
+	VMOVUPS.Z        (R8), K1, Z1
 	VMULPS           Z0, Z1, Z1
-	VMOVUPS          64(R8), Z3
-	VMULPS           Z0, Z3, Z3
-	VMOVUPS          128(R8), Z4
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z3
+	VMAXPS           Z3, Z1, K1, Z3
+	VMOVUPS.Z        64(R8), K2, Z4
 	VMULPS           Z0, Z4, Z4
-	VMOVUPS.Z        192(R8), K1, Z5
-	VMULPS           Z0, Z5, Z5
-	VBROADCASTSS     numbersAVX512<>+128(SB), Z6
-	VMAXPS           Z6, Z1, Z6
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z5
+	VMAXPS           Z5, Z4, K2, Z5
+	VMOVUPS.Z        128(R8), K3, Z6
+	VMULPS           Z0, Z6, Z6
 	VBROADCASTSS     numbersAVX512<>+128(SB), Z7
-	VMAXPS           Z7, Z3, Z7
-	VBROADCASTSS     numbersAVX512<>+128(SB), Z8
-	VMAXPS           Z8, Z4, Z8
-	VBROADCASTSS     numbersAVX512<>+128(SB), Z9
-	VMAXPS           Z9, Z5, K1, Z9
-	VMAXPS           Z8, Z6, Z6
-	VMAXPS           Z9, Z7, Z7
-	VMAXPS           Z7, Z6, Z6
-	VSHUFF32X4       $0x4e, Z6, Z6, Z7
-	VMAXPS           Z7, Z6, Z6
-	VSHUFF32X4       $0xb1, Z6, Z6, Z7
-	VMAXPS           Z7, Z6, Z6
-	VPERMILPS        $0x4e, Z6, Z7
-	VMAXPS           Z7, Z6, Z6
-	VPERMILPS        $0xb1, Z6, Z7
-	VMAXPS           Z7, Z6, Z6
-	VSUBPS           Z6, Z1, Z1
-	VBROADCASTSS     numbersAVX512<>+4(SB), Z7
-	VMAXPS           Z1, Z7, Z1
-	VBROADCASTSS     numbersAVX512<>+8(SB), Z7
-	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z7
-	VSUBPS.BCST      numbersAVX512<>+8(SB), Z7, Z7
-	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z7, Z1
-	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z7, Z1
-	VBROADCASTSS     numbersAVX512<>+24(SB), Z8
-	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z8
-	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z8
-	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z8
-	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z8
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z8
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z8
-	VSCALEFPS        Z7, Z8, Z1
-	VSUBPS           Z6, Z3, Z3
-	VBROADCASTSS     numbersAVX512<>+4(SB), Z7
-	VMAXPS           Z3, Z7, Z3
-	VBROADCASTSS     numbersAVX512<>+8(SB), Z7
-	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z3, Z7
-	VSUBPS.BCST      numbersAVX512<>+8(SB), Z7, Z7
-	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z7, Z3
-	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z7, Z3
-	VBROADCASTSS     numbersAVX512<>+24(SB), Z8
-	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z3, Z8
-	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z3, Z8
-	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z3, Z8
-	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z3, Z8
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z8
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z3, Z8
-	VSCALEFPS        Z7, Z8, Z3
-	VSUBPS           Z6, Z4, Z4
+	VMAXPS           Z7, Z6, K3, Z7
+	VMAXPS           Z7, Z3, Z3
+	VMAXPS           Z5, Z3, Z3
+	VSHUFF32X4       $0x4e, Z3, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VSHUFF32X4       $0xb1, Z3, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VPERMILPS        $0x4e, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VPERMILPS        $0xb1, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VSUBPS           Z3, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z5
+	VMAXPS           Z1, Z5, Z1
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z5
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z5
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z5, Z5
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z5, Z1
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z5, Z1
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z7
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z7
+	VSCALEFPS        Z5, Z7, Z1
+	VMOVAPS.Z        Z1, K1, Z1
+	VMOVAPS          Z1, Z5
+	VSUBPS           Z3, Z4, Z4
 	VBROADCASTSS     numbersAVX512<>+4(SB), Z7
 	VMAXPS           Z4, Z7, Z4
 	VBROADCASTSS     numbersAVX512<>+8(SB), Z7
@@ -3246,57 +3139,206 @@ short190:
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z4, Z8
 	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z4, Z8
 	VSCALEFPS        Z7, Z8, Z4
-	VSUBPS           Z6, Z5, Z5
-	VBROADCASTSS     numbersAVX512<>+4(SB), Z7
-	VMAXPS           Z5, Z7, Z5
-	VBROADCASTSS     numbersAVX512<>+8(SB), Z7
-	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z5, Z7
-	VSUBPS.BCST      numbersAVX512<>+8(SB), Z7, Z7
-	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z7, Z5
-	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z7, Z5
-	VBROADCASTSS     numbersAVX512<>+24(SB), Z8
-	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z5, Z8
-	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z5, Z8
-	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z5, Z8
-	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z5, Z8
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z5, Z8
-	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z5, Z8
-	VSCALEFPS        Z7, Z8, Z5
-	VMOVAPS.Z        Z5, K1, Z5
-	VMOVAPS          Z1, Z7
-	VMOVAPS          Z3, Z8
-	VMOVAPS          Z4, Z9
-	VMOVAPS          Z5, Z10
-	VADDPS           Z9, Z7, Z7
-	VADDPS           Z10, Z8, Z8
-	VADDPS           Z8, Z7, Z7
-	VSHUFF32X4       $0x4e, Z7, Z7, Z8
-	VADDPS           Z8, Z7, Z7
-	VSHUFF32X4       $0xb1, Z7, Z7, Z8
-	VADDPS           Z8, Z7, Z7
-	VPERMILPS        $0x4e, Z7, Z8
-	VADDPS           Z8, Z7, Z7
-	VPERMILPS        $0xb1, Z7, Z8
-	VADDPS           Z8, Z7, Z7
+	VMOVAPS.Z        Z4, K2, Z4
+	VMOVAPS          Z4, Z7
+	VSUBPS           Z3, Z6, Z6
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
+	VMAXPS           Z6, Z8, Z6
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z6, Z8
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z8, Z8
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z8, Z6
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z8, Z6
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z9
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z6, Z9
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z6, Z9
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z6, Z9
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z6, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z6, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z6, Z9
+	VSCALEFPS        Z8, Z9, Z6
+	VMOVAPS.Z        Z6, K3, Z6
+	VMOVAPS          Z6, Z8
+	VADDPS           Z8, Z5, Z5
+	VADDPS           Z7, Z5, Z5
+	VSHUFF32X4       $0x4e, Z5, Z5, Z7
+	VADDPS           Z7, Z5, Z5
+	VSHUFF32X4       $0xb1, Z5, Z5, Z7
+	VADDPS           Z7, Z5, Z5
+	VPERMILPS        $0x4e, Z5, Z7
+	VADDPS           Z7, Z5, Z5
+	VPERMILPS        $0xb1, Z5, Z7
+	VADDPS           Z7, Z5, Z5
 	TESTQ            R9, R9
-	JZ               nostats193
-	VMOVSS           X6, (R9)
-	VMOVSS           X7, 4(R9)
+	JZ               nostats192
+	VMOVSS           X3, (R9)
+	VMOVSS           X5, 4(R9)
 	ADDQ             $0x08, R9
 
-nostats193:
-	VMOVSS       numbersAVX512<>+44(SB), X6
-	VDIVSS       X7, X6, X6
-	VBROADCASTSS X6, Z6
-	VMULPS       Z6, Z1, Z1
+nostats192:
+	VMOVSS       numbersAVX512<>+44(SB), X3
+	VDIVSS       X5, X3, X3
+	VBROADCASTSS X3, Z3
+	VMULPS       Z3, Z1, Z1
+	VMOVAPS.Z    Z1, K1, Z1
 	VMOVUPS      Z1, (DI)
-	VMULPS       Z6, Z3, Z1
+	VMULPS       Z3, Z4, Z1
+	VMOVAPS.Z    Z1, K2, Z1
 	VMOVUPS      Z1, 64(DI)
-	VMULPS       Z6, Z4, Z1
+	VMULPS       Z3, Z6, Z1
+	VMOVAPS.Z    Z1, K3, Z1
+	VMOVUPS      Z1, K4, 128(DI)
+	JMP          nextrow186
+
+more191:
+	MOVQ             $-1, R10
+	BZHIQ            CX, R10, R10
+	KMOVW            R10, K1
+	MOVQ             R10, R11
+	SHRQ             $0x10, R11
+	KMOVW            R11, K2
+	MOVQ             R10, R11
+	SHRQ             $0x20, R11
+	KMOVW            R11, K3
+	SHRQ             $0x30, R10
+	KMOVW            R10, K4
+	MOVQ             $-1, R10
+	BZHIQ            BX, R10, R10
+	SHRQ             $0x30, R10
+	KMOVW            R10, K5
+	VMOVUPS.Z        (R8), K1, Z1
+	VMULPS           Z0, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z3
+	VMAXPS           Z3, Z1, K1, Z3
+	VMOVUPS.Z        64(R8), K2, Z4
+	VMULPS           Z0, Z4, Z4
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z5
+	VMAXPS           Z5, Z4, K2, Z5
+	VMOVUPS.Z        128(R8), K3, Z6
+	VMULPS           Z0, Z6, Z6
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z7
+	VMAXPS           Z7, Z6, K3, Z7
+	VMOVUPS.Z        192(R8), K4, Z8
+	VMULPS           Z0, Z8, Z8
+	VBROADCASTSS     numbersAVX512<>+128(SB), Z9
+	VMAXPS           Z9, Z8, K4, Z9
+	VMAXPS           Z7, Z3, Z3
+	VMAXPS           Z9, Z5, Z5
+	VMAXPS           Z5, Z3, Z3
+	VSHUFF32X4       $0x4e, Z3, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VSHUFF32X4       $0xb1, Z3, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VPERMILPS        $0x4e, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VPERMILPS        $0xb1, Z3, Z5
+	VMAXPS           Z5, Z3, Z3
+	VSUBPS           Z3, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z5
+	VMAXPS           Z1, Z5, Z1
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z5
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z5
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z5, Z5
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z5, Z1
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z5, Z1
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z7
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z7
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z7
+	VSCALEFPS        Z5, Z7, Z1
+	VMOVAPS.Z        Z1, K1, Z1
+	VMOVAPS          Z1, Z5
+	VSUBPS           Z3, Z4, Z4
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z7
+	VMAXPS           Z4, Z7, Z4
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z7
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z4, Z7
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z7, Z7
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z7, Z4
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z7, Z4
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z9
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z4, Z9
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z4, Z9
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z4, Z9
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z4, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z4, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z4, Z9
+	VSCALEFPS        Z7, Z9, Z4
+	VMOVAPS.Z        Z4, K2, Z4
+	VMOVAPS          Z4, Z7
+	VSUBPS           Z3, Z6, Z6
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z9
+	VMAXPS           Z6, Z9, Z6
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z9
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z6, Z9
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z9, Z9
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z9, Z6
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z9, Z6
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z10
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z6, Z10
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z6, Z10
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z6, Z10
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z6, Z10
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z6, Z10
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z6, Z10
+	VSCALEFPS        Z9, Z10, Z6
+	VMOVAPS.Z        Z6, K3, Z6
+	VMOVAPS          Z6, Z9
+	VSUBPS           Z3, Z8, Z8
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z10
+	VMAXPS           Z8, Z10, Z8
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z10
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z8, Z10
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z10, Z10
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z10, Z8
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z10, Z8
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z11
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z8, Z11
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z8, Z11
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z8, Z11
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z8, Z11
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z8, Z11
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z8, Z11
+	VSCALEFPS        Z10, Z11, Z8
+	VMOVAPS.Z        Z8, K4, Z8
+	VMOVAPS          Z8, Z10
+	VADDPS           Z9, Z5, Z5
+	VADDPS           Z10, Z7, Z7
+	VADDPS           Z7, Z5, Z5
+	VSHUFF32X4       $0x4e, Z5, Z5, Z7
+	VADDPS           Z7, Z5, Z5
+	VSHUFF32X4       $0xb1, Z5, Z5, Z7
+	VADDPS           Z7, Z5, Z5
+	VPERMILPS        $0x4e, Z5, Z7
+	VADDPS           Z7, Z5, Z5
+	VPERMILPS        $0xb1, Z5, Z7
+	VADDPS           Z7, Z5, Z5
+	TESTQ            R9, R9
+	JZ               nostats194
+	VMOVSS           X3, (R9)
+	VMOVSS           X5, 4(R9)
+	ADDQ             $0x08, R9
+
+nostats194:
+	VMOVSS       numbersAVX512<>+44(SB), X3
+	VDIVSS       X5, X3, X3
+	VBROADCASTSS X3, Z3
+	VMULPS       Z3, Z1, Z1
+	VMOVAPS.Z    Z1, K1, Z1
+	VMOVUPS      Z1, (DI)
+	VMULPS       Z3, Z4, Z1
+	VMOVAPS.Z    Z1, K2, Z1
+	VMOVUPS      Z1, 64(DI)
+	VMULPS       Z3, Z6, Z1
+	VMOVAPS.Z    Z1, K3, Z1
 	VMOVUPS      Z1, 128(DI)
-	VMULPS       Z6, Z5, Z1
-	VMOVUPS      Z1, K1, 192(DI)
-	JMP          stored185
+	VMULPS       Z3, Z8, Z1
+	VMOVAPS.Z    Z1, K4, Z1
+	VMOVUPS      Z1, K5, 192(DI)
+	JMP          nextrow186
 
 long184:
 	MOVQ         CX, R11
@@ -3312,9 +3354,9 @@ long184:
 	SUBQ         R11, R13
 	XORL         R10, R10
 	CMPQ         R10, R13
-	JGE          last195
+	JGE          last196
 
-block194:
+block195:
 	VMOVUPS (R8)(R10*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z1, Z6, Z1
@@ -3329,60 +3371,60 @@ block194:
 	VMAXPS  Z5, Z6, Z5
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block194
+	JL      block195
 
-last195:
+last196:
 	CMPQ    R11, $0x10
-	JL      part197
+	JL      part198
 	VMOVUPS (R8)(R10*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z1, Z6, Z1
 	CMPQ    R11, $0x20
-	JL      part198
+	JL      part199
 	VMOVUPS 64(R8)(R10*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z3, Z6, Z3
 	CMPQ    R11, $0x30
-	JL      part199
+	JL      part200
 	VMOVUPS 128(R8)(R10*4), Z6
 	VMULPS  Z0, Z6, Z6
 	VMAXPS  Z4, Z6, Z4
-	JMP     part200
+	JMP     part201
 
-part197:
+part198:
 	CMPQ      R11, $0x00
-	JE        rowdone196
+	JE        rowdone197
 	KMOVW     R12, K1
 	VMOVUPS.Z (R8)(R10*4), K1, Z6
 	VMULPS    Z0, Z6, Z6
 	VMAXPS    Z1, Z6, K1, Z1
-	JMP       rowdone196
+	JMP       rowdone197
 
-part198:
+part199:
 	CMPQ      R11, $0x10
-	JE        rowdone196
+	JE        rowdone197
 	MOVQ      R12, R13
 	SHRQ      $0x10, R13
 	KMOVW     R13, K1
 	VMOVUPS.Z 64(R8)(R10*4), K1, Z6
 	VMULPS    Z0, Z6, Z6
 	VMAXPS    Z3, Z6, K1, Z3
-	JMP       rowdone196
+	JMP       rowdone197
 
-part199:
+part200:
 	CMPQ      R11, $0x20
-	JE        rowdone196
+	JE        rowdone197
 	MOVQ      R12, R13
 	SHRQ      $0x20, R13
 	KMOVW     R13, K1
 	VMOVUPS.Z 128(R8)(R10*4), K1, Z6
 	VMULPS    Z0, Z6, Z6
 	VMAXPS    Z4, Z6, K1, Z4
-	JMP       rowdone196
+	JMP       rowdone197
 
-part200:
+part201:
 	CMPQ      R11, $0x30
-	JE        rowdone196
+	JE        rowdone197
 	MOVQ      R12, R13
 	SHRQ      $0x30, R13
 	KMOVW     R13, K1
@@ -3390,7 +3432,7 @@ part200:
 	VMULPS    Z0, Z6, Z6
 	VMAXPS    Z5, Z6, K1, Z5
 
-rowdone196:
+rowdone197:
 	VMAXPS     Z4, Z1, Z1
 	VMAXPS     Z5, Z3, Z3
 	VMAXPS     Z3, Z1, Z1
@@ -3411,9 +3453,9 @@ rowdone196:
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last202
+	JGE        last203
 
-block201:
+block202:
 	VMOVUPS          (R8)(R10*4), Z7
 	VMULPS           Z0, Z7, Z7
 	VSUBPS           Z6, Z7, Z7
@@ -3496,11 +3538,11 @@ block201:
 	VADDPS           Z7, Z5, Z5
 	ADDQ             $0x40, R10
 	CMPQ             R10, R13
-	JL               block201
+	JL               block202
 
-last202:
+last203:
 	CMPQ             R11, $0x10
-	JL               part204
+	JL               part205
 	VMOVUPS          (R8)(R10*4), Z7
 	VMULPS           Z0, Z7, Z7
 	VSUBPS           Z6, Z7, Z7
@@ -3522,7 +3564,7 @@ last202:
 	VMOVUPS          Z7, (DI)(R10*4)
 	VADDPS           Z7, Z1, Z1
 	CMPQ             R11, $0x20
-	JL               part205
+	JL               part206
 	VMOVUPS          64(R8)(R10*4), Z7
 	VMULPS           Z0, Z7, Z7
 	VSUBPS           Z6, Z7, Z7
@@ -3544,7 +3586,7 @@ last202:
 	VMOVUPS          Z7, 64(DI)(R10*4)
 	VADDPS           Z7, Z3, Z3
 	CMPQ             R11, $0x30
-	JL               part206
+	JL               part207
 	VMOVUPS          128(R8)(R10*4), Z7
 	VMULPS           Z0, Z7, Z7
 	VSUBPS           Z6, Z7, Z7
@@ -3565,11 +3607,11 @@ last202:
 	VSCALEFPS        Z8, Z9, Z7
 	VMOVUPS          Z7, 128(DI)(R10*4)
 	VADDPS           Z7, Z4, Z4
-	JMP              part207
+	JMP              part208
 
-part204:
+part205:
 	CMPQ             R11, $0x00
-	JE               rowdone203
+	JE               rowdone204
 	KMOVW            R12, K1
 	VMOVUPS.Z        (R8)(R10*4), K1, Z7
 	VMULPS           Z0, Z7, Z7
@@ -3591,11 +3633,11 @@ part204:
 	VSCALEFPS        Z8, Z9, Z7
 	VMOVUPS          Z7, K1, (DI)(R10*4)
 	VADDPS           Z7, Z1, K1, Z1
-	JMP              rowdone203
+	JMP              rowdone204
 
-part205:
+part206:
 	CMPQ             R11, $0x10
-	JE               rowdone203
+	JE               rowdone204
 	MOVQ             R12, R13
 	SHRQ             $0x10, R13
 	KMOVW            R13, K1
@@ -3619,11 +3661,11 @@ part205:
 	VSCALEFPS        Z8, Z9, Z7
 	VMOVUPS          Z7, K1, 64(DI)(R10*4)
 	VADDPS           Z7, Z3, K1, Z3
-	JMP              rowdone203
+	JMP              rowdone204
 
-part206:
+part207:
 	CMPQ             R11, $0x20
-	JE               rowdone203
+	JE               rowdone204
 	MOVQ             R12, R13
 	SHRQ             $0x20, R13
 	KMOVW            R13, K1
@@ -3647,11 +3689,11 @@ part206:
 	VSCALEFPS        Z8, Z9, Z7
 	VMOVUPS          Z7, K1, 128(DI)(R10*4)
 	VADDPS           Z7, Z4, K1, Z4
-	JMP              rowdone203
+	JMP              rowdone204
 
-part207:
+part208:
 	CMPQ             R11, $0x30
-	JE               rowdone203
+	JE               rowdone204
 	MOVQ             R12, R13
 	SHRQ             $0x30, R13
 	KMOVW            R13, K1
@@ -3676,7 +3718,7 @@ part207:
 	VMOVUPS          Z7, K1, 192(DI)(R10*4)
 	VADDPS           Z7, Z5, K1, Z5
 
-rowdone203:
+rowdone204:
 	VADDPS     Z4, Z1, Z1
 	VADDPS     Z5, Z3, Z3
 	VADDPS     Z3, Z1, Z1
@@ -3689,12 +3731,12 @@ rowdone203:
 	VPERMILPS  $0xb1, Z1, Z3
 	VADDPS     Z3, Z1, Z1
 	TESTQ      R9, R9
-	JZ         nostats208
+	JZ         nostats209
 	VMOVSS     X6, (R9)
 	VMOVSS     X1, 4(R9)
 	ADDQ       $0x08, R9
 
-nostats208:
+nostats209:
 	VMOVSS       numbersAVX512<>+44(SB), X3
 	VDIVSS       X1, X3, X3
 	VBROADCASTSS X3, Z1
@@ -3702,9 +3744,9 @@ nostats208:
 	SUBQ         R11, R13
 	XORL         R10, R10
 	CMPQ         R10, R13
-	JGE          last210
+	JGE          last211
 
-block209:
+block210:
 	VMOVUPS (DI)(R10*4), Z3
 	VMULPS  Z1, Z3, Z3
 	VMOVUPS Z3, (DI)(R10*4)
@@ -3719,60 +3761,60 @@ block209:
 	VMOVUPS Z3, 192(DI)(R10*4)
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block209
+	JL      block210
 
-last210:
+last211:
 	CMPQ    R11, $0x10
-	JL      part212
+	JL      part213
 	VMOVUPS (DI)(R10*4), Z3
 	VMULPS  Z1, Z3, Z3
 	VMOVUPS Z3, (DI)(R10*4)
 	CMPQ    R11, $0x20
-	JL      part213
+	JL      part214
 	VMOVUPS 64(DI)(R10*4), Z3
 	VMULPS  Z1, Z3, Z3
 	VMOVUPS Z3, 64(DI)(R10*4)
 	CMPQ    R11, $0x30
-	JL      part214
+	JL      part215
 	VMOVUPS 128(DI)(R10*4), Z3
 	VMULPS  Z1, Z3, Z3
 	VMOVUPS Z3, 128(DI)(R10*4)
-	JMP     part215
+	JMP     part216
 
-part212:
+part213:
 	CMPQ      R11, $0x00
-	JE        rowdone211
+	JE        rowdone212
 	KMOVW     R12, K1
 	VMOVUPS.Z (DI)(R10*4), K1, Z3
 	VMULPS    Z1, Z3, Z1
 	VMOVUPS   Z1, K1, (DI)(R10*4)
-	JMP       rowdone211
+	JMP       rowdone212
 
-part213:
+part214:
 	CMPQ      R11, $0x10
-	JE        rowdone211
+	JE        rowdone212
 	MOVQ      R12, R11
 	SHRQ      $0x10, R11
 	KMOVW     R11, K1
 	VMOVUPS.Z 64(DI)(R10*4), K1, Z3
 	VMULPS    Z1, Z3, Z1
 	VMOVUPS   Z1, K1, 64(DI)(R10*4)
-	JMP       rowdone211
+	JMP       rowdone212
 
-part214:
+part215:
 	CMPQ      R11, $0x20
-	JE        rowdone211
+	JE        rowdone212
 	MOVQ      R12, R11
 	SHRQ      $0x20, R11
 	KMOVW     R11, K1
 	VMOVUPS.Z 128(DI)(R10*4), K1, Z3
 	VMULPS    Z1, Z3, Z1
 	VMOVUPS   Z1, K1, 128(DI)(R10*4)
-	JMP       rowdone211
+	JMP       rowdone212
 
-part215:
+part216:
 	CMPQ      R11, $0x30
-	JE        rowdone211
+	JE        rowdone212
 	MOVQ      R12, R11
 	SHRQ      $0x30, R11
 	KMOVW     R11, K1
@@ -3780,33 +3822,33 @@ part215:
 	VMULPS    Z1, Z3, Z1
 	VMOVUPS   Z1, K1, 192(DI)(R10*4)
 
-rowdone211:
-stored185:
+rowdone212:
 	MOVQ   BX, R10
 	SUBQ   CX, R10
-	JLE    cleared216
+	JLE    cleared217
 	LEAQ   (DI)(CX*4), R11
 	VPXORD Z2, Z2, Z2
 	XORL   R12, R12
 	SUBQ   $+16, R10
-	JL     tail219
+	JL     tail220
 
-one218:
+one219:
 	VMOVUPS Z2, (R11)(R12*4)
 	ADDQ    $+16, R12
 	SUBQ    $+16, R10
-	JGE     one218
+	JGE     one219
 
-tail219:
+tail220:
 	ADDQ    $+16, R10
-	JZ      done220
+	JZ      done221
 	MOVQ    $-1, R13
 	BZHIQ   R10, R13, R13
 	KMOVW   R13, K1
 	VMOVUPS Z2, K1, (R11)(R12*4)
 
-done220:
-cleared216:
+done221:
+cleared217:
+nextrow186:
 	MOVQ    $0x00000001, R10
 	ADDQ    DX, CX
 	CMPQ    CX, BX
@@ -3832,250 +3874,441 @@ TEXT ·softmaxBackwardAVX512(SB), NOSPLIT, $0-68
 	VBROADCASTSS scale+64(FP), Z0
 	SHLQ         $0x02, SI
 
-rows221:
+rows222:
+	CMPQ        BX, $0x40
+	JG          long223
+	CMPQ        BX, $0x10
+	JG          more225
+	MOVQ        $-1, R10
+	BZHIQ       CX, R10, R10
+	KMOVW       R10, K1
+	MOVQ        $-1, R10
+	BZHIQ       BX, R10, R10
+	KMOVW       R10, K2
+	VMOVUPS.Z   (R8), K1, Z1
+	VMOVUPS.Z   (R9), K1, Z2
+	VPXORD      Z3, Z3, Z3
+	VFMADD231PS Z1, Z2, Z3
+	VSHUFF32X4  $0x4e, Z3, Z3, Z4
+	VADDPS      Z4, Z3, Z3
+	VSHUFF32X4  $0xb1, Z3, Z3, Z4
+	VADDPS      Z4, Z3, Z3
+	VPERMILPS   $0x4e, Z3, Z4
+	VADDPS      Z4, Z3, Z3
+	VPERMILPS   $0xb1, Z3, Z4
+	VADDPS      Z4, Z3, Z3
+	VMULPS      Z0, Z2, Z2
+	VSUBPS      Z3, Z1, Z1
+	VMULPS      Z1, Z2, Z1
+	VMOVAPS.Z   Z1, K1, Z1
+	VMOVUPS     Z1, K2, (DI)
+	JMP         nextrow224
+
+more225:
+	CMPQ        BX, $0x20
+	JG          more226
+	MOVQ        $-1, R10
+	BZHIQ       CX, R10, R10
+	KMOVW       R10, K1
+	SHRQ        $0x10, R10
+	KMOVW       R10, K2
+	MOVQ        $-1, R10
+	BZHIQ       BX, R10, R10
+	SHRQ        $0x10, R10
+	KMOVW       R10, K3
+	VMOVUPS.Z   (R8), K1, Z1
+	VMOVUPS.Z   (R9), K1, Z2
+	VPXORD      Z5, Z5, Z5
+	VFMADD231PS Z1, Z2, Z5
+	VMOVUPS.Z   64(R8), K2, Z4
+	VMOVUPS.Z   64(R9), K2, Z19
+	VPXORD      Z6, Z6, Z6
+	VFMADD231PS Z4, Z19, Z6
+	VADDPS      Z6, Z5, Z5
+	VSHUFF32X4  $0x4e, Z5, Z5, Z20
+	VADDPS      Z20, Z5, Z5
+	VSHUFF32X4  $0xb1, Z5, Z5, Z20
+	VADDPS      Z20, Z5, Z5
+	VPERMILPS   $0x4e, Z5, Z20
+	VADDPS      Z20, Z5, Z5
+	VPERMILPS   $0xb1, Z5, Z20
+	VADDPS      Z20, Z5, Z5
+	VMULPS      Z0, Z2, Z2
+	VSUBPS      Z5, Z1, Z1
+	VMULPS      Z1, Z2, Z1
+	VMOVAPS.Z   Z1, K1, Z1
+	VMOVUPS     Z1, (DI)
+	VMULPS      Z0, Z19, Z1
+	VSUBPS      Z5, Z4, Z2
+	VMULPS      Z2, Z1, Z1
+	VMOVAPS.Z   Z1, K2, Z1
+	VMOVUPS     Z1, K3, 64(DI)
+	JMP         nextrow224
+
+more226:
+	CMPQ        BX, $0x30
+	JG          more227
+	MOVQ        $-1, R10
+	BZHIQ       CX, R10, R10
+	KMOVW       R10, K1
+	MOVQ        R10, R11
+	SHRQ        $0x10, R11
+	KMOVW       R11, K2
+	SHRQ        $0x20, R10
+	KMOVW       R10, K3
+	MOVQ        $-1, R10
+	BZHIQ       BX, R10, R10
+	SHRQ        $0x20, R10
+	KMOVW       R10, K4
+	VMOVUPS.Z   (R8), K1, Z1
+	VMOVUPS.Z   (R9), K1, Z2
+	VPXORD      Z7, Z7, Z7
+	VFMADD231PS Z1, Z2, Z7
+	VMOVUPS.Z   64(R8), K2, Z4
+	VMOVUPS.Z   64(R9), K2, Z19
+	VPXORD      Z8, Z8, Z8
+	VFMADD231PS Z4, Z19, Z8
+	VMOVUPS.Z   128(R8), K3, Z20
+	VMOVUPS.Z   128(R9), K3, Z21
+	VPXORD      Z9, Z9, Z9
+	VFMADD231PS Z20, Z21, Z9
+	VADDPS      Z9, Z7, Z7
+	VADDPS      Z8, Z7, Z7
+	VSHUFF32X4  $0x4e, Z7, Z7, Z22
+	VADDPS      Z22, Z7, Z7
+	VSHUFF32X4  $0xb1, Z7, Z7, Z22
+	VADDPS      Z22, Z7, Z7
+	VPERMILPS   $0x4e, Z7, Z22
+	VADDPS      Z22, Z7, Z7
+	VPERMILPS   $0xb1, Z7, Z22
+	VADDPS      Z22, Z7, Z7
+	VMULPS      Z0, Z2, Z2
+	VSUBPS      Z7, Z1, Z1
+	VMULPS      Z1, Z2, Z1
+	VMOVAPS.Z   Z1, K1, Z1
+	VMOVUPS     Z1, (DI)
+	VMULPS      Z0, Z19, Z1
+	VSUBPS      Z7, Z4, Z2
+	VMULPS      Z2, Z1, Z1
+	VMOVAPS.Z   Z1, K2, Z1
+	VMOVUPS     Z1, 64(DI)
+	VMULPS      Z0, Z21, Z1
+	VSUBPS      Z7, Z20, Z2
+	VMULPS      Z2, Z1, Z1
+	VMOVAPS.Z   Z1, K3, Z1
+	VMOVUPS     Z1, K4, 128(DI)
+	JMP         nextrow224
+
+more227:
+	MOVQ        $-1, R10
+	BZHIQ       CX, R10, R10
+	KMOVW       R10, K1
+	MOVQ        R10, R11
+	SHRQ        $0x10, R11
+	KMOVW       R11, K2
+	MOVQ        R10, R11
+	SHRQ        $0x20, R11
+	KMOVW       R11, K3
+	SHRQ        $0x30, R10
+	KMOVW       R10, K4
+	MOVQ        $-1, R10
+	BZHIQ       BX, R10, R10
+	SHRQ        $0x30, R10
+	KMOVW       R10, K5
+	VMOVUPS.Z   (R8), K1, Z1
+	VMOVUPS.Z   (R9), K1, Z2
+	VPXORD      Z10, Z10, Z10
+	VFMADD231PS Z1, Z2, Z10
+	VMOVUPS.Z   64(R8), K2, Z4
+	VMOVUPS.Z   64(R9), K2, Z19
+	VPXORD      Z11, Z11, Z11
+	VFMADD231PS Z4, Z19, Z11
+	VMOVUPS.Z   128(R8), K3, Z20
+	VMOVUPS.Z   128(R9), K3, Z21
+	VPXORD      Z12, Z12, Z12
+	VFMADD231PS Z20, Z21, Z12
+	VMOVUPS.Z   192(R8), K4, Z22
+	VMOVUPS.Z   192(R9), K4, Z23
+	VPXORD      Z13, Z13, Z13
+	VFMADD231PS Z22, Z23, Z13
+	VADDPS      Z12, Z10, Z10
+	VADDPS      Z13, Z11, Z11
+	VADDPS      Z11, Z10, Z10
+	VSHUFF32X4  $0x4e, Z10, Z10, Z24
+	VADDPS      Z24, Z10, Z10
+	VSHUFF32X4  $0xb1, Z10, Z10, Z24
+	VADDPS      Z24, Z10, Z10
+	VPERMILPS   $0x4e, Z10, Z24
+	VADDPS      Z24, Z10, Z10
+	VPERMILPS   $0xb1, Z10, Z24
+	VADDPS      Z24, Z10, Z10
+	VMULPS      Z0, Z2, Z2
+	VSUBPS      Z10, Z1, Z1
+	VMULPS      Z1, Z2, Z1
+	VMOVAPS.Z   Z1, K1, Z1
+	VMOVUPS     Z1, (DI)
+	VMULPS      Z0, Z19, Z1
+	VSUBPS      Z10, Z4, Z2
+	VMULPS      Z2, Z1, Z1
+	VMOVAPS.Z   Z1, K2, Z1
+	VMOVUPS     Z1, 64(DI)
+	VMULPS      Z0, Z21, Z1
+	VSUBPS      Z10, Z20, Z2
+	VMULPS      Z2, Z1, Z1
+	VMOVAPS.Z   Z1, K3, Z1
+	VMOVUPS     Z1, 128(DI)
+	VMULPS      Z0, Z23, Z1
+	VSUBPS      Z10, Z22, Z2
+	VMULPS      Z2, Z1, Z1
+	VMOVAPS.Z   Z1, K4, Z1
+	VMOVUPS     Z1, K5, 192(DI)
+	JMP         nextrow224
+
+long223:
 	MOVQ   CX, R11
 	ANDQ   $0x3f, R11
 	MOVQ   $-1, R12
 	BZHIQ  R11, R12, R12
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
 	MOVQ   CX, R13
 	SUBQ   R11, R13
 	XORL   R10, R10
 	CMPQ   R10, R13
-	JGE    last223
+	JGE    last230
 
-block222:
-	VMOVUPS     (R8)(R10*4), Z5
-	VMOVUPS     (R9)(R10*4), Z6
-	VFMADD231PS Z5, Z6, Z1
-	VMOVUPS     64(R8)(R10*4), Z5
-	VMOVUPS     64(R9)(R10*4), Z6
-	VFMADD231PS Z5, Z6, Z2
-	VMOVUPS     128(R8)(R10*4), Z5
-	VMOVUPS     128(R9)(R10*4), Z6
-	VFMADD231PS Z5, Z6, Z3
-	VMOVUPS     192(R8)(R10*4), Z5
-	VMOVUPS     192(R9)(R10*4), Z6
-	VFMADD231PS Z5, Z6, Z4
+block229:
+	VMOVUPS     (R8)(R10*4), Z1
+	VMOVUPS     (R9)(R10*4), Z2
+	VFMADD231PS Z1, Z2, Z14
+	VMOVUPS     64(R8)(R10*4), Z1
+	VMOVUPS     64(R9)(R10*4), Z2
+	VFMADD231PS Z1, Z2, Z15
+	VMOVUPS     128(R8)(R10*4), Z1
+	VMOVUPS     128(R9)(R10*4), Z2
+	VFMADD231PS Z1, Z2, Z16
+	VMOVUPS     192(R8)(R10*4), Z1
+	VMOVUPS     192(R9)(R10*4), Z2
+	VFMADD231PS Z1, Z2, Z17
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block222
+	JL          block229
 
-last223:
+last230:
 	CMPQ        R11, $0x10
-	JL          part225
-	VMOVUPS     (R8)(R10*4), Z5
-	VMOVUPS     (R9)(R10*4), Z6
-	VFMADD231PS Z5, Z6, Z1
+	JL          part232
+	VMOVUPS     (R8)(R10*4), Z1
+	VMOVUPS     (R9)(R10*4), Z2
+	VFMADD231PS Z1, Z2, Z14
 	CMPQ        R11, $0x20
-	JL          part226
-	VMOVUPS     64(R8)(R10*4), Z5
-	VMOVUPS     64(R9)(R10*4), Z6
-	VFMADD231PS Z5, Z6, Z2
+	JL          part233
+	VMOVUPS     64(R8)(R10*4), Z1
+	VMOVUPS     64(R9)(R10*4), Z2
+	VFMADD231PS Z1, Z2, Z15
 	CMPQ        R11, $0x30
-	JL          part227
-	VMOVUPS     128(R8)(R10*4), Z5
-	VMOVUPS     128(R9)(R10*4), Z6
-	VFMADD231PS Z5, Z6, Z3
-	JMP         part228
+	JL          part234
+	VMOVUPS     128(R8)(R10*4), Z1
+	VMOVUPS     128(R9)(R10*4), Z2
+	VFMADD231PS Z1, Z2, Z16
+	JMP         part235
 
-part225:
+part232:
 	CMPQ        R11, $0x00
-	JE          rowdone224
+	JE          rowdone231
 	KMOVW       R12, K1
-	VMOVUPS.Z   (R8)(R10*4), K1, Z5
-	VMOVUPS.Z   (R9)(R10*4), K1, Z6
-	VFMADD231PS Z5, Z6, Z1
-	JMP         rowdone224
+	VMOVUPS.Z   (R8)(R10*4), K1, Z1
+	VMOVUPS.Z   (R9)(R10*4), K1, Z2
+	VFMADD231PS Z1, Z2, Z14
+	JMP         rowdone231
 
-part226:
+part233:
 	CMPQ        R11, $0x10
-	JE          rowdone224
+	JE          rowdone231
 	MOVQ        R12, R13
 	SHRQ        $0x10, R13
 	KMOVW       R13, K1
-	VMOVUPS.Z   64(R8)(R10*4), K1, Z5
-	VMOVUPS.Z   64(R9)(R10*4), K1, Z6
-	VFMADD231PS Z5, Z6, Z2
-	JMP         rowdone224
+	VMOVUPS.Z   64(R8)(R10*4), K1, Z1
+	VMOVUPS.Z   64(R9)(R10*4), K1, Z2
+	VFMADD231PS Z1, Z2, Z15
+	JMP         rowdone231
 
-part227:
+part234:
 	CMPQ        R11, $0x20
-	JE          rowdone224
+	JE          rowdone231
 	MOVQ        R12, R13
 	SHRQ        $0x20, R13
 	KMOVW       R13, K1
-	VMOVUPS.Z   128(R8)(R10*4), K1, Z5
-	VMOVUPS.Z   128(R9)(R10*4), K1, Z6
-	VFMADD231PS Z5, Z6, Z3
-	JMP         rowdone224
+	VMOVUPS.Z   128(R8)(R10*4), K1, Z1
+	VMOVUPS.Z   128(R9)(R10*4), K1, Z2
+	VFMADD231PS Z1, Z2, Z16
+	JMP         rowdone231
 
-part228:
+part235:
 	CMPQ        R11, $0x30
-	JE          rowdone224
+	JE          rowdone231
 	MOVQ        R12, R13
 	SHRQ        $0x30, R13
 	KMOVW       R13, K1
-	VMOVUPS.Z   192(R8)(R10*4), K1, Z5
-	VMOVUPS.Z   192(R9)(R10*4), K1, Z6
-	VFMADD231PS Z5, Z6, Z4
+	VMOVUPS.Z   192(R8)(R10*4), K1, Z1
+	VMOVUPS.Z   192(R9)(R10*4), K1, Z2
+	VFMADD231PS Z1, Z2, Z17
 
-rowdone224:
-	VADDPS     Z3, Z1, Z1
-	VADDPS     Z4, Z2, Z2
-	VADDPS     Z2, Z1, Z1
-	VSHUFF32X4 $0x4e, Z1, Z1, Z5
-	VADDPS     Z5, Z1, Z1
-	VSHUFF32X4 $0xb1, Z1, Z1, Z5
-	VADDPS     Z5, Z1, Z1
-	VPERMILPS  $0x4e, Z1, Z5
-	VADDPS     Z5, Z1, Z1
-	VPERMILPS  $0xb1, Z1, Z5
-	VADDPS     Z5, Z1, Z1
+rowdone231:
+	VADDPS     Z16, Z14, Z14
+	VADDPS     Z17, Z15, Z15
+	VADDPS     Z15, Z14, Z14
+	VSHUFF32X4 $0x4e, Z14, Z14, Z1
+	VADDPS     Z1, Z14, Z14
+	VSHUFF32X4 $0xb1, Z14, Z14, Z1
+	VADDPS     Z1, Z14, Z14
+	VPERMILPS  $0x4e, Z14, Z1
+	VADDPS     Z1, Z14, Z14
+	VPERMILPS  $0xb1, Z14, Z1
+	VADDPS     Z1, Z14, Z14
 	MOVQ       CX, R13
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last230
+	JGE        last237
 
-block229:
-	VMOVUPS (R9)(R10*4), Z5
-	VMULPS  Z0, Z5, Z5
-	VMOVUPS (R8)(R10*4), Z6
-	VSUBPS  Z1, Z6, Z6
-	VMULPS  Z6, Z5, Z5
-	VMOVUPS Z5, (DI)(R10*4)
-	VMOVUPS 64(R9)(R10*4), Z5
-	VMULPS  Z0, Z5, Z5
-	VMOVUPS 64(R8)(R10*4), Z6
-	VSUBPS  Z1, Z6, Z6
-	VMULPS  Z6, Z5, Z5
-	VMOVUPS Z5, 64(DI)(R10*4)
-	VMOVUPS 128(R9)(R10*4), Z5
-	VMULPS  Z0, Z5, Z5
-	VMOVUPS 128(R8)(R10*4), Z6
-	VSUBPS  Z1, Z6, Z6
-	VMULPS  Z6, Z5, Z5
-	VMOVUPS Z5, 128(DI)(R10*4)
-	VMOVUPS 192(R9)(R10*4), Z5
-	VMULPS  Z0, Z5, Z5
-	VMOVUPS 192(R8)(R10*4), Z6
-	VSUBPS  Z1, Z6, Z6
-	VMULPS  Z6, Z5, Z5
-	VMOVUPS Z5, 192(DI)(R10*4)
+block236:
+	VMOVUPS (R9)(R10*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS (R8)(R10*4), Z2
+	VSUBPS  Z14, Z2, Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (DI)(R10*4)
+	VMOVUPS 64(R9)(R10*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 64(R8)(R10*4), Z2
+	VSUBPS  Z14, Z2, Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 64(DI)(R10*4)
+	VMOVUPS 128(R9)(R10*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 128(R8)(R10*4), Z2
+	VSUBPS  Z14, Z2, Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 128(DI)(R10*4)
+	VMOVUPS 192(R9)(R10*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 192(R8)(R10*4), Z2
+	VSUBPS  Z14, Z2, Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 192(DI)(R10*4)
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block229
+	JL      block236
 
-last230:
+last237:
 	CMPQ    R11, $0x10
-	JL      part232
-	VMOVUPS (R9)(R10*4), Z5
-	VMULPS  Z0, Z5, Z5
-	VMOVUPS (R8)(R10*4), Z6
-	VSUBPS  Z1, Z6, Z6
-	VMULPS  Z6, Z5, Z5
-	VMOVUPS Z5, (DI)(R10*4)
+	JL      part239
+	VMOVUPS (R9)(R10*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS (R8)(R10*4), Z2
+	VSUBPS  Z14, Z2, Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, (DI)(R10*4)
 	CMPQ    R11, $0x20
-	JL      part233
-	VMOVUPS 64(R9)(R10*4), Z5
-	VMULPS  Z0, Z5, Z5
-	VMOVUPS 64(R8)(R10*4), Z6
-	VSUBPS  Z1, Z6, Z6
-	VMULPS  Z6, Z5, Z5
-	VMOVUPS Z5, 64(DI)(R10*4)
+	JL      part240
+	VMOVUPS 64(R9)(R10*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 64(R8)(R10*4), Z2
+	VSUBPS  Z14, Z2, Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 64(DI)(R10*4)
 	CMPQ    R11, $0x30
-	JL      part234
-	VMOVUPS 128(R9)(R10*4), Z5
-	VMULPS  Z0, Z5, Z5
-	VMOVUPS 128(R8)(R10*4), Z6
-	VSUBPS  Z1, Z6, Z6
-	VMULPS  Z6, Z5, Z5
-	VMOVUPS Z5, 128(DI)(R10*4)
-	JMP     part235
+	JL      part241
+	VMOVUPS 128(R9)(R10*4), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS 128(R8)(R10*4), Z2
+	VSUBPS  Z14, Z2, Z2
+	VMULPS  Z2, Z1, Z1
+	VMOVUPS Z1, 128(DI)(R10*4)
+	JMP     part242
 
-part232:
+part239:
 	CMPQ      R11, $0x00
-	JE        rowdone231
+	JE        rowdone238
 	KMOVW     R12, K1
-	VMOVUPS.Z (R9)(R10*4), K1, Z5
-	VMULPS    Z0, Z5, Z5
-	VMOVUPS.Z (R8)(R10*4), K1, Z6
-	VSUBPS    Z1, Z6, Z6
-	VMULPS    Z6, Z5, Z5
-	VMOVUPS   Z5, K1, (DI)(R10*4)
-	JMP       rowdone231
+	VMOVUPS.Z (R9)(R10*4), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS.Z (R8)(R10*4), K1, Z2
+	VSUBPS    Z14, Z2, Z2
+	VMULPS    Z2, Z1, Z1
+	VMOVUPS   Z1, K1, (DI)(R10*4)
+	JMP       rowdone238
 
-part233:
+part240:
 	CMPQ      R11, $0x10
-	JE        rowdone231
+	JE        rowdone238
 	MOVQ      R12, R11
 	SHRQ      $0x10, R11
 	KMOVW     R11, K1
-	VMOVUPS.Z 64(R9)(R10*4), K1, Z5
-	VMULPS    Z0, Z5, Z5
-	VMOVUPS.Z 64(R8)(R10*4), K1, Z6
-	VSUBPS    Z1, Z6, Z6
-	VMULPS    Z6, Z5, Z5
-	VMOVUPS   Z5, K1, 64(DI)(R10*4)
-	JMP       rowdone231
+	VMOVUPS.Z 64(R9)(R10*4), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS.Z 64(R8)(R10*4), K1, Z2
+	VSUBPS    Z14, Z2, Z2
+	VMULPS    Z2, Z1, Z1
+	VMOVUPS   Z1, K1, 64(DI)(R10*4)
+	JMP       rowdone238
 
-part234:
+part241:
 	CMPQ      R11, $0x20
-	JE        rowdone231
+	JE        rowdone238
 	MOVQ      R12, R11
 	SHRQ      $0x20, R11
 	KMOVW     R11, K1
-	VMOVUPS.Z 128(R9)(R10*4), K1, Z5
-	VMULPS    Z0, Z5, Z5
-	VMOVUPS.Z 128(R8)(R10*4), K1, Z6
-	VSUBPS    Z1, Z6, Z6
-	VMULPS    Z6, Z5, Z5
-	VMOVUPS   Z5, K1, 128(DI)(R10*4)
-	JMP       rowdone231
+	VMOVUPS.Z 128(R9)(R10*4), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS.Z 128(R8)(R10*4), K1, Z2
+	VSUBPS    Z14, Z2, Z2
+	VMULPS    Z2, Z1, Z1
+	VMOVUPS   Z1, K1, 128(DI)(R10*4)
+	JMP       rowdone238
 
-part235:
+part242:
 	CMPQ      R11, $0x30
-	JE        rowdone231
+	JE        rowdone238
 	MOVQ      R12, R11
 	SHRQ      $0x30, R11
 	KMOVW     R11, K1
-	VMOVUPS.Z 192(R9)(R10*4), K1, Z5
-	VMULPS    Z0, Z5, Z5
-	VMOVUPS.Z 192(R8)(R10*4), K1, Z6
-	VSUBPS    Z1, Z6, Z6
-	VMULPS    Z6, Z5, Z5
-	VMOVUPS   Z5, K1, 192(DI)(R10*4)
+	VMOVUPS.Z 192(R9)(R10*4), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS.Z 192(R8)(R10*4), K1, Z2
+	VSUBPS    Z14, Z2, Z2
+	VMULPS    Z2, Z1, Z1
+	VMOVUPS   Z1, K1, 192(DI)(R10*4)
 
-rowdone231:
+rowdone238:
 	MOVQ   BX, R10
 	SUBQ   CX, R10
-	JLE    cleared236
+	JLE    cleared243
 	LEAQ   (DI)(CX*4), R11
-	VPXORD Z7, Z7, Z7
+	VPXORD Z18, Z18, Z18
 	XORL   R12, R12
 	SUBQ   $+16, R10
-	JL     tail239
+	JL     tail246
 
-one238:
-	VMOVUPS Z7, (R11)(R12*4)
+one245:
+	VMOVUPS Z18, (R11)(R12*4)
 	ADDQ    $+16, R12
 	SUBQ    $+16, R10
-	JGE     one238
+	JGE     one245
 
-tail239:
+tail246:
 	ADDQ    $+16, R10
-	JZ      done240
+	JZ      done247
 	MOVQ    $-1, R13
 	BZHIQ   R10, R13, R13
 	KMOVW   R13, K1
-	VMOVUPS Z7, K1, (R11)(R12*4)
+	VMOVUPS Z18, K1, (R11)(R12*4)
 
-done240:
-cleared236:
+done247:
+cleared243:
+nextrow224:
 	MOVQ    $0x00000001, R10
 	ADDQ    DX, CX
 	CMPQ    CX, BX
@@ -4084,7 +4317,7 @@ cleared236:
 	ADDQ    SI, R8
 	ADDQ    SI, R9
 	DECQ    AX
-	JNZ     rows221
+	JNZ     rows222
 	VZEROUPPER
 	RET
 
@@ -4106,7 +4339,7 @@ TEXT ·layerNormAVX512(SB), NOSPLIT, $0-72
 	MOVQ         $-1, R12
 	BZHIQ        R11, R12, R12
 
-rows241:
+rows248:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
@@ -4115,9 +4348,9 @@ rows241:
 	SUBQ   R11, R13
 	XORL   R10, R10
 	CMPQ   R10, R13
-	JGE    last243
+	JGE    last250
 
-block242:
+block249:
 	VMOVUPS (SI)(R10*4), Z6
 	VADDPS  Z6, Z2, Z2
 	VMOVUPS 64(SI)(R10*4), Z6
@@ -4128,61 +4361,61 @@ block242:
 	VADDPS  Z6, Z5, Z5
 	ADDQ    $0x40, R10
 	CMPQ    R10, R13
-	JL      block242
+	JL      block249
 
-last243:
+last250:
 	CMPQ    R11, $0x10
-	JL      part245
+	JL      part252
 	VMOVUPS (SI)(R10*4), Z6
 	VADDPS  Z6, Z2, Z2
 	CMPQ    R11, $0x20
-	JL      part246
+	JL      part253
 	VMOVUPS 64(SI)(R10*4), Z6
 	VADDPS  Z6, Z3, Z3
 	CMPQ    R11, $0x30
-	JL      part247
+	JL      part254
 	VMOVUPS 128(SI)(R10*4), Z6
 	VADDPS  Z6, Z4, Z4
-	JMP     part248
+	JMP     part255
 
-part245:
+part252:
 	CMPQ      R11, $0x00
-	JE        rowdone244
+	JE        rowdone251
 	KMOVW     R12, K1
 	VMOVUPS.Z (SI)(R10*4), K1, Z6
 	VADDPS    Z6, Z2, Z2
-	JMP       rowdone244
+	JMP       rowdone251
 
-part246:
+part253:
 	CMPQ      R11, $0x10
-	JE        rowdone244
+	JE        rowdone251
 	MOVQ      R12, R13
 	SHRQ      $0x10, R13
 	KMOVW     R13, K1
 	VMOVUPS.Z 64(SI)(R10*4), K1, Z6
 	VADDPS    Z6, Z3, Z3
-	JMP       rowdone244
+	JMP       rowdone251
 
-part247:
+part254:
 	CMPQ      R11, $0x20
-	JE        rowdone244
+	JE        rowdone251
 	MOVQ      R12, R13
 	SHRQ      $0x20, R13
 	KMOVW     R13, K1
 	VMOVUPS.Z 128(SI)(R10*4), K1, Z6
 	VADDPS    Z6, Z4, Z4
-	JMP       rowdone244
+	JMP       rowdone251
 
-part248:
+part255:
 	CMPQ      R11, $0x30
-	JE        rowdone244
+	JE        rowdone251
 	MOVQ      R12, R13
 	SHRQ      $0x30, R13
 	KMOVW     R13, K1
 	VMOVUPS.Z 192(SI)(R10*4), K1, Z6
 	VADDPS    Z6, Z5, Z5
 
-rowdone244:
+rowdone251:
 	VADDPS     Z4, Z2, Z2
 	VADDPS     Z5, Z3, Z3
 	VADDPS     Z3, Z2, Z2
@@ -4205,9 +4438,9 @@ rowdone244:
 	SUBQ       R11, R13
 	XORL       R10, R10
 	CMPQ       R10, R13
-	JGE        last250
+	JGE        last257
 
-block249:
+block256:
 	VMOVUPS     (SI)(R10*4), Z7
 	VSUBPS      Z6, Z7, Z7
 	VFMADD231PS Z7, Z7, Z2
@@ -4222,39 +4455,39 @@ block249:
 	VFMADD231PS Z7, Z7, Z5
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block249
+	JL          block256
 
-last250:
+last257:
 	CMPQ        R11, $0x10
-	JL          part252
+	JL          part259
 	VMOVUPS     (SI)(R10*4), Z7
 	VSUBPS      Z6, Z7, Z7
 	VFMADD231PS Z7, Z7, Z2
 	CMPQ        R11, $0x20
-	JL          part253
+	JL          part260
 	VMOVUPS     64(SI)(R10*4), Z7
 	VSUBPS      Z6, Z7, Z7
 	VFMADD231PS Z7, Z7, Z3
 	CMPQ        R11, $0x30
-	JL          part254
+	JL          part261
 	VMOVUPS     128(SI)(R10*4), Z7
 	VSUBPS      Z6, Z7, Z7
 	VFMADD231PS Z7, Z7, Z4
-	JMP         part255
+	JMP         part262
 
-part252:
+part259:
 	CMPQ        R11, $0x00
-	JE          rowdone251
+	JE          rowdone258
 	KMOVW       R12, K1
 	VMOVUPS.Z   (SI)(R10*4), K1, Z7
 	VSUBPS      Z6, Z7, Z7
 	VMOVAPS.Z   Z7, K1, Z7
 	VFMADD231PS Z7, Z7, Z2
-	JMP         rowdone251
+	JMP         rowdone258
 
-part253:
+part260:
 	CMPQ        R11, $0x10
-	JE          rowdone251
+	JE          rowdone258
 	MOVQ        R12, R13
 	SHRQ        $0x10, R13
 	KMOVW       R13, K1
@@ -4262,11 +4495,11 @@ part253:
 	VSUBPS      Z6, Z7, Z7
 	VMOVAPS.Z   Z7, K1, Z7
 	VFMADD231PS Z7, Z7, Z3
-	JMP         rowdone251
+	JMP         rowdone258
 
-part254:
+part261:
 	CMPQ        R11, $0x20
-	JE          rowdone251
+	JE          rowdone258
 	MOVQ        R12, R13
 	SHRQ        $0x20, R13
 	KMOVW       R13, K1
@@ -4274,11 +4507,11 @@ part254:
 	VSUBPS      Z6, Z7, Z7
 	VMOVAPS.Z   Z7, K1, Z7
 	VFMADD231PS Z7, Z7, Z4
-	JMP         rowdone251
+	JMP         rowdone258
 
-part255:
+part262:
 	CMPQ        R11, $0x30
-	JE          rowdone251
+	JE          rowdone258
 	MOVQ        R12, R13
 	SHRQ        $0x30, R13
 	KMOVW       R13, K1
@@ -4287,7 +4520,7 @@ part255:
 	VMOVAPS.Z   Z7, K1, Z7
 	VFMADD231PS Z7, Z7, Z5
 
-rowdone251:
+rowdone258:
 	VADDPS       Z4, Z2, Z2
 	VADDPS       Z5, Z3, Z3
 	VADDPS       Z3, Z2, Z2
@@ -4311,24 +4544,24 @@ rowdone251:
 	SUBQ         R11, R13
 	XORL         R10, R10
 	CMPQ         R10, R13
-	JGE          last257
+	JGE          last264
 
-block256:
+block263:
 	VMOVUPS      (SI)(R10*4), Z8
 	VSUBPS       Z6, Z8, Z8
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip259
+	JZ           skip266
 	VMOVUPS      (DI)(R10*4), Z9
 
-skip259:
+skip266:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip260
+	JZ           skip267
 	VMOVUPS      (R9)(R10*4), Z10
 
-skip260:
+skip267:
 	VFMADD213PS  Z10, Z9, Z8
 	VMOVUPS      Z8, (DX)(R10*4)
 	VMOVUPS      64(SI)(R10*4), Z8
@@ -4336,16 +4569,16 @@ skip260:
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip261
+	JZ           skip268
 	VMOVUPS      64(DI)(R10*4), Z9
 
-skip261:
+skip268:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip262
+	JZ           skip269
 	VMOVUPS      64(R9)(R10*4), Z10
 
-skip262:
+skip269:
 	VFMADD213PS  Z10, Z9, Z8
 	VMOVUPS      Z8, 64(DX)(R10*4)
 	VMOVUPS      128(SI)(R10*4), Z8
@@ -4353,16 +4586,16 @@ skip262:
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip263
+	JZ           skip270
 	VMOVUPS      128(DI)(R10*4), Z9
 
-skip263:
+skip270:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip264
+	JZ           skip271
 	VMOVUPS      128(R9)(R10*4), Z10
 
-skip264:
+skip271:
 	VFMADD213PS  Z10, Z9, Z8
 	VMOVUPS      Z8, 128(DX)(R10*4)
 	VMOVUPS      192(SI)(R10*4), Z8
@@ -4370,108 +4603,108 @@ skip264:
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip265
+	JZ           skip272
 	VMOVUPS      192(DI)(R10*4), Z9
 
-skip265:
+skip272:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip266
+	JZ           skip273
 	VMOVUPS      192(R9)(R10*4), Z10
 
-skip266:
+skip273:
 	VFMADD213PS Z10, Z9, Z8
 	VMOVUPS     Z8, 192(DX)(R10*4)
 	ADDQ        $0x40, R10
 	CMPQ        R10, R13
-	JL          block256
+	JL          block263
 
-last257:
+last264:
 	CMPQ         R11, $0x10
-	JL           part267
+	JL           part274
 	VMOVUPS      (SI)(R10*4), Z8
 	VSUBPS       Z6, Z8, Z8
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip271
+	JZ           skip278
 	VMOVUPS      (DI)(R10*4), Z9
 
-skip271:
+skip278:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip272
+	JZ           skip279
 	VMOVUPS      (R9)(R10*4), Z10
 
-skip272:
+skip279:
 	VFMADD213PS  Z10, Z9, Z8
 	VMOVUPS      Z8, (DX)(R10*4)
 	CMPQ         R11, $0x20
-	JL           part268
+	JL           part275
 	VMOVUPS      64(SI)(R10*4), Z8
 	VSUBPS       Z6, Z8, Z8
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip273
+	JZ           skip280
 	VMOVUPS      64(DI)(R10*4), Z9
 
-skip273:
+skip280:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip274
+	JZ           skip281
 	VMOVUPS      64(R9)(R10*4), Z10
 
-skip274:
+skip281:
 	VFMADD213PS  Z10, Z9, Z8
 	VMOVUPS      Z8, 64(DX)(R10*4)
 	CMPQ         R11, $0x30
-	JL           part269
+	JL           part276
 	VMOVUPS      128(SI)(R10*4), Z8
 	VSUBPS       Z6, Z8, Z8
 	VMULPS       Z7, Z8, Z8
 	VBROADCASTSS numbersAVX512<>+44(SB), Z9
 	TESTQ        DI, DI
-	JZ           skip275
+	JZ           skip282
 	VMOVUPS      128(DI)(R10*4), Z9
 
-skip275:
+skip282:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z10
 	TESTQ        R9, R9
-	JZ           skip276
+	JZ           skip283
 	VMOVUPS      128(R9)(R10*4), Z10
 
-skip276:
+skip283:
 	VFMADD213PS Z10, Z9, Z8
 	VMOVUPS     Z8, 128(DX)(R10*4)
-	JMP         part270
+	JMP         part277
 
-part267:
+part274:
 	CMPQ         R11, $0x00
-	JE           rowdone258
+	JE           rowdone265
 	KMOVW        R12, K1
 	VMOVUPS.Z    (SI)(R10*4), K1, Z8
 	VSUBPS       Z6, Z8, Z6
 	VMULPS       Z7, Z6, Z6
 	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip277
+	JZ           skip284
 	VMOVUPS.Z    (DI)(R10*4), K1, Z7
 
-skip277:
+skip284:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z8
 	TESTQ        R9, R9
-	JZ           skip278
+	JZ           skip285
 	VMOVUPS.Z    (R9)(R10*4), K1, Z8
 
-skip278:
+skip285:
 	VFMADD213PS Z8, Z7, Z6
 	VMOVUPS     Z6, K1, (DX)(R10*4)
-	JMP         rowdone258
+	JMP         rowdone265
 
-part268:
+part275:
 	CMPQ         R11, $0x10
-	JE           rowdone258
+	JE           rowdone265
 	MOVQ         R12, R13
 	SHRQ         $0x10, R13
 	KMOVW        R13, K1
@@ -4480,23 +4713,23 @@ part268:
 	VMULPS       Z7, Z6, Z6
 	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip279
+	JZ           skip286
 	VMOVUPS.Z    64(DI)(R10*4), K1, Z7
 
-skip279:
+skip286:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z8
 	TESTQ        R9, R9
-	JZ           skip280
+	JZ           skip287
 	VMOVUPS.Z    64(R9)(R10*4), K1, Z8
 
-skip280:
+skip287:
 	VFMADD213PS Z8, Z7, Z6
 	VMOVUPS     Z6, K1, 64(DX)(R10*4)
-	JMP         rowdone258
+	JMP         rowdone265
 
-part269:
+part276:
 	CMPQ         R11, $0x20
-	JE           rowdone258
+	JE           rowdone265
 	MOVQ         R12, R13
 	SHRQ         $0x20, R13
 	KMOVW        R13, K1
@@ -4505,23 +4738,23 @@ part269:
 	VMULPS       Z7, Z6, Z6
 	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip281
+	JZ           skip288
 	VMOVUPS.Z    128(DI)(R10*4), K1, Z7
 
-skip281:
+skip288:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z8
 	TESTQ        R9, R9
-	JZ           skip282
+	JZ           skip289
 	VMOVUPS.Z    128(R9)(R10*4), K1, Z8
 
-skip282:
+skip289:
 	VFMADD213PS Z8, Z7, Z6
 	VMOVUPS     Z6, K1, 128(DX)(R10*4)
-	JMP         rowdone258
+	JMP         rowdone265
 
-part270:
+part277:
 	CMPQ         R11, $0x30
-	JE           rowdone258
+	JE           rowdone265
 	MOVQ         R12, R13
 	SHRQ         $0x30, R13
 	KMOVW        R13, K1
@@ -4530,24 +4763,24 @@ part270:
 	VMULPS       Z7, Z6, Z6
 	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip283
+	JZ           skip290
 	VMOVUPS.Z    192(DI)(R10*4), K1, Z7
 
-skip283:
+skip290:
 	VBROADCASTSS numbersAVX512<>+148(SB), Z8
 	TESTQ        R9, R9
-	JZ           skip284
+	JZ           skip291
 	VMOVUPS.Z    192(R9)(R10*4), K1, Z8
 
-skip284:
+skip291:
 	VFMADD213PS Z8, Z7, Z6
 	VMOVUPS     Z6, K1, 192(DX)(R10*4)
 
-rowdone258:
+rowdone265:
 	LEAQ (SI)(CX*4), SI
 	LEAQ (DX)(CX*4), DX
 	DECQ AX
-	JNZ  rows241
+	JNZ  rows248
 	VZEROUPPER
 	RET
 
@@ -4567,7 +4800,7 @@ TEXT ·rmsNormAVX512(SB), NOSPLIT, $0-56
 	MOVQ         $-1, R10
 	BZHIQ        R9, R10, R10
 
-rows285:
+rows292:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
@@ -4576,9 +4809,9 @@ rows285:
 	SUBQ   R9, R11
 	XORL   R8, R8
 	CMPQ   R8, R11
-	JGE    last287
+	JGE    last294
 
-block286:
+block293:
 	VMOVUPS     (SI)(R8*4), Z6
 	VFMADD231PS Z6, Z6, Z2
 	VMOVUPS     64(SI)(R8*4), Z6
@@ -4589,61 +4822,61 @@ block286:
 	VFMADD231PS Z6, Z6, Z5
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block286
+	JL          block293
 
-last287:
+last294:
 	CMPQ        R9, $0x10
-	JL          part289
+	JL          part296
 	VMOVUPS     (SI)(R8*4), Z6
 	VFMADD231PS Z6, Z6, Z2
 	CMPQ        R9, $0x20
-	JL          part290
+	JL          part297
 	VMOVUPS     64(SI)(R8*4), Z6
 	VFMADD231PS Z6, Z6, Z3
 	CMPQ        R9, $0x30
-	JL          part291
+	JL          part298
 	VMOVUPS     128(SI)(R8*4), Z6
 	VFMADD231PS Z6, Z6, Z4
-	JMP         part292
+	JMP         part299
 
-part289:
+part296:
 	CMPQ        R9, $0x00
-	JE          rowdone288
+	JE          rowdone295
 	KMOVW       R10, K1
 	VMOVUPS.Z   (SI)(R8*4), K1, Z6
 	VFMADD231PS Z6, Z6, Z2
-	JMP         rowdone288
+	JMP         rowdone295
 
-part290:
+part297:
 	CMPQ        R9, $0x10
-	JE          rowdone288
+	JE          rowdone295
 	MOVQ        R10, R11
 	SHRQ        $0x10, R11
 	KMOVW       R11, K1
 	VMOVUPS.Z   64(SI)(R8*4), K1, Z6
 	VFMADD231PS Z6, Z6, Z3
-	JMP         rowdone288
+	JMP         rowdone295
 
-part291:
+part298:
 	CMPQ        R9, $0x20
-	JE          rowdone288
+	JE          rowdone295
 	MOVQ        R10, R11
 	SHRQ        $0x20, R11
 	KMOVW       R11, K1
 	VMOVUPS.Z   128(SI)(R8*4), K1, Z6
 	VFMADD231PS Z6, Z6, Z4
-	JMP         rowdone288
+	JMP         rowdone295
 
-part292:
+part299:
 	CMPQ        R9, $0x30
-	JE          rowdone288
+	JE          rowdone295
 	MOVQ        R10, R11
 	SHRQ        $0x30, R11
 	KMOVW       R11, K1
 	VMOVUPS.Z   192(SI)(R8*4), K1, Z6
 	VFMADD231PS Z6, Z6, Z5
 
-rowdone288:
+rowdone295:
 	VADDPS       Z4, Z2, Z2
 	VADDPS       Z5, Z3, Z3
 	VADDPS       Z3, Z2, Z2
@@ -4667,111 +4900,111 @@ rowdone288:
 	SUBQ         R9, R11
 	XORL         R8, R8
 	CMPQ         R8, R11
-	JGE          last294
+	JGE          last301
 
-block293:
+block300:
 	VMOVUPS      (SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip296
+	JZ           skip303
 	VMOVUPS      (DI)(R8*4), Z8
 
-skip296:
+skip303:
 	VMULPS       Z8, Z7, Z7
 	VMOVUPS      Z7, (DX)(R8*4)
 	VMOVUPS      64(SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip297
+	JZ           skip304
 	VMOVUPS      64(DI)(R8*4), Z8
 
-skip297:
+skip304:
 	VMULPS       Z8, Z7, Z7
 	VMOVUPS      Z7, 64(DX)(R8*4)
 	VMOVUPS      128(SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip298
+	JZ           skip305
 	VMOVUPS      128(DI)(R8*4), Z8
 
-skip298:
+skip305:
 	VMULPS       Z8, Z7, Z7
 	VMOVUPS      Z7, 128(DX)(R8*4)
 	VMOVUPS      192(SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip299
+	JZ           skip306
 	VMOVUPS      192(DI)(R8*4), Z8
 
-skip299:
+skip306:
 	VMULPS  Z8, Z7, Z7
 	VMOVUPS Z7, 192(DX)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R11
-	JL      block293
+	JL      block300
 
-last294:
+last301:
 	CMPQ         R9, $0x10
-	JL           part300
+	JL           part307
 	VMOVUPS      (SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip304
+	JZ           skip311
 	VMOVUPS      (DI)(R8*4), Z8
 
-skip304:
+skip311:
 	VMULPS       Z8, Z7, Z7
 	VMOVUPS      Z7, (DX)(R8*4)
 	CMPQ         R9, $0x20
-	JL           part301
+	JL           part308
 	VMOVUPS      64(SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip305
+	JZ           skip312
 	VMOVUPS      64(DI)(R8*4), Z8
 
-skip305:
+skip312:
 	VMULPS       Z8, Z7, Z7
 	VMOVUPS      Z7, 64(DX)(R8*4)
 	CMPQ         R9, $0x30
-	JL           part302
+	JL           part309
 	VMOVUPS      128(SI)(R8*4), Z7
 	VMULPS       Z6, Z7, Z7
 	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        DI, DI
-	JZ           skip306
+	JZ           skip313
 	VMOVUPS      128(DI)(R8*4), Z8
 
-skip306:
+skip313:
 	VMULPS  Z8, Z7, Z7
 	VMOVUPS Z7, 128(DX)(R8*4)
-	JMP     part303
+	JMP     part310
 
-part300:
+part307:
 	CMPQ         R9, $0x00
-	JE           rowdone295
+	JE           rowdone302
 	KMOVW        R10, K1
 	VMOVUPS.Z    (SI)(R8*4), K1, Z7
 	VMULPS       Z6, Z7, Z6
 	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip307
+	JZ           skip314
 	VMOVUPS.Z    (DI)(R8*4), K1, Z7
 
-skip307:
+skip314:
 	VMULPS  Z7, Z6, Z6
 	VMOVUPS Z6, K1, (DX)(R8*4)
-	JMP     rowdone295
+	JMP     rowdone302
 
-part301:
+part308:
 	CMPQ         R9, $0x10
-	JE           rowdone295
+	JE           rowdone302
 	MOVQ         R10, R11
 	SHRQ         $0x10, R11
 	KMOVW        R11, K1
@@ -4779,17 +5012,17 @@ part301:
 	VMULPS       Z6, Z7, Z6
 	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip308
+	JZ           skip315
 	VMOVUPS.Z    64(DI)(R8*4), K1, Z7
 
-skip308:
+skip315:
 	VMULPS  Z7, Z6, Z6
 	VMOVUPS Z6, K1, 64(DX)(R8*4)
-	JMP     rowdone295
+	JMP     rowdone302
 
-part302:
+part309:
 	CMPQ         R9, $0x20
-	JE           rowdone295
+	JE           rowdone302
 	MOVQ         R10, R11
 	SHRQ         $0x20, R11
 	KMOVW        R11, K1
@@ -4797,17 +5030,17 @@ part302:
 	VMULPS       Z6, Z7, Z6
 	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip309
+	JZ           skip316
 	VMOVUPS.Z    128(DI)(R8*4), K1, Z7
 
-skip309:
+skip316:
 	VMULPS  Z7, Z6, Z6
 	VMOVUPS Z6, K1, 128(DX)(R8*4)
-	JMP     rowdone295
+	JMP     rowdone302
 
-part303:
+part310:
 	CMPQ         R9, $0x30
-	JE           rowdone295
+	JE           rowdone302
 	MOVQ         R10, R11
 	SHRQ         $0x30, R11
 	KMOVW        R11, K1
@@ -4815,18 +5048,18 @@ part303:
 	VMULPS       Z6, Z7, Z6
 	VBROADCASTSS numbersAVX512<>+44(SB), Z7
 	TESTQ        DI, DI
-	JZ           skip310
+	JZ           skip317
 	VMOVUPS.Z    192(DI)(R8*4), K1, Z7
 
-skip310:
+skip317:
 	VMULPS  Z7, Z6, Z6
 	VMOVUPS Z6, K1, 192(DX)(R8*4)
 
-rowdone295:
+rowdone302:
 	LEAQ (SI)(CX*4), SI
 	LEAQ (DX)(CX*4), DX
 	DECQ AX
-	JNZ  rows285
+	JNZ  rows292
 	VZEROUPPER
 	RET
 
@@ -4855,7 +5088,7 @@ TEXT ·layerNormBackwardAVX512(SB), NOSPLIT, $40-96
 	MOVQ         $-1, R10
 	BZHIQ        R9, R10, R10
 
-rows311:
+rows318:
 	MOVQ         24(SP), R8
 	VBROADCASTSS (R8), Z1
 	ADDQ         $0x04, R8
@@ -4864,900 +5097,685 @@ rows311:
 	VBROADCASTSS (R8), Z2
 	ADDQ         $0x04, R8
 	MOVQ         R8, 8(SP)
-	TESTQ        DI, DI
-	JZ           nogain313
-	MOVQ         AX, R11
-	SUBQ         R9, R11
+	MOVQ         32(SP), R11
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	MOVQ         AX, R12
+	SUBQ         R9, R12
 	XORL         R8, R8
-	CMPQ         R8, R11
-	JGE          last315
+	CMPQ         R8, R12
+	JGE          last321
 
-block314:
-	VMOVUPS     (DI)(R8*4), Z3
-	VMOVUPS     (CX)(R8*4), Z4
-	VMOVUPS     (DX)(R8*4), Z5
-	VSUBPS      Z1, Z5, Z5
-	VMULPS      Z2, Z5, Z5
-	VFMADD231PS Z4, Z5, Z3
-	VMOVUPS     Z3, (DI)(R8*4)
-	VMOVUPS     64(DI)(R8*4), Z3
-	VMOVUPS     64(CX)(R8*4), Z4
-	VMOVUPS     64(DX)(R8*4), Z5
-	VSUBPS      Z1, Z5, Z5
-	VMULPS      Z2, Z5, Z5
-	VFMADD231PS Z4, Z5, Z3
-	VMOVUPS     Z3, 64(DI)(R8*4)
-	VMOVUPS     128(DI)(R8*4), Z3
-	VMOVUPS     128(CX)(R8*4), Z4
-	VMOVUPS     128(DX)(R8*4), Z5
-	VSUBPS      Z1, Z5, Z5
-	VMULPS      Z2, Z5, Z5
-	VFMADD231PS Z4, Z5, Z3
-	VMOVUPS     Z3, 128(DI)(R8*4)
-	VMOVUPS     192(DI)(R8*4), Z3
-	VMOVUPS     192(CX)(R8*4), Z4
-	VMOVUPS     192(DX)(R8*4), Z5
-	VSUBPS      Z1, Z5, Z5
-	VMULPS      Z2, Z5, Z5
-	VFMADD231PS Z4, Z5, Z3
-	VMOVUPS     Z3, 192(DI)(R8*4)
-	ADDQ        $0x40, R8
-	CMPQ        R8, R11
-	JL          block314
+block320:
+	VMOVUPS     (CX)(R8*4), Z3
+	VMOVUPS     (DX)(R8*4), Z4
+	VSUBPS      Z1, Z4, Z4
+	VMULPS      Z2, Z4, Z4
+	TESTQ       DI, DI
+	JZ          without323
+	VMOVUPS     (DI)(R8*4), Z13
+	VFMADD231PS Z3, Z4, Z13
+	VMOVUPS     Z13, (DI)(R8*4)
 
-last315:
-	CMPQ        R9, $0x10
-	JL          part317
-	VMOVUPS     (DI)(R8*4), Z3
-	VMOVUPS     (CX)(R8*4), Z4
-	VMOVUPS     (DX)(R8*4), Z5
-	VSUBPS      Z1, Z5, Z5
-	VMULPS      Z2, Z5, Z5
-	VFMADD231PS Z4, Z5, Z3
-	VMOVUPS     Z3, (DI)(R8*4)
-	CMPQ        R9, $0x20
-	JL          part318
-	VMOVUPS     64(DI)(R8*4), Z3
-	VMOVUPS     64(CX)(R8*4), Z4
-	VMOVUPS     64(DX)(R8*4), Z5
-	VSUBPS      Z1, Z5, Z5
-	VMULPS      Z2, Z5, Z5
-	VFMADD231PS Z4, Z5, Z3
-	VMOVUPS     Z3, 64(DI)(R8*4)
-	CMPQ        R9, $0x30
-	JL          part319
-	VMOVUPS     128(DI)(R8*4), Z3
-	VMOVUPS     128(CX)(R8*4), Z4
-	VMOVUPS     128(DX)(R8*4), Z5
-	VSUBPS      Z1, Z5, Z5
-	VMULPS      Z2, Z5, Z5
-	VFMADD231PS Z4, Z5, Z3
-	VMOVUPS     Z3, 128(DI)(R8*4)
-	JMP         part320
+without323:
+	TESTQ   R11, R11
+	JZ      without324
+	VMOVUPS (R11)(R8*4), Z13
+	VADDPS  Z13, Z3, Z13
+	VMOVUPS Z13, (R11)(R8*4)
 
-part317:
-	CMPQ        R9, $0x00
-	JE          rowdone316
-	KMOVW       R10, K1
-	VMOVUPS.Z   (DI)(R8*4), K1, Z3
-	VMOVUPS.Z   (CX)(R8*4), K1, Z4
-	VMOVUPS.Z   (DX)(R8*4), K1, Z5
-	VSUBPS      Z1, Z5, Z5
-	VMULPS      Z2, Z5, Z5
-	VMOVAPS.Z   Z5, K1, Z5
-	VFMADD231PS Z4, Z5, Z3
-	VMOVUPS     Z3, K1, (DI)(R8*4)
-	JMP         rowdone316
-
-part318:
-	CMPQ        R9, $0x10
-	JE          rowdone316
-	MOVQ        R10, R11
-	SHRQ        $0x10, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   64(DI)(R8*4), K1, Z3
-	VMOVUPS.Z   64(CX)(R8*4), K1, Z4
-	VMOVUPS.Z   64(DX)(R8*4), K1, Z5
-	VSUBPS      Z1, Z5, Z5
-	VMULPS      Z2, Z5, Z5
-	VMOVAPS.Z   Z5, K1, Z5
-	VFMADD231PS Z4, Z5, Z3
-	VMOVUPS     Z3, K1, 64(DI)(R8*4)
-	JMP         rowdone316
-
-part319:
-	CMPQ        R9, $0x20
-	JE          rowdone316
-	MOVQ        R10, R11
-	SHRQ        $0x20, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   128(DI)(R8*4), K1, Z3
-	VMOVUPS.Z   128(CX)(R8*4), K1, Z4
-	VMOVUPS.Z   128(DX)(R8*4), K1, Z5
-	VSUBPS      Z1, Z5, Z5
-	VMULPS      Z2, Z5, Z5
-	VMOVAPS.Z   Z5, K1, Z5
-	VFMADD231PS Z4, Z5, Z3
-	VMOVUPS     Z3, K1, 128(DI)(R8*4)
-	JMP         rowdone316
-
-part320:
-	CMPQ        R9, $0x30
-	JE          rowdone316
-	MOVQ        R10, R11
-	SHRQ        $0x30, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   192(DI)(R8*4), K1, Z3
-	VMOVUPS.Z   192(CX)(R8*4), K1, Z4
-	VMOVUPS.Z   192(DX)(R8*4), K1, Z5
-	VSUBPS      Z1, Z5, Z5
-	VMULPS      Z2, Z5, Z5
-	VMOVAPS.Z   Z5, K1, Z5
-	VFMADD231PS Z4, Z5, Z3
-	VMOVUPS     Z3, K1, 192(DI)(R8*4)
-
-rowdone316:
-nogain313:
-	MOVQ  32(SP), R11
-	TESTQ R11, R11
-	JZ    nobias321
-	MOVQ  AX, R12
-	SUBQ  R9, R12
-	XORL  R8, R8
-	CMPQ  R8, R12
-	JGE   last323
-
-block322:
-	VMOVUPS (CX)(R8*4), Z3
-	VMOVUPS (R11)(R8*4), Z4
-	VADDPS  Z4, Z3, Z3
-	VMOVUPS Z3, (R11)(R8*4)
-	VMOVUPS 64(CX)(R8*4), Z3
-	VMOVUPS 64(R11)(R8*4), Z4
-	VADDPS  Z4, Z3, Z3
-	VMOVUPS Z3, 64(R11)(R8*4)
-	VMOVUPS 128(CX)(R8*4), Z3
-	VMOVUPS 128(R11)(R8*4), Z4
-	VADDPS  Z4, Z3, Z3
-	VMOVUPS Z3, 128(R11)(R8*4)
-	VMOVUPS 192(CX)(R8*4), Z3
-	VMOVUPS 192(R11)(R8*4), Z4
-	VADDPS  Z4, Z3, Z3
-	VMOVUPS Z3, 192(R11)(R8*4)
-	ADDQ    $0x40, R8
-	CMPQ    R8, R12
-	JL      block322
-
-last323:
-	CMPQ    R9, $0x10
-	JL      part325
-	VMOVUPS (CX)(R8*4), Z3
-	VMOVUPS (R11)(R8*4), Z4
-	VADDPS  Z4, Z3, Z3
-	VMOVUPS Z3, (R11)(R8*4)
-	CMPQ    R9, $0x20
-	JL      part326
-	VMOVUPS 64(CX)(R8*4), Z3
-	VMOVUPS 64(R11)(R8*4), Z4
-	VADDPS  Z4, Z3, Z3
-	VMOVUPS Z3, 64(R11)(R8*4)
-	CMPQ    R9, $0x30
-	JL      part327
-	VMOVUPS 128(CX)(R8*4), Z3
-	VMOVUPS 128(R11)(R8*4), Z4
-	VADDPS  Z4, Z3, Z3
-	VMOVUPS Z3, 128(R11)(R8*4)
-	JMP     part328
-
-part325:
-	CMPQ      R9, $0x00
-	JE        rowdone324
-	KMOVW     R10, K1
-	VMOVUPS.Z (CX)(R8*4), K1, Z3
-	VMOVUPS.Z (R11)(R8*4), K1, Z4
-	VADDPS    Z4, Z3, Z3
-	VMOVUPS   Z3, K1, (R11)(R8*4)
-	JMP       rowdone324
-
-part326:
-	CMPQ      R9, $0x10
-	JE        rowdone324
-	MOVQ      R10, R12
-	SHRQ      $0x10, R12
-	KMOVW     R12, K1
-	VMOVUPS.Z 64(CX)(R8*4), K1, Z3
-	VMOVUPS.Z 64(R11)(R8*4), K1, Z4
-	VADDPS    Z4, Z3, Z3
-	VMOVUPS   Z3, K1, 64(R11)(R8*4)
-	JMP       rowdone324
-
-part327:
-	CMPQ      R9, $0x20
-	JE        rowdone324
-	MOVQ      R10, R12
-	SHRQ      $0x20, R12
-	KMOVW     R12, K1
-	VMOVUPS.Z 128(CX)(R8*4), K1, Z3
-	VMOVUPS.Z 128(R11)(R8*4), K1, Z4
-	VADDPS    Z4, Z3, Z3
-	VMOVUPS   Z3, K1, 128(R11)(R8*4)
-	JMP       rowdone324
-
-part328:
-	CMPQ      R9, $0x30
-	JE        rowdone324
-	MOVQ      R10, R12
-	SHRQ      $0x30, R12
-	KMOVW     R12, K1
-	VMOVUPS.Z 192(CX)(R8*4), K1, Z3
-	VMOVUPS.Z 192(R11)(R8*4), K1, Z4
-	VADDPS    Z4, Z3, Z3
-	VMOVUPS   Z3, K1, 192(R11)(R8*4)
-
-rowdone324:
-nobias321:
-	TESTQ  SI, SI
-	JZ     rest312
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	MOVQ   AX, R11
-	SUBQ   R9, R11
-	XORL   R8, R8
-	CMPQ   R8, R11
-	JGE    last330
-
-block329:
-	VMOVUPS      (DX)(R8*4), Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      (CX)(R8*4), Z4
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+without324:
+	VBROADCASTSS numbersAVX512<>+44(SB), Z13
 	TESTQ        BX, BX
-	JZ           skip332
-	VMOVUPS      (BX)(R8*4), Z5
+	JZ           skip325
+	VMOVUPS      (BX)(R8*4), Z13
 
-skip332:
-	VMULPS       Z5, Z4, Z4
-	VFMADD231PS  Z3, Z4, Z6
-	VMOVUPS      64(DX)(R8*4), Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      64(CX)(R8*4), Z4
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+skip325:
+	VMULPS      Z13, Z3, Z3
+	VFMADD231PS Z4, Z3, Z5
+	VADDPS      Z3, Z9, Z9
+	VMOVUPS     64(CX)(R8*4), Z3
+	VMOVUPS     64(DX)(R8*4), Z4
+	VSUBPS      Z1, Z4, Z4
+	VMULPS      Z2, Z4, Z4
+	TESTQ       DI, DI
+	JZ          without326
+	VMOVUPS     64(DI)(R8*4), Z13
+	VFMADD231PS Z3, Z4, Z13
+	VMOVUPS     Z13, 64(DI)(R8*4)
+
+without326:
+	TESTQ   R11, R11
+	JZ      without327
+	VMOVUPS 64(R11)(R8*4), Z13
+	VADDPS  Z13, Z3, Z13
+	VMOVUPS Z13, 64(R11)(R8*4)
+
+without327:
+	VBROADCASTSS numbersAVX512<>+44(SB), Z13
 	TESTQ        BX, BX
-	JZ           skip333
-	VMOVUPS      64(BX)(R8*4), Z5
+	JZ           skip328
+	VMOVUPS      64(BX)(R8*4), Z13
 
-skip333:
-	VMULPS       Z5, Z4, Z4
-	VFMADD231PS  Z3, Z4, Z7
-	VMOVUPS      128(DX)(R8*4), Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      128(CX)(R8*4), Z4
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+skip328:
+	VMULPS      Z13, Z3, Z3
+	VFMADD231PS Z4, Z3, Z6
+	VADDPS      Z3, Z10, Z10
+	VMOVUPS     128(CX)(R8*4), Z3
+	VMOVUPS     128(DX)(R8*4), Z4
+	VSUBPS      Z1, Z4, Z4
+	VMULPS      Z2, Z4, Z4
+	TESTQ       DI, DI
+	JZ          without329
+	VMOVUPS     128(DI)(R8*4), Z13
+	VFMADD231PS Z3, Z4, Z13
+	VMOVUPS     Z13, 128(DI)(R8*4)
+
+without329:
+	TESTQ   R11, R11
+	JZ      without330
+	VMOVUPS 128(R11)(R8*4), Z13
+	VADDPS  Z13, Z3, Z13
+	VMOVUPS Z13, 128(R11)(R8*4)
+
+without330:
+	VBROADCASTSS numbersAVX512<>+44(SB), Z13
+	TESTQ        BX, BX
+	JZ           skip331
+	VMOVUPS      128(BX)(R8*4), Z13
+
+skip331:
+	VMULPS      Z13, Z3, Z3
+	VFMADD231PS Z4, Z3, Z7
+	VADDPS      Z3, Z11, Z11
+	VMOVUPS     192(CX)(R8*4), Z3
+	VMOVUPS     192(DX)(R8*4), Z4
+	VSUBPS      Z1, Z4, Z4
+	VMULPS      Z2, Z4, Z4
+	TESTQ       DI, DI
+	JZ          without332
+	VMOVUPS     192(DI)(R8*4), Z13
+	VFMADD231PS Z3, Z4, Z13
+	VMOVUPS     Z13, 192(DI)(R8*4)
+
+without332:
+	TESTQ   R11, R11
+	JZ      without333
+	VMOVUPS 192(R11)(R8*4), Z13
+	VADDPS  Z13, Z3, Z13
+	VMOVUPS Z13, 192(R11)(R8*4)
+
+without333:
+	VBROADCASTSS numbersAVX512<>+44(SB), Z13
 	TESTQ        BX, BX
 	JZ           skip334
-	VMOVUPS      128(BX)(R8*4), Z5
+	VMOVUPS      192(BX)(R8*4), Z13
 
 skip334:
-	VMULPS       Z5, Z4, Z4
-	VFMADD231PS  Z3, Z4, Z8
-	VMOVUPS      192(DX)(R8*4), Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      192(CX)(R8*4), Z4
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip335
-	VMOVUPS      192(BX)(R8*4), Z5
-
-skip335:
-	VMULPS      Z5, Z4, Z4
-	VFMADD231PS Z3, Z4, Z9
+	VMULPS      Z13, Z3, Z3
+	VFMADD231PS Z4, Z3, Z8
+	VADDPS      Z3, Z12, Z12
 	ADDQ        $0x40, R8
-	CMPQ        R8, R11
-	JL          block329
+	CMPQ        R8, R12
+	JL          block320
 
-last330:
-	CMPQ         R9, $0x10
-	JL           part336
-	VMOVUPS      (DX)(R8*4), Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      (CX)(R8*4), Z4
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip340
-	VMOVUPS      (BX)(R8*4), Z5
+last321:
+	CMPQ        R9, $0x10
+	JL          part335
+	VMOVUPS     (CX)(R8*4), Z3
+	VMOVUPS     (DX)(R8*4), Z4
+	VSUBPS      Z1, Z4, Z4
+	VMULPS      Z2, Z4, Z4
+	TESTQ       DI, DI
+	JZ          without339
+	VMOVUPS     (DI)(R8*4), Z13
+	VFMADD231PS Z3, Z4, Z13
+	VMOVUPS     Z13, (DI)(R8*4)
 
-skip340:
-	VMULPS       Z5, Z4, Z4
-	VFMADD231PS  Z3, Z4, Z6
-	CMPQ         R9, $0x20
-	JL           part337
-	VMOVUPS      64(DX)(R8*4), Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      64(CX)(R8*4), Z4
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+without339:
+	TESTQ   R11, R11
+	JZ      without340
+	VMOVUPS (R11)(R8*4), Z13
+	VADDPS  Z13, Z3, Z13
+	VMOVUPS Z13, (R11)(R8*4)
+
+without340:
+	VBROADCASTSS numbersAVX512<>+44(SB), Z13
 	TESTQ        BX, BX
 	JZ           skip341
-	VMOVUPS      64(BX)(R8*4), Z5
+	VMOVUPS      (BX)(R8*4), Z13
 
 skip341:
-	VMULPS       Z5, Z4, Z4
-	VFMADD231PS  Z3, Z4, Z7
-	CMPQ         R9, $0x30
-	JL           part338
-	VMOVUPS      128(DX)(R8*4), Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVUPS      128(CX)(R8*4), Z4
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip342
-	VMOVUPS      128(BX)(R8*4), Z5
+	VMULPS      Z13, Z3, Z3
+	VFMADD231PS Z4, Z3, Z5
+	VADDPS      Z3, Z9, Z9
+	CMPQ        R9, $0x20
+	JL          part336
+	VMOVUPS     64(CX)(R8*4), Z3
+	VMOVUPS     64(DX)(R8*4), Z4
+	VSUBPS      Z1, Z4, Z4
+	VMULPS      Z2, Z4, Z4
+	TESTQ       DI, DI
+	JZ          without342
+	VMOVUPS     64(DI)(R8*4), Z13
+	VFMADD231PS Z3, Z4, Z13
+	VMOVUPS     Z13, 64(DI)(R8*4)
 
-skip342:
-	VMULPS      Z5, Z4, Z4
-	VFMADD231PS Z3, Z4, Z8
-	JMP         part339
+without342:
+	TESTQ   R11, R11
+	JZ      without343
+	VMOVUPS 64(R11)(R8*4), Z13
+	VADDPS  Z13, Z3, Z13
+	VMOVUPS Z13, 64(R11)(R8*4)
 
-part336:
-	CMPQ         R9, $0x00
-	JE           rowdone331
-	KMOVW        R10, K1
-	VMOVUPS.Z    (DX)(R8*4), K1, Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVAPS.Z    Z3, K1, Z3
-	VMOVUPS.Z    (CX)(R8*4), K1, Z4
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip343
-	VMOVUPS.Z    (BX)(R8*4), K1, Z5
-
-skip343:
-	VMULPS      Z5, Z4, Z4
-	VFMADD231PS Z3, Z4, Z6
-	JMP         rowdone331
-
-part337:
-	CMPQ         R9, $0x10
-	JE           rowdone331
-	MOVQ         R10, R11
-	SHRQ         $0x10, R11
-	KMOVW        R11, K1
-	VMOVUPS.Z    64(DX)(R8*4), K1, Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVAPS.Z    Z3, K1, Z3
-	VMOVUPS.Z    64(CX)(R8*4), K1, Z4
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+without343:
+	VBROADCASTSS numbersAVX512<>+44(SB), Z13
 	TESTQ        BX, BX
 	JZ           skip344
-	VMOVUPS.Z    64(BX)(R8*4), K1, Z5
+	VMOVUPS      64(BX)(R8*4), Z13
 
 skip344:
-	VMULPS      Z5, Z4, Z4
-	VFMADD231PS Z3, Z4, Z7
-	JMP         rowdone331
+	VMULPS      Z13, Z3, Z3
+	VFMADD231PS Z4, Z3, Z6
+	VADDPS      Z3, Z10, Z10
+	CMPQ        R9, $0x30
+	JL          part337
+	VMOVUPS     128(CX)(R8*4), Z3
+	VMOVUPS     128(DX)(R8*4), Z4
+	VSUBPS      Z1, Z4, Z4
+	VMULPS      Z2, Z4, Z4
+	TESTQ       DI, DI
+	JZ          without345
+	VMOVUPS     128(DI)(R8*4), Z13
+	VFMADD231PS Z3, Z4, Z13
+	VMOVUPS     Z13, 128(DI)(R8*4)
 
-part338:
-	CMPQ         R9, $0x20
-	JE           rowdone331
-	MOVQ         R10, R11
-	SHRQ         $0x20, R11
-	KMOVW        R11, K1
-	VMOVUPS.Z    128(DX)(R8*4), K1, Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVAPS.Z    Z3, K1, Z3
-	VMOVUPS.Z    128(CX)(R8*4), K1, Z4
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+without345:
+	TESTQ   R11, R11
+	JZ      without346
+	VMOVUPS 128(R11)(R8*4), Z13
+	VADDPS  Z13, Z3, Z13
+	VMOVUPS Z13, 128(R11)(R8*4)
+
+without346:
+	VBROADCASTSS numbersAVX512<>+44(SB), Z13
 	TESTQ        BX, BX
-	JZ           skip345
-	VMOVUPS.Z    128(BX)(R8*4), K1, Z5
+	JZ           skip347
+	VMOVUPS      128(BX)(R8*4), Z13
 
-skip345:
-	VMULPS      Z5, Z4, Z4
-	VFMADD231PS Z3, Z4, Z8
-	JMP         rowdone331
+skip347:
+	VMULPS      Z13, Z3, Z3
+	VFMADD231PS Z4, Z3, Z7
+	VADDPS      Z3, Z11, Z11
+	JMP         part338
 
-part339:
-	CMPQ         R9, $0x30
-	JE           rowdone331
-	MOVQ         R10, R11
-	SHRQ         $0x30, R11
-	KMOVW        R11, K1
-	VMOVUPS.Z    192(DX)(R8*4), K1, Z3
-	VSUBPS       Z1, Z3, Z3
-	VMULPS       Z2, Z3, Z3
-	VMOVAPS.Z    Z3, K1, Z3
-	VMOVUPS.Z    192(CX)(R8*4), K1, Z4
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip346
-	VMOVUPS.Z    192(BX)(R8*4), K1, Z5
+part335:
+	CMPQ        R9, $0x00
+	JE          rowdone322
+	KMOVW       R10, K1
+	VMOVUPS.Z   (CX)(R8*4), K1, Z3
+	VMOVUPS.Z   (DX)(R8*4), K1, Z4
+	VSUBPS      Z1, Z4, Z4
+	VMULPS      Z2, Z4, Z4
+	VMOVAPS.Z   Z4, K1, Z4
+	TESTQ       DI, DI
+	JZ          without348
+	VMOVUPS.Z   (DI)(R8*4), K1, Z13
+	VFMADD231PS Z3, Z4, Z13
+	VMOVUPS     Z13, K1, (DI)(R8*4)
 
-skip346:
-	VMULPS      Z5, Z4, Z4
-	VFMADD231PS Z3, Z4, Z9
+without348:
+	TESTQ     R11, R11
+	JZ        without349
+	VMOVUPS.Z (R11)(R8*4), K1, Z13
+	VADDPS    Z13, Z3, Z13
+	VMOVUPS   Z13, K1, (R11)(R8*4)
 
-rowdone331:
-	VADDPS     Z8, Z6, Z6
-	VADDPS     Z9, Z7, Z7
-	VADDPS     Z7, Z6, Z6
-	VSHUFF32X4 $0x4e, Z6, Z6, Z3
-	VADDPS     Z3, Z6, Z6
-	VSHUFF32X4 $0xb1, Z6, Z6, Z3
-	VADDPS     Z3, Z6, Z6
-	VPERMILPS  $0x4e, Z6, Z3
-	VADDPS     Z3, Z6, Z6
-	VPERMILPS  $0xb1, Z6, Z3
-	VADDPS     Z3, Z6, Z6
-	VMULPS     Z6, Z0, Z4
-	VPXORD     Z6, Z6, Z6
-	VPXORD     Z7, Z7, Z7
-	VPXORD     Z8, Z8, Z8
-	VPXORD     Z9, Z9, Z9
-	MOVQ       AX, R11
-	SUBQ       R9, R11
-	XORL       R8, R8
-	CMPQ       R8, R11
-	JGE        last348
-
-block347:
-	VMOVUPS      (CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+without349:
+	VBROADCASTSS numbersAVX512<>+44(SB), Z13
 	TESTQ        BX, BX
 	JZ           skip350
-	VMOVUPS      (BX)(R8*4), Z5
+	VMOVUPS.Z    (BX)(R8*4), K1, Z13
 
 skip350:
-	VMULPS       Z5, Z3, Z3
-	VADDPS       Z3, Z6, Z6
-	VMOVUPS      64(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip351
-	VMOVUPS      64(BX)(R8*4), Z5
+	VMULPS      Z13, Z3, Z3
+	VFMADD231PS Z4, Z3, Z5
+	VADDPS      Z3, Z9, Z9
+	JMP         rowdone322
 
-skip351:
-	VMULPS       Z5, Z3, Z3
-	VADDPS       Z3, Z7, Z7
-	VMOVUPS      128(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip352
-	VMOVUPS      128(BX)(R8*4), Z5
+part336:
+	CMPQ        R9, $0x10
+	JE          rowdone322
+	MOVQ        R10, R12
+	SHRQ        $0x10, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   64(CX)(R8*4), K1, Z3
+	VMOVUPS.Z   64(DX)(R8*4), K1, Z4
+	VSUBPS      Z1, Z4, Z4
+	VMULPS      Z2, Z4, Z4
+	VMOVAPS.Z   Z4, K1, Z4
+	TESTQ       DI, DI
+	JZ          without351
+	VMOVUPS.Z   64(DI)(R8*4), K1, Z13
+	VFMADD231PS Z3, Z4, Z13
+	VMOVUPS     Z13, K1, 64(DI)(R8*4)
 
-skip352:
-	VMULPS       Z5, Z3, Z3
-	VADDPS       Z3, Z8, Z8
-	VMOVUPS      192(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+without351:
+	TESTQ     R11, R11
+	JZ        without352
+	VMOVUPS.Z 64(R11)(R8*4), K1, Z13
+	VADDPS    Z13, Z3, Z13
+	VMOVUPS   Z13, K1, 64(R11)(R8*4)
+
+without352:
+	VBROADCASTSS numbersAVX512<>+44(SB), Z13
 	TESTQ        BX, BX
 	JZ           skip353
-	VMOVUPS      192(BX)(R8*4), Z5
+	VMOVUPS.Z    64(BX)(R8*4), K1, Z13
 
 skip353:
-	VMULPS Z5, Z3, Z3
-	VADDPS Z3, Z9, Z9
-	ADDQ   $0x40, R8
-	CMPQ   R8, R11
-	JL     block347
+	VMULPS      Z13, Z3, Z3
+	VFMADD231PS Z4, Z3, Z6
+	VADDPS      Z3, Z10, Z10
+	JMP         rowdone322
 
-last348:
-	CMPQ         R9, $0x10
-	JL           part354
-	VMOVUPS      (CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+part337:
+	CMPQ        R9, $0x20
+	JE          rowdone322
+	MOVQ        R10, R12
+	SHRQ        $0x20, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   128(CX)(R8*4), K1, Z3
+	VMOVUPS.Z   128(DX)(R8*4), K1, Z4
+	VSUBPS      Z1, Z4, Z4
+	VMULPS      Z2, Z4, Z4
+	VMOVAPS.Z   Z4, K1, Z4
+	TESTQ       DI, DI
+	JZ          without354
+	VMOVUPS.Z   128(DI)(R8*4), K1, Z13
+	VFMADD231PS Z3, Z4, Z13
+	VMOVUPS     Z13, K1, 128(DI)(R8*4)
+
+without354:
+	TESTQ     R11, R11
+	JZ        without355
+	VMOVUPS.Z 128(R11)(R8*4), K1, Z13
+	VADDPS    Z13, Z3, Z13
+	VMOVUPS   Z13, K1, 128(R11)(R8*4)
+
+without355:
+	VBROADCASTSS numbersAVX512<>+44(SB), Z13
 	TESTQ        BX, BX
-	JZ           skip358
-	VMOVUPS      (BX)(R8*4), Z5
+	JZ           skip356
+	VMOVUPS.Z    128(BX)(R8*4), K1, Z13
 
-skip358:
-	VMULPS       Z5, Z3, Z3
-	VADDPS       Z3, Z6, Z6
-	CMPQ         R9, $0x20
-	JL           part355
-	VMOVUPS      64(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
+skip356:
+	VMULPS      Z13, Z3, Z3
+	VFMADD231PS Z4, Z3, Z7
+	VADDPS      Z3, Z11, Z11
+	JMP         rowdone322
+
+part338:
+	CMPQ        R9, $0x30
+	JE          rowdone322
+	MOVQ        R10, R12
+	SHRQ        $0x30, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   192(CX)(R8*4), K1, Z3
+	VMOVUPS.Z   192(DX)(R8*4), K1, Z4
+	VSUBPS      Z1, Z4, Z4
+	VMULPS      Z2, Z4, Z4
+	VMOVAPS.Z   Z4, K1, Z4
+	TESTQ       DI, DI
+	JZ          without357
+	VMOVUPS.Z   192(DI)(R8*4), K1, Z13
+	VFMADD231PS Z3, Z4, Z13
+	VMOVUPS     Z13, K1, 192(DI)(R8*4)
+
+without357:
+	TESTQ     R11, R11
+	JZ        without358
+	VMOVUPS.Z 192(R11)(R8*4), K1, Z13
+	VADDPS    Z13, Z3, Z13
+	VMOVUPS   Z13, K1, 192(R11)(R8*4)
+
+without358:
+	VBROADCASTSS numbersAVX512<>+44(SB), Z13
 	TESTQ        BX, BX
 	JZ           skip359
-	VMOVUPS      64(BX)(R8*4), Z5
+	VMOVUPS.Z    192(BX)(R8*4), K1, Z13
 
 skip359:
-	VMULPS       Z5, Z3, Z3
-	VADDPS       Z3, Z7, Z7
-	CMPQ         R9, $0x30
-	JL           part356
-	VMOVUPS      128(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip360
-	VMOVUPS      128(BX)(R8*4), Z5
+	VMULPS      Z13, Z3, Z3
+	VFMADD231PS Z4, Z3, Z8
+	VADDPS      Z3, Z12, Z12
 
-skip360:
-	VMULPS Z5, Z3, Z3
-	VADDPS Z3, Z8, Z8
-	JMP    part357
-
-part354:
-	CMPQ         R9, $0x00
-	JE           rowdone349
-	KMOVW        R10, K1
-	VMOVUPS.Z    (CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip361
-	VMOVUPS.Z    (BX)(R8*4), K1, Z5
-
-skip361:
-	VMULPS Z5, Z3, Z3
-	VADDPS Z3, Z6, Z6
-	JMP    rowdone349
-
-part355:
-	CMPQ         R9, $0x10
-	JE           rowdone349
-	MOVQ         R10, R11
-	SHRQ         $0x10, R11
-	KMOVW        R11, K1
-	VMOVUPS.Z    64(CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip362
-	VMOVUPS.Z    64(BX)(R8*4), K1, Z5
-
-skip362:
-	VMULPS Z5, Z3, Z3
-	VADDPS Z3, Z7, Z7
-	JMP    rowdone349
-
-part356:
-	CMPQ         R9, $0x20
-	JE           rowdone349
-	MOVQ         R10, R11
-	SHRQ         $0x20, R11
-	KMOVW        R11, K1
-	VMOVUPS.Z    128(CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip363
-	VMOVUPS.Z    128(BX)(R8*4), K1, Z5
-
-skip363:
-	VMULPS Z5, Z3, Z3
-	VADDPS Z3, Z8, Z8
-	JMP    rowdone349
-
-part357:
-	CMPQ         R9, $0x30
-	JE           rowdone349
-	MOVQ         R10, R11
-	SHRQ         $0x30, R11
-	KMOVW        R11, K1
-	VMOVUPS.Z    192(CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z5
-	TESTQ        BX, BX
-	JZ           skip364
-	VMOVUPS.Z    192(BX)(R8*4), K1, Z5
-
-skip364:
-	VMULPS Z5, Z3, Z3
-	VADDPS Z3, Z9, Z9
-
-rowdone349:
+rowdone322:
+	VADDPS     Z7, Z5, Z5
 	VADDPS     Z8, Z6, Z6
-	VADDPS     Z9, Z7, Z7
-	VADDPS     Z7, Z6, Z6
-	VSHUFF32X4 $0x4e, Z6, Z6, Z3
-	VADDPS     Z3, Z6, Z6
-	VSHUFF32X4 $0xb1, Z6, Z6, Z3
-	VADDPS     Z3, Z6, Z6
-	VPERMILPS  $0x4e, Z6, Z3
-	VADDPS     Z3, Z6, Z6
-	VPERMILPS  $0xb1, Z6, Z3
-	VADDPS     Z3, Z6, Z6
-	VMULPS     Z6, Z0, Z3
+	VADDPS     Z6, Z5, Z5
+	VSHUFF32X4 $0x4e, Z5, Z5, Z3
+	VADDPS     Z3, Z5, Z5
+	VSHUFF32X4 $0xb1, Z5, Z5, Z3
+	VADDPS     Z3, Z5, Z5
+	VPERMILPS  $0x4e, Z5, Z3
+	VADDPS     Z3, Z5, Z5
+	VPERMILPS  $0xb1, Z5, Z3
+	VADDPS     Z3, Z5, Z5
+	VMULPS     Z5, Z0, Z4
+	VADDPS     Z11, Z9, Z9
+	VADDPS     Z12, Z10, Z10
+	VADDPS     Z10, Z9, Z9
+	VSHUFF32X4 $0x4e, Z9, Z9, Z3
+	VADDPS     Z3, Z9, Z9
+	VSHUFF32X4 $0xb1, Z9, Z9, Z3
+	VADDPS     Z3, Z9, Z9
+	VPERMILPS  $0x4e, Z9, Z3
+	VADDPS     Z3, Z9, Z9
+	VPERMILPS  $0xb1, Z9, Z3
+	VADDPS     Z3, Z9, Z9
+	VMULPS     Z9, Z0, Z3
+	TESTQ      SI, SI
+	JZ         rest319
 	MOVQ       16(SP), R11
 	MOVQ       AX, R12
 	SUBQ       R9, R12
 	XORL       R8, R8
 	CMPQ       R8, R12
-	JGE        last366
+	JGE        last361
 
-block365:
-	VMOVUPS      (CX)(R8*4), Z5
-	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+block360:
+	VMOVUPS      (CX)(R8*4), Z13
+	VBROADCASTSS numbersAVX512<>+44(SB), Z14
 	TESTQ        BX, BX
-	JZ           skip368
-	VMOVUPS      (BX)(R8*4), Z10
+	JZ           skip363
+	VMOVUPS      (BX)(R8*4), Z14
 
-skip368:
-	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z5
-	VMOVUPS      (DX)(R8*4), Z10
-	VSUBPS       Z1, Z10, Z10
-	VMULPS       Z2, Z10, Z10
-	VFNMADD231PS Z10, Z4, Z5
-	VMULPS       Z2, Z5, Z5
+skip363:
+	VMULPS       Z14, Z13, Z13
+	VSUBPS       Z3, Z13, Z13
+	VMOVUPS      (DX)(R8*4), Z14
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z2, Z14, Z14
+	VFNMADD231PS Z14, Z4, Z13
+	VMULPS       Z2, Z13, Z13
 	TESTQ        R11, R11
-	JZ           set369
-	VMOVUPS      (SI)(R8*4), Z10
-	VADDPS       Z5, Z10, Z5
+	JZ           set364
+	VMOVUPS      (SI)(R8*4), Z14
+	VADDPS       Z13, Z14, Z13
 
-set369:
-	VMOVUPS      Z5, (SI)(R8*4)
-	VMOVUPS      64(CX)(R8*4), Z5
-	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+set364:
+	VMOVUPS      Z13, (SI)(R8*4)
+	VMOVUPS      64(CX)(R8*4), Z13
+	VBROADCASTSS numbersAVX512<>+44(SB), Z14
 	TESTQ        BX, BX
-	JZ           skip370
-	VMOVUPS      64(BX)(R8*4), Z10
+	JZ           skip365
+	VMOVUPS      64(BX)(R8*4), Z14
 
-skip370:
-	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z5
-	VMOVUPS      64(DX)(R8*4), Z10
-	VSUBPS       Z1, Z10, Z10
-	VMULPS       Z2, Z10, Z10
-	VFNMADD231PS Z10, Z4, Z5
-	VMULPS       Z2, Z5, Z5
+skip365:
+	VMULPS       Z14, Z13, Z13
+	VSUBPS       Z3, Z13, Z13
+	VMOVUPS      64(DX)(R8*4), Z14
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z2, Z14, Z14
+	VFNMADD231PS Z14, Z4, Z13
+	VMULPS       Z2, Z13, Z13
 	TESTQ        R11, R11
-	JZ           set371
-	VMOVUPS      64(SI)(R8*4), Z10
-	VADDPS       Z5, Z10, Z5
+	JZ           set366
+	VMOVUPS      64(SI)(R8*4), Z14
+	VADDPS       Z13, Z14, Z13
 
-set371:
-	VMOVUPS      Z5, 64(SI)(R8*4)
-	VMOVUPS      128(CX)(R8*4), Z5
-	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+set366:
+	VMOVUPS      Z13, 64(SI)(R8*4)
+	VMOVUPS      128(CX)(R8*4), Z13
+	VBROADCASTSS numbersAVX512<>+44(SB), Z14
 	TESTQ        BX, BX
-	JZ           skip372
-	VMOVUPS      128(BX)(R8*4), Z10
+	JZ           skip367
+	VMOVUPS      128(BX)(R8*4), Z14
 
-skip372:
-	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z5
-	VMOVUPS      128(DX)(R8*4), Z10
-	VSUBPS       Z1, Z10, Z10
-	VMULPS       Z2, Z10, Z10
-	VFNMADD231PS Z10, Z4, Z5
-	VMULPS       Z2, Z5, Z5
+skip367:
+	VMULPS       Z14, Z13, Z13
+	VSUBPS       Z3, Z13, Z13
+	VMOVUPS      128(DX)(R8*4), Z14
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z2, Z14, Z14
+	VFNMADD231PS Z14, Z4, Z13
+	VMULPS       Z2, Z13, Z13
 	TESTQ        R11, R11
-	JZ           set373
-	VMOVUPS      128(SI)(R8*4), Z10
-	VADDPS       Z5, Z10, Z5
+	JZ           set368
+	VMOVUPS      128(SI)(R8*4), Z14
+	VADDPS       Z13, Z14, Z13
 
-set373:
-	VMOVUPS      Z5, 128(SI)(R8*4)
-	VMOVUPS      192(CX)(R8*4), Z5
-	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+set368:
+	VMOVUPS      Z13, 128(SI)(R8*4)
+	VMOVUPS      192(CX)(R8*4), Z13
+	VBROADCASTSS numbersAVX512<>+44(SB), Z14
 	TESTQ        BX, BX
-	JZ           skip374
-	VMOVUPS      192(BX)(R8*4), Z10
+	JZ           skip369
+	VMOVUPS      192(BX)(R8*4), Z14
 
-skip374:
-	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z5
-	VMOVUPS      192(DX)(R8*4), Z10
-	VSUBPS       Z1, Z10, Z10
-	VMULPS       Z2, Z10, Z10
-	VFNMADD231PS Z10, Z4, Z5
-	VMULPS       Z2, Z5, Z5
+skip369:
+	VMULPS       Z14, Z13, Z13
+	VSUBPS       Z3, Z13, Z13
+	VMOVUPS      192(DX)(R8*4), Z14
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z2, Z14, Z14
+	VFNMADD231PS Z14, Z4, Z13
+	VMULPS       Z2, Z13, Z13
 	TESTQ        R11, R11
-	JZ           set375
-	VMOVUPS      192(SI)(R8*4), Z10
-	VADDPS       Z5, Z10, Z5
+	JZ           set370
+	VMOVUPS      192(SI)(R8*4), Z14
+	VADDPS       Z13, Z14, Z13
 
-set375:
-	VMOVUPS Z5, 192(SI)(R8*4)
+set370:
+	VMOVUPS Z13, 192(SI)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R12
-	JL      block365
+	JL      block360
 
-last366:
+last361:
 	CMPQ         R9, $0x10
-	JL           part376
-	VMOVUPS      (CX)(R8*4), Z5
-	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+	JL           part371
+	VMOVUPS      (CX)(R8*4), Z13
+	VBROADCASTSS numbersAVX512<>+44(SB), Z14
 	TESTQ        BX, BX
-	JZ           skip380
-	VMOVUPS      (BX)(R8*4), Z10
+	JZ           skip375
+	VMOVUPS      (BX)(R8*4), Z14
 
-skip380:
-	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z5
-	VMOVUPS      (DX)(R8*4), Z10
-	VSUBPS       Z1, Z10, Z10
-	VMULPS       Z2, Z10, Z10
-	VFNMADD231PS Z10, Z4, Z5
-	VMULPS       Z2, Z5, Z5
+skip375:
+	VMULPS       Z14, Z13, Z13
+	VSUBPS       Z3, Z13, Z13
+	VMOVUPS      (DX)(R8*4), Z14
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z2, Z14, Z14
+	VFNMADD231PS Z14, Z4, Z13
+	VMULPS       Z2, Z13, Z13
 	TESTQ        R11, R11
-	JZ           set381
-	VMOVUPS      (SI)(R8*4), Z10
-	VADDPS       Z5, Z10, Z5
+	JZ           set376
+	VMOVUPS      (SI)(R8*4), Z14
+	VADDPS       Z13, Z14, Z13
 
-set381:
-	VMOVUPS      Z5, (SI)(R8*4)
+set376:
+	VMOVUPS      Z13, (SI)(R8*4)
 	CMPQ         R9, $0x20
-	JL           part377
-	VMOVUPS      64(CX)(R8*4), Z5
-	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+	JL           part372
+	VMOVUPS      64(CX)(R8*4), Z13
+	VBROADCASTSS numbersAVX512<>+44(SB), Z14
 	TESTQ        BX, BX
-	JZ           skip382
-	VMOVUPS      64(BX)(R8*4), Z10
+	JZ           skip377
+	VMOVUPS      64(BX)(R8*4), Z14
 
-skip382:
-	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z5
-	VMOVUPS      64(DX)(R8*4), Z10
-	VSUBPS       Z1, Z10, Z10
-	VMULPS       Z2, Z10, Z10
-	VFNMADD231PS Z10, Z4, Z5
-	VMULPS       Z2, Z5, Z5
+skip377:
+	VMULPS       Z14, Z13, Z13
+	VSUBPS       Z3, Z13, Z13
+	VMOVUPS      64(DX)(R8*4), Z14
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z2, Z14, Z14
+	VFNMADD231PS Z14, Z4, Z13
+	VMULPS       Z2, Z13, Z13
 	TESTQ        R11, R11
-	JZ           set383
-	VMOVUPS      64(SI)(R8*4), Z10
-	VADDPS       Z5, Z10, Z5
+	JZ           set378
+	VMOVUPS      64(SI)(R8*4), Z14
+	VADDPS       Z13, Z14, Z13
 
-set383:
-	VMOVUPS      Z5, 64(SI)(R8*4)
+set378:
+	VMOVUPS      Z13, 64(SI)(R8*4)
 	CMPQ         R9, $0x30
-	JL           part378
-	VMOVUPS      128(CX)(R8*4), Z5
-	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+	JL           part373
+	VMOVUPS      128(CX)(R8*4), Z13
+	VBROADCASTSS numbersAVX512<>+44(SB), Z14
 	TESTQ        BX, BX
-	JZ           skip384
-	VMOVUPS      128(BX)(R8*4), Z10
+	JZ           skip379
+	VMOVUPS      128(BX)(R8*4), Z14
 
-skip384:
-	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z5
-	VMOVUPS      128(DX)(R8*4), Z10
-	VSUBPS       Z1, Z10, Z10
-	VMULPS       Z2, Z10, Z10
-	VFNMADD231PS Z10, Z4, Z5
-	VMULPS       Z2, Z5, Z5
+skip379:
+	VMULPS       Z14, Z13, Z13
+	VSUBPS       Z3, Z13, Z13
+	VMOVUPS      128(DX)(R8*4), Z14
+	VSUBPS       Z1, Z14, Z14
+	VMULPS       Z2, Z14, Z14
+	VFNMADD231PS Z14, Z4, Z13
+	VMULPS       Z2, Z13, Z13
 	TESTQ        R11, R11
-	JZ           set385
-	VMOVUPS      128(SI)(R8*4), Z10
-	VADDPS       Z5, Z10, Z5
+	JZ           set380
+	VMOVUPS      128(SI)(R8*4), Z14
+	VADDPS       Z13, Z14, Z13
 
-set385:
-	VMOVUPS Z5, 128(SI)(R8*4)
-	JMP     part379
+set380:
+	VMOVUPS Z13, 128(SI)(R8*4)
+	JMP     part374
 
-part376:
+part371:
 	CMPQ         R9, $0x00
-	JE           rowdone367
+	JE           rowdone362
 	KMOVW        R10, K1
-	VMOVUPS.Z    (CX)(R8*4), K1, Z5
-	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+	VMOVUPS.Z    (CX)(R8*4), K1, Z13
+	VBROADCASTSS numbersAVX512<>+44(SB), Z14
 	TESTQ        BX, BX
-	JZ           skip386
-	VMOVUPS.Z    (BX)(R8*4), K1, Z10
+	JZ           skip381
+	VMOVUPS.Z    (BX)(R8*4), K1, Z14
 
-skip386:
-	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z3
-	VMOVUPS.Z    (DX)(R8*4), K1, Z5
-	VSUBPS       Z1, Z5, Z1
+skip381:
+	VMULPS       Z14, Z13, Z13
+	VSUBPS       Z3, Z13, Z3
+	VMOVUPS.Z    (DX)(R8*4), K1, Z13
+	VSUBPS       Z1, Z13, Z1
 	VMULPS       Z2, Z1, Z1
 	VMOVAPS.Z    Z1, K1, Z1
 	VFNMADD231PS Z1, Z4, Z3
 	VMULPS       Z2, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set387
+	JZ           set382
 	VMOVUPS.Z    (SI)(R8*4), K1, Z2
 	VADDPS       Z1, Z2, Z1
 
-set387:
+set382:
 	VMOVUPS Z1, K1, (SI)(R8*4)
-	JMP     rowdone367
+	JMP     rowdone362
 
-part377:
+part372:
 	CMPQ         R9, $0x10
-	JE           rowdone367
+	JE           rowdone362
 	MOVQ         R10, R12
 	SHRQ         $0x10, R12
 	KMOVW        R12, K1
-	VMOVUPS.Z    64(CX)(R8*4), K1, Z5
-	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+	VMOVUPS.Z    64(CX)(R8*4), K1, Z13
+	VBROADCASTSS numbersAVX512<>+44(SB), Z14
 	TESTQ        BX, BX
-	JZ           skip388
-	VMOVUPS.Z    64(BX)(R8*4), K1, Z10
+	JZ           skip383
+	VMOVUPS.Z    64(BX)(R8*4), K1, Z14
 
-skip388:
-	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z3
-	VMOVUPS.Z    64(DX)(R8*4), K1, Z5
-	VSUBPS       Z1, Z5, Z1
+skip383:
+	VMULPS       Z14, Z13, Z13
+	VSUBPS       Z3, Z13, Z3
+	VMOVUPS.Z    64(DX)(R8*4), K1, Z13
+	VSUBPS       Z1, Z13, Z1
 	VMULPS       Z2, Z1, Z1
 	VMOVAPS.Z    Z1, K1, Z1
 	VFNMADD231PS Z1, Z4, Z3
 	VMULPS       Z2, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set389
+	JZ           set384
 	VMOVUPS.Z    64(SI)(R8*4), K1, Z2
 	VADDPS       Z1, Z2, Z1
 
-set389:
+set384:
 	VMOVUPS Z1, K1, 64(SI)(R8*4)
-	JMP     rowdone367
+	JMP     rowdone362
 
-part378:
+part373:
 	CMPQ         R9, $0x20
-	JE           rowdone367
+	JE           rowdone362
 	MOVQ         R10, R12
 	SHRQ         $0x20, R12
 	KMOVW        R12, K1
-	VMOVUPS.Z    128(CX)(R8*4), K1, Z5
-	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+	VMOVUPS.Z    128(CX)(R8*4), K1, Z13
+	VBROADCASTSS numbersAVX512<>+44(SB), Z14
 	TESTQ        BX, BX
-	JZ           skip390
-	VMOVUPS.Z    128(BX)(R8*4), K1, Z10
+	JZ           skip385
+	VMOVUPS.Z    128(BX)(R8*4), K1, Z14
 
-skip390:
-	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z3
-	VMOVUPS.Z    128(DX)(R8*4), K1, Z5
-	VSUBPS       Z1, Z5, Z1
+skip385:
+	VMULPS       Z14, Z13, Z13
+	VSUBPS       Z3, Z13, Z3
+	VMOVUPS.Z    128(DX)(R8*4), K1, Z13
+	VSUBPS       Z1, Z13, Z1
 	VMULPS       Z2, Z1, Z1
 	VMOVAPS.Z    Z1, K1, Z1
 	VFNMADD231PS Z1, Z4, Z3
 	VMULPS       Z2, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set391
+	JZ           set386
 	VMOVUPS.Z    128(SI)(R8*4), K1, Z2
 	VADDPS       Z1, Z2, Z1
 
-set391:
+set386:
 	VMOVUPS Z1, K1, 128(SI)(R8*4)
-	JMP     rowdone367
+	JMP     rowdone362
 
-part379:
+part374:
 	CMPQ         R9, $0x30
-	JE           rowdone367
+	JE           rowdone362
 	MOVQ         R10, R12
 	SHRQ         $0x30, R12
 	KMOVW        R12, K1
-	VMOVUPS.Z    192(CX)(R8*4), K1, Z5
-	VBROADCASTSS numbersAVX512<>+44(SB), Z10
+	VMOVUPS.Z    192(CX)(R8*4), K1, Z13
+	VBROADCASTSS numbersAVX512<>+44(SB), Z14
 	TESTQ        BX, BX
-	JZ           skip392
-	VMOVUPS.Z    192(BX)(R8*4), K1, Z10
+	JZ           skip387
+	VMOVUPS.Z    192(BX)(R8*4), K1, Z14
 
-skip392:
-	VMULPS       Z10, Z5, Z5
-	VSUBPS       Z3, Z5, Z3
-	VMOVUPS.Z    192(DX)(R8*4), K1, Z5
-	VSUBPS       Z1, Z5, Z1
+skip387:
+	VMULPS       Z14, Z13, Z13
+	VSUBPS       Z3, Z13, Z3
+	VMOVUPS.Z    192(DX)(R8*4), K1, Z13
+	VSUBPS       Z1, Z13, Z1
 	VMULPS       Z2, Z1, Z1
 	VMOVAPS.Z    Z1, K1, Z1
 	VFNMADD231PS Z1, Z4, Z3
 	VMULPS       Z2, Z3, Z1
 	TESTQ        R11, R11
-	JZ           set393
+	JZ           set388
 	VMOVUPS.Z    192(SI)(R8*4), K1, Z2
 	VADDPS       Z1, Z2, Z1
 
-set393:
+set388:
 	VMOVUPS Z1, K1, 192(SI)(R8*4)
 
-rowdone367:
+rowdone362:
 	LEAQ (SI)(AX*4), SI
 
-rest312:
+rest319:
 	LEAQ (DX)(AX*4), DX
 	LEAQ (CX)(AX*4), CX
 	DECQ (SP)
-	JNZ  rows311
+	JNZ  rows318
 	VZEROUPPER
 	RET
 
@@ -5782,598 +5800,598 @@ TEXT ·rmsNormBackwardAVX512(SB), NOSPLIT, $24-80
 	MOVQ         $-1, R10
 	BZHIQ        R9, R10, R10
 
-rows394:
+rows389:
 	MOVQ         8(SP), R8
 	VBROADCASTSS (R8), Z1
 	ADDQ         $0x04, R8
 	MOVQ         R8, 8(SP)
 	TESTQ        DI, DI
-	JZ           nogain396
+	JZ           nogain391
 	MOVQ         AX, R11
 	SUBQ         R9, R11
 	XORL         R8, R8
 	CMPQ         R8, R11
-	JGE          last398
+	JGE          last393
 
-block397:
+block392:
 	VMOVUPS     (DI)(R8*4), Z2
-	VMOVUPS     (CX)(R8*4), Z3
-	VMOVUPS     (DX)(R8*4), Z4
-	VMULPS      Z1, Z4, Z4
-	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS     (CX)(R8*4), Z7
+	VMOVUPS     (DX)(R8*4), Z8
+	VMULPS      Z1, Z8, Z8
+	VFMADD231PS Z7, Z8, Z2
 	VMOVUPS     Z2, (DI)(R8*4)
 	VMOVUPS     64(DI)(R8*4), Z2
-	VMOVUPS     64(CX)(R8*4), Z3
-	VMOVUPS     64(DX)(R8*4), Z4
-	VMULPS      Z1, Z4, Z4
-	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS     64(CX)(R8*4), Z7
+	VMOVUPS     64(DX)(R8*4), Z8
+	VMULPS      Z1, Z8, Z8
+	VFMADD231PS Z7, Z8, Z2
 	VMOVUPS     Z2, 64(DI)(R8*4)
 	VMOVUPS     128(DI)(R8*4), Z2
-	VMOVUPS     128(CX)(R8*4), Z3
-	VMOVUPS     128(DX)(R8*4), Z4
-	VMULPS      Z1, Z4, Z4
-	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS     128(CX)(R8*4), Z7
+	VMOVUPS     128(DX)(R8*4), Z8
+	VMULPS      Z1, Z8, Z8
+	VFMADD231PS Z7, Z8, Z2
 	VMOVUPS     Z2, 128(DI)(R8*4)
 	VMOVUPS     192(DI)(R8*4), Z2
-	VMOVUPS     192(CX)(R8*4), Z3
-	VMOVUPS     192(DX)(R8*4), Z4
-	VMULPS      Z1, Z4, Z4
-	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS     192(CX)(R8*4), Z7
+	VMOVUPS     192(DX)(R8*4), Z8
+	VMULPS      Z1, Z8, Z8
+	VFMADD231PS Z7, Z8, Z2
 	VMOVUPS     Z2, 192(DI)(R8*4)
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block397
+	JL          block392
 
-last398:
+last393:
 	CMPQ        R9, $0x10
-	JL          part400
+	JL          part395
 	VMOVUPS     (DI)(R8*4), Z2
-	VMOVUPS     (CX)(R8*4), Z3
-	VMOVUPS     (DX)(R8*4), Z4
-	VMULPS      Z1, Z4, Z4
-	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS     (CX)(R8*4), Z7
+	VMOVUPS     (DX)(R8*4), Z8
+	VMULPS      Z1, Z8, Z8
+	VFMADD231PS Z7, Z8, Z2
 	VMOVUPS     Z2, (DI)(R8*4)
 	CMPQ        R9, $0x20
-	JL          part401
+	JL          part396
 	VMOVUPS     64(DI)(R8*4), Z2
-	VMOVUPS     64(CX)(R8*4), Z3
-	VMOVUPS     64(DX)(R8*4), Z4
-	VMULPS      Z1, Z4, Z4
-	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS     64(CX)(R8*4), Z7
+	VMOVUPS     64(DX)(R8*4), Z8
+	VMULPS      Z1, Z8, Z8
+	VFMADD231PS Z7, Z8, Z2
 	VMOVUPS     Z2, 64(DI)(R8*4)
 	CMPQ        R9, $0x30
-	JL          part402
+	JL          part397
 	VMOVUPS     128(DI)(R8*4), Z2
-	VMOVUPS     128(CX)(R8*4), Z3
-	VMOVUPS     128(DX)(R8*4), Z4
-	VMULPS      Z1, Z4, Z4
-	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS     128(CX)(R8*4), Z7
+	VMOVUPS     128(DX)(R8*4), Z8
+	VMULPS      Z1, Z8, Z8
+	VFMADD231PS Z7, Z8, Z2
 	VMOVUPS     Z2, 128(DI)(R8*4)
-	JMP         part403
+	JMP         part398
 
-part400:
+part395:
 	CMPQ        R9, $0x00
-	JE          rowdone399
+	JE          rowdone394
 	KMOVW       R10, K1
 	VMOVUPS.Z   (DI)(R8*4), K1, Z2
-	VMOVUPS.Z   (CX)(R8*4), K1, Z3
-	VMOVUPS.Z   (DX)(R8*4), K1, Z4
-	VMULPS      Z1, Z4, Z4
-	VMOVAPS.Z   Z4, K1, Z4
-	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS.Z   (CX)(R8*4), K1, Z7
+	VMOVUPS.Z   (DX)(R8*4), K1, Z8
+	VMULPS      Z1, Z8, Z8
+	VMOVAPS.Z   Z8, K1, Z8
+	VFMADD231PS Z7, Z8, Z2
 	VMOVUPS     Z2, K1, (DI)(R8*4)
-	JMP         rowdone399
+	JMP         rowdone394
 
-part401:
+part396:
 	CMPQ        R9, $0x10
-	JE          rowdone399
+	JE          rowdone394
 	MOVQ        R10, R11
 	SHRQ        $0x10, R11
 	KMOVW       R11, K1
 	VMOVUPS.Z   64(DI)(R8*4), K1, Z2
-	VMOVUPS.Z   64(CX)(R8*4), K1, Z3
-	VMOVUPS.Z   64(DX)(R8*4), K1, Z4
-	VMULPS      Z1, Z4, Z4
-	VMOVAPS.Z   Z4, K1, Z4
-	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS.Z   64(CX)(R8*4), K1, Z7
+	VMOVUPS.Z   64(DX)(R8*4), K1, Z8
+	VMULPS      Z1, Z8, Z8
+	VMOVAPS.Z   Z8, K1, Z8
+	VFMADD231PS Z7, Z8, Z2
 	VMOVUPS     Z2, K1, 64(DI)(R8*4)
-	JMP         rowdone399
+	JMP         rowdone394
 
-part402:
+part397:
 	CMPQ        R9, $0x20
-	JE          rowdone399
+	JE          rowdone394
 	MOVQ        R10, R11
 	SHRQ        $0x20, R11
 	KMOVW       R11, K1
 	VMOVUPS.Z   128(DI)(R8*4), K1, Z2
-	VMOVUPS.Z   128(CX)(R8*4), K1, Z3
-	VMOVUPS.Z   128(DX)(R8*4), K1, Z4
-	VMULPS      Z1, Z4, Z4
-	VMOVAPS.Z   Z4, K1, Z4
-	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS.Z   128(CX)(R8*4), K1, Z7
+	VMOVUPS.Z   128(DX)(R8*4), K1, Z8
+	VMULPS      Z1, Z8, Z8
+	VMOVAPS.Z   Z8, K1, Z8
+	VFMADD231PS Z7, Z8, Z2
 	VMOVUPS     Z2, K1, 128(DI)(R8*4)
-	JMP         rowdone399
+	JMP         rowdone394
 
-part403:
+part398:
 	CMPQ        R9, $0x30
-	JE          rowdone399
+	JE          rowdone394
 	MOVQ        R10, R11
 	SHRQ        $0x30, R11
 	KMOVW       R11, K1
 	VMOVUPS.Z   192(DI)(R8*4), K1, Z2
-	VMOVUPS.Z   192(CX)(R8*4), K1, Z3
-	VMOVUPS.Z   192(DX)(R8*4), K1, Z4
-	VMULPS      Z1, Z4, Z4
-	VMOVAPS.Z   Z4, K1, Z4
-	VFMADD231PS Z3, Z4, Z2
+	VMOVUPS.Z   192(CX)(R8*4), K1, Z7
+	VMOVUPS.Z   192(DX)(R8*4), K1, Z8
+	VMULPS      Z1, Z8, Z8
+	VMOVAPS.Z   Z8, K1, Z8
+	VFMADD231PS Z7, Z8, Z2
 	VMOVUPS     Z2, K1, 192(DI)(R8*4)
 
-rowdone399:
-nogain396:
+rowdone394:
+nogain391:
 	TESTQ  SI, SI
-	JZ     rest395
+	JZ     rest390
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
 	MOVQ   AX, R11
 	SUBQ   R9, R11
 	XORL   R8, R8
 	CMPQ   R8, R11
-	JGE    last405
+	JGE    last400
 
-block404:
+block399:
 	VMOVUPS      (DX)(R8*4), Z2
 	VMULPS       Z1, Z2, Z2
-	VMOVUPS      (CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS      (CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip407
-	VMOVUPS      (BX)(R8*4), Z4
+	JZ           skip402
+	VMOVUPS      (BX)(R8*4), Z8
 
-skip407:
-	VMULPS       Z4, Z3, Z3
-	VFMADD231PS  Z2, Z3, Z5
+skip402:
+	VMULPS       Z8, Z7, Z7
+	VFMADD231PS  Z2, Z7, Z3
 	VMOVUPS      64(DX)(R8*4), Z2
 	VMULPS       Z1, Z2, Z2
-	VMOVUPS      64(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS      64(CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip408
-	VMOVUPS      64(BX)(R8*4), Z4
+	JZ           skip403
+	VMOVUPS      64(BX)(R8*4), Z8
 
-skip408:
-	VMULPS       Z4, Z3, Z3
-	VFMADD231PS  Z2, Z3, Z6
+skip403:
+	VMULPS       Z8, Z7, Z7
+	VFMADD231PS  Z2, Z7, Z4
 	VMOVUPS      128(DX)(R8*4), Z2
 	VMULPS       Z1, Z2, Z2
-	VMOVUPS      128(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS      128(CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip409
-	VMOVUPS      128(BX)(R8*4), Z4
+	JZ           skip404
+	VMOVUPS      128(BX)(R8*4), Z8
 
-skip409:
-	VMULPS       Z4, Z3, Z3
-	VFMADD231PS  Z2, Z3, Z7
+skip404:
+	VMULPS       Z8, Z7, Z7
+	VFMADD231PS  Z2, Z7, Z5
 	VMOVUPS      192(DX)(R8*4), Z2
 	VMULPS       Z1, Z2, Z2
-	VMOVUPS      192(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS      192(CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip410
-	VMOVUPS      192(BX)(R8*4), Z4
+	JZ           skip405
+	VMOVUPS      192(BX)(R8*4), Z8
 
-skip410:
-	VMULPS      Z4, Z3, Z3
-	VFMADD231PS Z2, Z3, Z8
+skip405:
+	VMULPS      Z8, Z7, Z7
+	VFMADD231PS Z2, Z7, Z6
 	ADDQ        $0x40, R8
 	CMPQ        R8, R11
-	JL          block404
+	JL          block399
 
-last405:
+last400:
 	CMPQ         R9, $0x10
-	JL           part411
+	JL           part406
 	VMOVUPS      (DX)(R8*4), Z2
 	VMULPS       Z1, Z2, Z2
-	VMOVUPS      (CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS      (CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip415
-	VMOVUPS      (BX)(R8*4), Z4
+	JZ           skip410
+	VMOVUPS      (BX)(R8*4), Z8
 
-skip415:
-	VMULPS       Z4, Z3, Z3
-	VFMADD231PS  Z2, Z3, Z5
+skip410:
+	VMULPS       Z8, Z7, Z7
+	VFMADD231PS  Z2, Z7, Z3
 	CMPQ         R9, $0x20
-	JL           part412
+	JL           part407
 	VMOVUPS      64(DX)(R8*4), Z2
 	VMULPS       Z1, Z2, Z2
-	VMOVUPS      64(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS      64(CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip416
-	VMOVUPS      64(BX)(R8*4), Z4
+	JZ           skip411
+	VMOVUPS      64(BX)(R8*4), Z8
 
-skip416:
-	VMULPS       Z4, Z3, Z3
-	VFMADD231PS  Z2, Z3, Z6
+skip411:
+	VMULPS       Z8, Z7, Z7
+	VFMADD231PS  Z2, Z7, Z4
 	CMPQ         R9, $0x30
-	JL           part413
+	JL           part408
 	VMOVUPS      128(DX)(R8*4), Z2
 	VMULPS       Z1, Z2, Z2
-	VMOVUPS      128(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS      128(CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip417
-	VMOVUPS      128(BX)(R8*4), Z4
+	JZ           skip412
+	VMOVUPS      128(BX)(R8*4), Z8
 
-skip417:
-	VMULPS      Z4, Z3, Z3
-	VFMADD231PS Z2, Z3, Z7
-	JMP         part414
+skip412:
+	VMULPS      Z8, Z7, Z7
+	VFMADD231PS Z2, Z7, Z5
+	JMP         part409
 
-part411:
+part406:
 	CMPQ         R9, $0x00
-	JE           rowdone406
+	JE           rowdone401
 	KMOVW        R10, K1
 	VMOVUPS.Z    (DX)(R8*4), K1, Z2
 	VMULPS       Z1, Z2, Z2
 	VMOVAPS.Z    Z2, K1, Z2
-	VMOVUPS.Z    (CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS.Z    (CX)(R8*4), K1, Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip418
-	VMOVUPS.Z    (BX)(R8*4), K1, Z4
+	JZ           skip413
+	VMOVUPS.Z    (BX)(R8*4), K1, Z8
 
-skip418:
-	VMULPS      Z4, Z3, Z3
-	VFMADD231PS Z2, Z3, Z5
-	JMP         rowdone406
+skip413:
+	VMULPS      Z8, Z7, Z7
+	VFMADD231PS Z2, Z7, Z3
+	JMP         rowdone401
 
-part412:
+part407:
 	CMPQ         R9, $0x10
-	JE           rowdone406
+	JE           rowdone401
 	MOVQ         R10, R11
 	SHRQ         $0x10, R11
 	KMOVW        R11, K1
 	VMOVUPS.Z    64(DX)(R8*4), K1, Z2
 	VMULPS       Z1, Z2, Z2
 	VMOVAPS.Z    Z2, K1, Z2
-	VMOVUPS.Z    64(CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS.Z    64(CX)(R8*4), K1, Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip419
-	VMOVUPS.Z    64(BX)(R8*4), K1, Z4
+	JZ           skip414
+	VMOVUPS.Z    64(BX)(R8*4), K1, Z8
 
-skip419:
-	VMULPS      Z4, Z3, Z3
-	VFMADD231PS Z2, Z3, Z6
-	JMP         rowdone406
+skip414:
+	VMULPS      Z8, Z7, Z7
+	VFMADD231PS Z2, Z7, Z4
+	JMP         rowdone401
 
-part413:
+part408:
 	CMPQ         R9, $0x20
-	JE           rowdone406
+	JE           rowdone401
 	MOVQ         R10, R11
 	SHRQ         $0x20, R11
 	KMOVW        R11, K1
 	VMOVUPS.Z    128(DX)(R8*4), K1, Z2
 	VMULPS       Z1, Z2, Z2
 	VMOVAPS.Z    Z2, K1, Z2
-	VMOVUPS.Z    128(CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS.Z    128(CX)(R8*4), K1, Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip420
-	VMOVUPS.Z    128(BX)(R8*4), K1, Z4
+	JZ           skip415
+	VMOVUPS.Z    128(BX)(R8*4), K1, Z8
 
-skip420:
-	VMULPS      Z4, Z3, Z3
-	VFMADD231PS Z2, Z3, Z7
-	JMP         rowdone406
+skip415:
+	VMULPS      Z8, Z7, Z7
+	VFMADD231PS Z2, Z7, Z5
+	JMP         rowdone401
 
-part414:
+part409:
 	CMPQ         R9, $0x30
-	JE           rowdone406
+	JE           rowdone401
 	MOVQ         R10, R11
 	SHRQ         $0x30, R11
 	KMOVW        R11, K1
 	VMOVUPS.Z    192(DX)(R8*4), K1, Z2
 	VMULPS       Z1, Z2, Z2
 	VMOVAPS.Z    Z2, K1, Z2
-	VMOVUPS.Z    192(CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS.Z    192(CX)(R8*4), K1, Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip421
-	VMOVUPS.Z    192(BX)(R8*4), K1, Z4
+	JZ           skip416
+	VMOVUPS.Z    192(BX)(R8*4), K1, Z8
 
-skip421:
-	VMULPS      Z4, Z3, Z3
-	VFMADD231PS Z2, Z3, Z8
+skip416:
+	VMULPS      Z8, Z7, Z7
+	VFMADD231PS Z2, Z7, Z6
 
-rowdone406:
-	VADDPS     Z7, Z5, Z5
-	VADDPS     Z8, Z6, Z6
-	VADDPS     Z6, Z5, Z5
-	VSHUFF32X4 $0x4e, Z5, Z5, Z2
-	VADDPS     Z2, Z5, Z5
-	VSHUFF32X4 $0xb1, Z5, Z5, Z2
-	VADDPS     Z2, Z5, Z5
-	VPERMILPS  $0x4e, Z5, Z2
-	VADDPS     Z2, Z5, Z5
-	VPERMILPS  $0xb1, Z5, Z2
-	VADDPS     Z2, Z5, Z5
-	VMULPS     Z5, Z0, Z2
+rowdone401:
+	VADDPS     Z5, Z3, Z3
+	VADDPS     Z6, Z4, Z4
+	VADDPS     Z4, Z3, Z3
+	VSHUFF32X4 $0x4e, Z3, Z3, Z2
+	VADDPS     Z2, Z3, Z3
+	VSHUFF32X4 $0xb1, Z3, Z3, Z2
+	VADDPS     Z2, Z3, Z3
+	VPERMILPS  $0x4e, Z3, Z2
+	VADDPS     Z2, Z3, Z3
+	VPERMILPS  $0xb1, Z3, Z2
+	VADDPS     Z2, Z3, Z3
+	VMULPS     Z3, Z0, Z2
 	MOVQ       16(SP), R11
 	MOVQ       AX, R12
 	SUBQ       R9, R12
 	XORL       R8, R8
 	CMPQ       R8, R12
-	JGE        last423
+	JGE        last418
 
-block422:
-	VMOVUPS      (CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+block417:
+	VMOVUPS      (CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip425
-	VMOVUPS      (BX)(R8*4), Z4
+	JZ           skip420
+	VMOVUPS      (BX)(R8*4), Z8
 
-skip425:
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS      (DX)(R8*4), Z4
-	VMULPS       Z1, Z4, Z4
-	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z3
+skip420:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS      (DX)(R8*4), Z8
+	VMULPS       Z1, Z8, Z8
+	VFNMADD231PS Z8, Z2, Z7
+	VMULPS       Z1, Z7, Z7
 	TESTQ        R11, R11
-	JZ           set426
-	VMOVUPS      (SI)(R8*4), Z4
-	VADDPS       Z3, Z4, Z3
+	JZ           set421
+	VMOVUPS      (SI)(R8*4), Z8
+	VADDPS       Z7, Z8, Z7
 
-set426:
-	VMOVUPS      Z3, (SI)(R8*4)
-	VMOVUPS      64(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+set421:
+	VMOVUPS      Z7, (SI)(R8*4)
+	VMOVUPS      64(CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip427
-	VMOVUPS      64(BX)(R8*4), Z4
+	JZ           skip422
+	VMOVUPS      64(BX)(R8*4), Z8
 
-skip427:
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS      64(DX)(R8*4), Z4
-	VMULPS       Z1, Z4, Z4
-	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z3
+skip422:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS      64(DX)(R8*4), Z8
+	VMULPS       Z1, Z8, Z8
+	VFNMADD231PS Z8, Z2, Z7
+	VMULPS       Z1, Z7, Z7
 	TESTQ        R11, R11
-	JZ           set428
-	VMOVUPS      64(SI)(R8*4), Z4
-	VADDPS       Z3, Z4, Z3
+	JZ           set423
+	VMOVUPS      64(SI)(R8*4), Z8
+	VADDPS       Z7, Z8, Z7
 
-set428:
-	VMOVUPS      Z3, 64(SI)(R8*4)
-	VMOVUPS      128(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+set423:
+	VMOVUPS      Z7, 64(SI)(R8*4)
+	VMOVUPS      128(CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip429
-	VMOVUPS      128(BX)(R8*4), Z4
+	JZ           skip424
+	VMOVUPS      128(BX)(R8*4), Z8
 
-skip429:
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS      128(DX)(R8*4), Z4
-	VMULPS       Z1, Z4, Z4
-	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z3
+skip424:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS      128(DX)(R8*4), Z8
+	VMULPS       Z1, Z8, Z8
+	VFNMADD231PS Z8, Z2, Z7
+	VMULPS       Z1, Z7, Z7
 	TESTQ        R11, R11
-	JZ           set430
-	VMOVUPS      128(SI)(R8*4), Z4
-	VADDPS       Z3, Z4, Z3
+	JZ           set425
+	VMOVUPS      128(SI)(R8*4), Z8
+	VADDPS       Z7, Z8, Z7
 
-set430:
-	VMOVUPS      Z3, 128(SI)(R8*4)
-	VMOVUPS      192(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+set425:
+	VMOVUPS      Z7, 128(SI)(R8*4)
+	VMOVUPS      192(CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip431
-	VMOVUPS      192(BX)(R8*4), Z4
+	JZ           skip426
+	VMOVUPS      192(BX)(R8*4), Z8
 
-skip431:
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS      192(DX)(R8*4), Z4
-	VMULPS       Z1, Z4, Z4
-	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z3
+skip426:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS      192(DX)(R8*4), Z8
+	VMULPS       Z1, Z8, Z8
+	VFNMADD231PS Z8, Z2, Z7
+	VMULPS       Z1, Z7, Z7
 	TESTQ        R11, R11
-	JZ           set432
-	VMOVUPS      192(SI)(R8*4), Z4
-	VADDPS       Z3, Z4, Z3
+	JZ           set427
+	VMOVUPS      192(SI)(R8*4), Z8
+	VADDPS       Z7, Z8, Z7
 
-set432:
-	VMOVUPS Z3, 192(SI)(R8*4)
+set427:
+	VMOVUPS Z7, 192(SI)(R8*4)
 	ADDQ    $0x40, R8
 	CMPQ    R8, R12
-	JL      block422
+	JL      block417
 
-last423:
+last418:
 	CMPQ         R9, $0x10
-	JL           part433
-	VMOVUPS      (CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	JL           part428
+	VMOVUPS      (CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip437
-	VMOVUPS      (BX)(R8*4), Z4
+	JZ           skip432
+	VMOVUPS      (BX)(R8*4), Z8
 
-skip437:
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS      (DX)(R8*4), Z4
-	VMULPS       Z1, Z4, Z4
-	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z3
+skip432:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS      (DX)(R8*4), Z8
+	VMULPS       Z1, Z8, Z8
+	VFNMADD231PS Z8, Z2, Z7
+	VMULPS       Z1, Z7, Z7
 	TESTQ        R11, R11
-	JZ           set438
-	VMOVUPS      (SI)(R8*4), Z4
-	VADDPS       Z3, Z4, Z3
+	JZ           set433
+	VMOVUPS      (SI)(R8*4), Z8
+	VADDPS       Z7, Z8, Z7
 
-set438:
-	VMOVUPS      Z3, (SI)(R8*4)
+set433:
+	VMOVUPS      Z7, (SI)(R8*4)
 	CMPQ         R9, $0x20
-	JL           part434
-	VMOVUPS      64(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	JL           part429
+	VMOVUPS      64(CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip439
-	VMOVUPS      64(BX)(R8*4), Z4
+	JZ           skip434
+	VMOVUPS      64(BX)(R8*4), Z8
 
-skip439:
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS      64(DX)(R8*4), Z4
-	VMULPS       Z1, Z4, Z4
-	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z3
+skip434:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS      64(DX)(R8*4), Z8
+	VMULPS       Z1, Z8, Z8
+	VFNMADD231PS Z8, Z2, Z7
+	VMULPS       Z1, Z7, Z7
 	TESTQ        R11, R11
-	JZ           set440
-	VMOVUPS      64(SI)(R8*4), Z4
-	VADDPS       Z3, Z4, Z3
+	JZ           set435
+	VMOVUPS      64(SI)(R8*4), Z8
+	VADDPS       Z7, Z8, Z7
 
-set440:
-	VMOVUPS      Z3, 64(SI)(R8*4)
+set435:
+	VMOVUPS      Z7, 64(SI)(R8*4)
 	CMPQ         R9, $0x30
-	JL           part435
-	VMOVUPS      128(CX)(R8*4), Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	JL           part430
+	VMOVUPS      128(CX)(R8*4), Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip441
-	VMOVUPS      128(BX)(R8*4), Z4
+	JZ           skip436
+	VMOVUPS      128(BX)(R8*4), Z8
 
-skip441:
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS      128(DX)(R8*4), Z4
-	VMULPS       Z1, Z4, Z4
-	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z3
+skip436:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS      128(DX)(R8*4), Z8
+	VMULPS       Z1, Z8, Z8
+	VFNMADD231PS Z8, Z2, Z7
+	VMULPS       Z1, Z7, Z7
 	TESTQ        R11, R11
-	JZ           set442
-	VMOVUPS      128(SI)(R8*4), Z4
-	VADDPS       Z3, Z4, Z3
+	JZ           set437
+	VMOVUPS      128(SI)(R8*4), Z8
+	VADDPS       Z7, Z8, Z7
 
-set442:
-	VMOVUPS Z3, 128(SI)(R8*4)
-	JMP     part436
+set437:
+	VMOVUPS Z7, 128(SI)(R8*4)
+	JMP     part431
 
-part433:
+part428:
 	CMPQ         R9, $0x00
-	JE           rowdone424
+	JE           rowdone419
 	KMOVW        R10, K1
-	VMOVUPS.Z    (CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS.Z    (CX)(R8*4), K1, Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip443
-	VMOVUPS.Z    (BX)(R8*4), K1, Z4
+	JZ           skip438
+	VMOVUPS.Z    (BX)(R8*4), K1, Z8
 
-skip443:
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS.Z    (DX)(R8*4), K1, Z4
-	VMULPS       Z1, Z4, Z4
-	VMOVAPS.Z    Z4, K1, Z4
-	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z1
+skip438:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS.Z    (DX)(R8*4), K1, Z8
+	VMULPS       Z1, Z8, Z8
+	VMOVAPS.Z    Z8, K1, Z8
+	VFNMADD231PS Z8, Z2, Z7
+	VMULPS       Z1, Z7, Z1
 	TESTQ        R11, R11
-	JZ           set444
+	JZ           set439
 	VMOVUPS.Z    (SI)(R8*4), K1, Z2
 	VADDPS       Z1, Z2, Z1
 
-set444:
+set439:
 	VMOVUPS Z1, K1, (SI)(R8*4)
-	JMP     rowdone424
+	JMP     rowdone419
 
-part434:
+part429:
 	CMPQ         R9, $0x10
-	JE           rowdone424
+	JE           rowdone419
 	MOVQ         R10, R12
 	SHRQ         $0x10, R12
 	KMOVW        R12, K1
-	VMOVUPS.Z    64(CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS.Z    64(CX)(R8*4), K1, Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip445
-	VMOVUPS.Z    64(BX)(R8*4), K1, Z4
+	JZ           skip440
+	VMOVUPS.Z    64(BX)(R8*4), K1, Z8
 
-skip445:
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS.Z    64(DX)(R8*4), K1, Z4
-	VMULPS       Z1, Z4, Z4
-	VMOVAPS.Z    Z4, K1, Z4
-	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z1
+skip440:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS.Z    64(DX)(R8*4), K1, Z8
+	VMULPS       Z1, Z8, Z8
+	VMOVAPS.Z    Z8, K1, Z8
+	VFNMADD231PS Z8, Z2, Z7
+	VMULPS       Z1, Z7, Z1
 	TESTQ        R11, R11
-	JZ           set446
+	JZ           set441
 	VMOVUPS.Z    64(SI)(R8*4), K1, Z2
 	VADDPS       Z1, Z2, Z1
 
-set446:
+set441:
 	VMOVUPS Z1, K1, 64(SI)(R8*4)
-	JMP     rowdone424
+	JMP     rowdone419
 
-part435:
+part430:
 	CMPQ         R9, $0x20
-	JE           rowdone424
+	JE           rowdone419
 	MOVQ         R10, R12
 	SHRQ         $0x20, R12
 	KMOVW        R12, K1
-	VMOVUPS.Z    128(CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS.Z    128(CX)(R8*4), K1, Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip447
-	VMOVUPS.Z    128(BX)(R8*4), K1, Z4
+	JZ           skip442
+	VMOVUPS.Z    128(BX)(R8*4), K1, Z8
 
-skip447:
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS.Z    128(DX)(R8*4), K1, Z4
-	VMULPS       Z1, Z4, Z4
-	VMOVAPS.Z    Z4, K1, Z4
-	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z1
+skip442:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS.Z    128(DX)(R8*4), K1, Z8
+	VMULPS       Z1, Z8, Z8
+	VMOVAPS.Z    Z8, K1, Z8
+	VFNMADD231PS Z8, Z2, Z7
+	VMULPS       Z1, Z7, Z1
 	TESTQ        R11, R11
-	JZ           set448
+	JZ           set443
 	VMOVUPS.Z    128(SI)(R8*4), K1, Z2
 	VADDPS       Z1, Z2, Z1
 
-set448:
+set443:
 	VMOVUPS Z1, K1, 128(SI)(R8*4)
-	JMP     rowdone424
+	JMP     rowdone419
 
-part436:
+part431:
 	CMPQ         R9, $0x30
-	JE           rowdone424
+	JE           rowdone419
 	MOVQ         R10, R12
 	SHRQ         $0x30, R12
 	KMOVW        R12, K1
-	VMOVUPS.Z    192(CX)(R8*4), K1, Z3
-	VBROADCASTSS numbersAVX512<>+44(SB), Z4
+	VMOVUPS.Z    192(CX)(R8*4), K1, Z7
+	VBROADCASTSS numbersAVX512<>+44(SB), Z8
 	TESTQ        BX, BX
-	JZ           skip449
-	VMOVUPS.Z    192(BX)(R8*4), K1, Z4
+	JZ           skip444
+	VMOVUPS.Z    192(BX)(R8*4), K1, Z8
 
-skip449:
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS.Z    192(DX)(R8*4), K1, Z4
-	VMULPS       Z1, Z4, Z4
-	VMOVAPS.Z    Z4, K1, Z4
-	VFNMADD231PS Z4, Z2, Z3
-	VMULPS       Z1, Z3, Z1
+skip444:
+	VMULPS       Z8, Z7, Z7
+	VMOVUPS.Z    192(DX)(R8*4), K1, Z8
+	VMULPS       Z1, Z8, Z8
+	VMOVAPS.Z    Z8, K1, Z8
+	VFNMADD231PS Z8, Z2, Z7
+	VMULPS       Z1, Z7, Z1
 	TESTQ        R11, R11
-	JZ           set450
+	JZ           set445
 	VMOVUPS.Z    192(SI)(R8*4), K1, Z2
 	VADDPS       Z1, Z2, Z1
 
-set450:
+set445:
 	VMOVUPS Z1, K1, 192(SI)(R8*4)
 
-rowdone424:
+rowdone419:
 	LEAQ (SI)(AX*4), SI
 
-rest395:
+rest390:
 	LEAQ (DX)(AX*4), DX
 	LEAQ (CX)(AX*4), CX
 	DECQ (SP)
-	JNZ  rows394
+	JNZ  rows389
 	VZEROUPPER
 	RET
 
@@ -6395,9 +6413,9 @@ TEXT ·adamAVX512(SB), NOSPLIT, $0-72
 	VBROADCASTSS wd+68(FP), Z7
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail453
+	JL           tail448
 
-one452:
+one447:
 	VMOVUPS        (CX)(DI*4), Z8
 	VMULPS         Z6, Z8, Z8
 	VMOVUPS        (DX)(DI*4), Z9
@@ -6420,7 +6438,7 @@ one452:
 	VRSQRT14PS     Z11, Z12
 	VMULPS         Z11, Z12, Z9
 	KORTESTW       K1, K1
-	JNZ            slow455
+	JNZ            slow450
 	VMULPS.BCST    numbersAVX512<>+68(SB), Z12, Z12
 	VBROADCASTSS   numbersAVX512<>+68(SB), Z13
 	VFNMADD231PS   Z9, Z12, Z13
@@ -6429,23 +6447,23 @@ one452:
 	VMOVAPS        Z11, Z11
 	VFNMADD231PS   Z9, Z9, Z11
 	VFMADD231PS    Z11, Z12, Z9
-	JMP            rooted456
+	JMP            rooted451
 
-slow455:
+slow450:
 	VSQRTPS Z11, Z9
 
-rooted456:
+rooted451:
 	VADDPS      Z5, Z9, Z9
 	VDIVPS      Z9, Z10, Z9
 	VFMADD231PS Z4, Z9, Z8
 	VMOVUPS     Z8, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one452
+	JGE         one447
 
-tail453:
+tail448:
 	ADDQ           $+16, AX
-	JZ             done454
+	JZ             done449
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -6471,7 +6489,7 @@ tail453:
 	VRSQRT14PS     Z1, Z3
 	VMULPS         Z1, Z3, Z2
 	KORTESTW       K2, K2
-	JNZ            slow457
+	JNZ            slow452
 	VMULPS.BCST    numbersAVX512<>+68(SB), Z3, Z3
 	VBROADCASTSS   numbersAVX512<>+68(SB), Z7
 	VFNMADD231PS   Z2, Z3, Z7
@@ -6480,18 +6498,18 @@ tail453:
 	VMOVAPS        Z1, Z1
 	VFNMADD231PS   Z2, Z2, Z1
 	VFMADD231PS    Z1, Z3, Z2
-	JMP            rooted458
+	JMP            rooted453
 
-slow457:
+slow452:
 	VSQRTPS Z1, Z2
 
-rooted458:
+rooted453:
 	VADDPS      Z5, Z2, Z1
 	VDIVPS      Z1, Z0, Z0
 	VFMADD231PS Z4, Z0, Z6
 	VMOVUPS     Z6, K1, (CX)(DI*4)
 
-done454:
+done449:
 	VZEROUPPER
 	RET
 
@@ -6503,16 +6521,16 @@ TEXT ·rootsAVX512(SB), NOSPLIT, $0-24
 	MOVQ x+16(FP), DX
 	XORL BX, BX
 	SUBQ $+16, AX
-	JL   tail461
+	JL   tail456
 
-one460:
+one455:
 	VMOVUPS      (DX)(BX*4), Z0
 	VPSUBD.BCST  numbersAVX512<>+292(SB), Z0, Z1
 	VPCMPUD.BCST $0x05, numbersAVX512<>+296(SB), Z1, K1
 	VRSQRT14PS   Z0, Z2
 	VMULPS       Z0, Z2, Z1
 	KORTESTW     K1, K1
-	JNZ          slow463
+	JNZ          slow458
 	VMULPS.BCST  numbersAVX512<>+68(SB), Z2, Z2
 	VBROADCASTSS numbersAVX512<>+68(SB), Z3
 	VFNMADD231PS Z1, Z2, Z3
@@ -6521,20 +6539,20 @@ one460:
 	VMOVAPS      Z0, Z0
 	VFNMADD231PS Z1, Z1, Z0
 	VFMADD231PS  Z0, Z2, Z1
-	JMP          rooted464
+	JMP          rooted459
 
-slow463:
+slow458:
 	VSQRTPS Z0, Z1
 
-rooted464:
+rooted459:
 	VMOVUPS Z1, (CX)(BX*4)
 	ADDQ    $+16, BX
 	SUBQ    $+16, AX
-	JGE     one460
+	JGE     one455
 
-tail461:
+tail456:
 	ADDQ         $+16, AX
-	JZ           done462
+	JZ           done457
 	MOVQ         $-1, SI
 	BZHIQ        AX, SI, SI
 	KMOVW        SI, K1
@@ -6544,7 +6562,7 @@ tail461:
 	VRSQRT14PS   Z0, Z2
 	VMULPS       Z0, Z2, Z1
 	KORTESTW     K2, K2
-	JNZ          slow465
+	JNZ          slow460
 	VMULPS.BCST  numbersAVX512<>+68(SB), Z2, Z2
 	VBROADCASTSS numbersAVX512<>+68(SB), Z3
 	VFNMADD231PS Z1, Z2, Z3
@@ -6553,15 +6571,15 @@ tail461:
 	VMOVAPS      Z0, Z0
 	VFNMADD231PS Z1, Z1, Z0
 	VFMADD231PS  Z0, Z2, Z1
-	JMP          rooted466
+	JMP          rooted461
 
-slow465:
+slow460:
 	VSQRTPS Z0, Z1
 
-rooted466:
+rooted461:
 	VMOVUPS Z1, K1, (CX)(BX*4)
 
-done462:
+done457:
 	VZEROUPPER
 	RET
 
@@ -6575,9 +6593,9 @@ TEXT ·sgdAVX512(SB), NOSPLIT, $0-32
 	VBROADCASTSS wd+28(FP), Z1
 	XORL         BX, BX
 	SUBQ         $+32, AX
-	JL           one468start
+	JL           one463start
 
-main467:
+main462:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -6590,14 +6608,14 @@ main467:
 	VMOVUPS     Z2, 64(CX)(BX*4)
 	ADDQ        $+32, BX
 	SUBQ        $+32, AX
-	JGE         main467
+	JGE         main462
 
-one468start:
+one463start:
 	ADDQ $+32, AX
 	SUBQ $+16, AX
-	JL   tail469
+	JL   tail464
 
-one468:
+one463:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -6605,11 +6623,11 @@ one468:
 	VMOVUPS     Z2, (CX)(BX*4)
 	ADDQ        $+16, BX
 	SUBQ        $+16, AX
-	JGE         one468
+	JGE         one463
 
-tail469:
+tail464:
 	ADDQ        $+16, AX
-	JZ          done470
+	JZ          done465
 	MOVQ        $-1, SI
 	BZHIQ       AX, SI, SI
 	KMOVW       SI, K1
@@ -6619,7 +6637,7 @@ tail469:
 	VFMADD231PS Z0, Z3, Z2
 	VMOVUPS     Z2, K1, (CX)(BX*4)
 
-done470:
+done465:
 	VZEROUPPER
 	RET
 
@@ -6637,9 +6655,9 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+44(FP), Z3
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail473
+	JL           tail468
 
-one472:
+one467:
 	VMOVUPS        (CX)(DI*4), Z4
 	VMOVUPS        (DX)(DI*4), Z5
 	VFMADD231PS    Z3, Z4, Z5
@@ -6650,19 +6668,19 @@ one472:
 	VPXORD         Z6, Z6, K1, Z6
 	VMOVUPS        Z6, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain475
+	JZ             plain470
 	VFMADD213PS    Z5, Z1, Z6
 
-plain475:
+plain470:
 	VFMADD231PS Z0, Z6, Z4
 	VMOVUPS     Z4, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one472
+	JGE         one467
 
-tail473:
+tail468:
 	ADDQ           $+16, AX
-	JZ             done474
+	JZ             done469
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -6676,14 +6694,14 @@ tail473:
 	VPXORD         Z2, Z2, K2, Z2
 	VMOVUPS        Z2, K1, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain476
+	JZ             plain471
 	VFMADD213PS    Z5, Z1, Z2
 
-plain476:
+plain471:
 	VFMADD231PS Z0, Z2, Z4
 	VMOVUPS     Z4, K1, (CX)(DI*4)
 
-done474:
+done469:
 	VZEROUPPER
 	RET
 
@@ -6699,9 +6717,9 @@ TEXT ·adagradAVX512(SB), NOSPLIT, $0-44
 	VBROADCASTSS wd+40(FP), Z2
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail479
+	JL           tail474
 
-one478:
+one473:
 	VMOVUPS     (CX)(SI*4), Z3
 	VMOVUPS     (DX)(SI*4), Z4
 	VFMADD231PS Z2, Z3, Z4
@@ -6715,11 +6733,11 @@ one478:
 	VMOVUPS     Z3, (CX)(SI*4)
 	ADDQ        $+16, SI
 	SUBQ        $+16, AX
-	JGE         one478
+	JGE         one473
 
-tail479:
+tail474:
 	ADDQ        $+16, AX
-	JZ          done480
+	JZ          done475
 	MOVQ        $-1, DI
 	BZHIQ       AX, DI, DI
 	KMOVW       DI, K1
@@ -6735,7 +6753,7 @@ tail479:
 	VFMADD231PS Z0, Z1, Z3
 	VMOVUPS     Z3, K1, (CX)(SI*4)
 
-done480:
+done475:
 	VZEROUPPER
 	RET
 
@@ -6755,9 +6773,9 @@ TEXT ·rmspropAVX512(SB), NOSPLIT, $0-64
 	VBROADCASTSS mu+60(FP), Z5
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail483
+	JL           tail478
 
-one482:
+one477:
 	VMOVUPS        (CX)(DI*4), Z6
 	VMOVUPS        (DX)(DI*4), Z7
 	VFMADD231PS    Z4, Z6, Z7
@@ -6772,7 +6790,7 @@ one482:
 	VADDPS         Z3, Z8, Z8
 	VDIVPS         Z8, Z7, Z7
 	TESTQ          SI, SI
-	JZ             plain485
+	JZ             plain480
 	VMOVUPS        (SI)(DI*4), Z8
 	VFMADD231PS    Z8, Z5, Z7
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z7, K1
@@ -6780,16 +6798,16 @@ one482:
 	VMOVAPS        Z7, Z7
 	VMOVUPS        Z7, (SI)(DI*4)
 
-plain485:
+plain480:
 	VFMADD231PS Z0, Z7, Z6
 	VMOVUPS     Z6, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one482
+	JGE         one477
 
-tail483:
+tail478:
 	ADDQ           $+16, AX
-	JZ             done484
+	JZ             done479
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -6807,7 +6825,7 @@ tail483:
 	VADDPS         Z3, Z1, Z1
 	VDIVPS         Z1, Z7, Z1
 	TESTQ          SI, SI
-	JZ             plain486
+	JZ             plain481
 	VMOVUPS.Z      (SI)(DI*4), K1, Z2
 	VFMADD231PS    Z2, Z5, Z1
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z1, K2
@@ -6815,11 +6833,11 @@ tail483:
 	VMOVAPS        Z1, Z1
 	VMOVUPS        Z1, K1, (SI)(DI*4)
 
-plain486:
+plain481:
 	VFMADD231PS Z0, Z1, Z6
 	VMOVUPS     Z6, K1, (CX)(DI*4)
 
-done484:
+done479:
 	VZEROUPPER
 	RET
 
@@ -6838,9 +6856,9 @@ TEXT ·lionAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+52(FP), Z5
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail489
+	JL           tail484
 
-one488:
+one483:
 	VMOVUPS        (DX)(SI*4), Z6
 	VMOVUPS        (BX)(SI*4), Z7
 	VMULPS         Z1, Z7, Z8
@@ -6862,11 +6880,11 @@ one488:
 	VMOVUPS        Z7, (BX)(SI*4)
 	ADDQ           $+16, SI
 	SUBQ           $+16, AX
-	JGE            one488
+	JGE            one483
 
-tail489:
+tail484:
 	ADDQ           $+16, AX
-	JZ             done490
+	JZ             done485
 	MOVQ           $-1, DI
 	BZHIQ          AX, DI, DI
 	KMOVW          DI, K1
@@ -6890,7 +6908,7 @@ tail489:
 	VPXORD         Z0, Z0, K2, Z0
 	VMOVUPS        Z0, K1, (BX)(SI*4)
 
-done490:
+done485:
 	VZEROUPPER
 	RET
 
@@ -6918,7 +6936,7 @@ TEXT ·scoresAVX512(SB), NOSPLIT, $576-76
 	MOVQ         CX, SI
 	MOVQ         R11, R12
 
-gather491:
+gather486:
 	VPXORD     Z2, Z2, Z2
 	KMOVW      K1, K2
 	VGATHERDPS (R10)(Z1*4), K2, Z2
@@ -6926,11 +6944,11 @@ gather491:
 	ADDQ       $0x04, R10
 	ADDQ       $0x40, R12
 	DECQ       SI
-	JNZ        gather491
+	JNZ        gather486
 	MOVQ       AX, SI
 	SHLQ       $0x02, SI
 
-rows492:
+rows487:
 	MOVQ             $-1, R10
 	BZHIQ            DX, R10, R10
 	KMOVW            R10, K2
@@ -6944,7 +6962,7 @@ rows492:
 	VMOVUPS          192(R11), Z1
 	VFMADD231PS.BCST 12(R9), Z1, Z3
 	CMPQ             CX, $0x04
-	JE               multiplied493
+	JE               multiplied488
 	VMOVUPS          256(R11), Z1
 	VFMADD231PS.BCST 16(R9), Z1, Z3
 	VMOVUPS          320(R11), Z1
@@ -6954,7 +6972,7 @@ rows492:
 	VMOVUPS          448(R11), Z1
 	VFMADD231PS.BCST 28(R9), Z1, Z3
 
-multiplied493:
+multiplied488:
 	VMULPS           Z0, Z3, Z1
 	VBROADCASTSS     numbersAVX512<>+128(SB), Z2
 	VMAXPS           Z2, Z1, K2, Z2
@@ -7002,7 +7020,7 @@ multiplied493:
 	ADDQ             DI, R9
 	ADDQ             SI, R8
 	DECQ             AX
-	JNZ              rows492
+	JNZ              rows487
 	VZEROUPPER
 	RET
 
@@ -7031,7 +7049,7 @@ TEXT ·scoresBackwardAVX512(SB), NOSPLIT, $576-84
 	MOVQ         CX, SI
 	MOVQ         R12, R13
 
-gather494:
+gather489:
 	VPXORD     Z2, Z2, Z2
 	KMOVW      K1, K2
 	VGATHERDPS (R10)(Z1*4), K2, Z2
@@ -7039,11 +7057,11 @@ gather494:
 	ADDQ       $0x04, R10
 	ADDQ       $0x40, R13
 	DECQ       SI
-	JNZ        gather494
+	JNZ        gather489
 	MOVQ       AX, SI
 	SHLQ       $0x02, SI
 
-rows495:
+rows490:
 	MOVQ             $-1, R10
 	BZHIQ            DX, R10, R10
 	KMOVW            R10, K2
@@ -7057,7 +7075,7 @@ rows495:
 	VMOVUPS          192(R12), Z1
 	VFMADD231PS.BCST 12(R9), Z1, Z3
 	CMPQ             CX, $0x04
-	JE               multiplied496
+	JE               multiplied491
 	VMOVUPS          256(R12), Z1
 	VFMADD231PS.BCST 16(R9), Z1, Z3
 	VMOVUPS          320(R12), Z1
@@ -7067,7 +7085,7 @@ rows495:
 	VMOVUPS          448(R12), Z1
 	VFMADD231PS.BCST 28(R9), Z1, Z3
 
-multiplied496:
+multiplied491:
 	VMOVAPS.Z   Z3, K2, Z1
 	VMOVUPS.Z   (R11), K2, Z2
 	VPXORD      Z4, Z4, Z4
@@ -7090,7 +7108,7 @@ multiplied496:
 	ADDQ        DI, R9
 	ADDQ        SI, R8
 	DECQ        AX
-	JNZ         rows495
+	JNZ         rows490
 	VZEROUPPER
 	RET
 
@@ -7116,9 +7134,9 @@ TEXT ·axpy4AVX512(SB), NOSPLIT, $0-40
 	LEAQ         (R11)(BX*1), BX
 	XORL         R12, R12
 	SUBQ         $+64, AX
-	JL           one498start
+	JL           one493start
 
-main497:
+main492:
 	VMOVUPS     (CX)(R12*4), Z4
 	VMOVUPS     (DX)(R12*4), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -7177,14 +7195,14 @@ main497:
 	VMOVUPS     Z4, 192(CX)(R12*4)
 	ADDQ        $+64, R12
 	SUBQ        $+64, AX
-	JGE         main497
+	JGE         main492
 
-one498start:
+one493start:
 	ADDQ $+64, AX
 	SUBQ $+16, AX
-	JL   tail499
+	JL   tail494
 
-one498:
+one493:
 	VMOVUPS     (CX)(R12*4), Z4
 	VMOVUPS     (DX)(R12*4), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -7201,11 +7219,11 @@ one498:
 	VMOVUPS     Z4, (CX)(R12*4)
 	ADDQ        $+16, R12
 	SUBQ        $+16, AX
-	JGE         one498
+	JGE         one493
 
-tail499:
+tail494:
 	ADDQ        $+16, AX
-	JZ          done500
+	JZ          done495
 	MOVQ        $-1, R13
 	BZHIQ       AX, R13, R13
 	KMOVW       R13, K1
@@ -7224,7 +7242,174 @@ tail499:
 	PREFETCHT0  (BX)(R12*4)
 	VMOVUPS     Z4, K1, (CX)(R12*4)
 
-done500:
+done495:
+	VZEROUPPER
+	RET
+
+// func squaredErrorAVX512(n int, dx *float32, x *float32, y *float32, scale float32, s *[64]float32) float32
+// Requires: AVX, AVX512F, BMI2, SSE
+TEXT ·squaredErrorAVX512(SB), NOSPLIT, $0-52
+	MOVQ         dx+8(FP), AX
+	VBROADCASTSS scale+32(FP), Z0
+	MOVQ         n+0(FP), CX
+	MOVQ         s+40(FP), DX
+	MOVQ         x+16(FP), BX
+	MOVQ         y+24(FP), SI
+	TESTQ        DX, DX
+	JZ           fresh496
+	VMOVUPS      (DX), Z1
+	VMOVUPS      64(DX), Z2
+	VMOVUPS      128(DX), Z3
+	VMOVUPS      192(DX), Z4
+	JMP          ready497
+
+fresh496:
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+
+ready497:
+	MOVQ  CX, DI
+	ANDQ  $0x3f, DI
+	MOVQ  $-1, R8
+	BZHIQ DI, R8, R8
+	MOVQ  CX, R9
+	SUBQ  DI, R9
+	XORL  CX, CX
+	CMPQ  CX, R9
+	JGE   last500
+
+block499:
+	VMOVUPS     (BX)(CX*4), Z5
+	VMOVUPS     (SI)(CX*4), Z6
+	VSUBPS      Z6, Z5, Z5
+	VFMADD231PS Z5, Z5, Z1
+	VMULPS      Z0, Z5, Z5
+	VMOVUPS     Z5, (AX)(CX*4)
+	VMOVUPS     64(BX)(CX*4), Z5
+	VMOVUPS     64(SI)(CX*4), Z6
+	VSUBPS      Z6, Z5, Z5
+	VFMADD231PS Z5, Z5, Z2
+	VMULPS      Z0, Z5, Z5
+	VMOVUPS     Z5, 64(AX)(CX*4)
+	VMOVUPS     128(BX)(CX*4), Z5
+	VMOVUPS     128(SI)(CX*4), Z6
+	VSUBPS      Z6, Z5, Z5
+	VFMADD231PS Z5, Z5, Z3
+	VMULPS      Z0, Z5, Z5
+	VMOVUPS     Z5, 128(AX)(CX*4)
+	VMOVUPS     192(BX)(CX*4), Z5
+	VMOVUPS     192(SI)(CX*4), Z6
+	VSUBPS      Z6, Z5, Z5
+	VFMADD231PS Z5, Z5, Z4
+	VMULPS      Z0, Z5, Z5
+	VMOVUPS     Z5, 192(AX)(CX*4)
+	ADDQ        $0x40, CX
+	CMPQ        CX, R9
+	JL          block499
+
+last500:
+	CMPQ        DI, $0x10
+	JL          part502
+	VMOVUPS     (BX)(CX*4), Z5
+	VMOVUPS     (SI)(CX*4), Z6
+	VSUBPS      Z6, Z5, Z5
+	VFMADD231PS Z5, Z5, Z1
+	VMULPS      Z0, Z5, Z5
+	VMOVUPS     Z5, (AX)(CX*4)
+	CMPQ        DI, $0x20
+	JL          part503
+	VMOVUPS     64(BX)(CX*4), Z5
+	VMOVUPS     64(SI)(CX*4), Z6
+	VSUBPS      Z6, Z5, Z5
+	VFMADD231PS Z5, Z5, Z2
+	VMULPS      Z0, Z5, Z5
+	VMOVUPS     Z5, 64(AX)(CX*4)
+	CMPQ        DI, $0x30
+	JL          part504
+	VMOVUPS     128(BX)(CX*4), Z5
+	VMOVUPS     128(SI)(CX*4), Z6
+	VSUBPS      Z6, Z5, Z5
+	VFMADD231PS Z5, Z5, Z3
+	VMULPS      Z0, Z5, Z5
+	VMOVUPS     Z5, 128(AX)(CX*4)
+	JMP         part505
+
+part502:
+	CMPQ        DI, $0x00
+	JE          rowdone501
+	KMOVW       R8, K1
+	VMOVUPS.Z   (BX)(CX*4), K1, Z5
+	VMOVUPS.Z   (SI)(CX*4), K1, Z6
+	VSUBPS      Z6, Z5, Z5
+	VFMADD231PS Z5, Z5, Z1
+	VMULPS      Z0, Z5, Z0
+	VMOVUPS     Z0, K1, (AX)(CX*4)
+	JMP         rowdone501
+
+part503:
+	CMPQ        DI, $0x10
+	JE          rowdone501
+	MOVQ        R8, DI
+	SHRQ        $0x10, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   64(BX)(CX*4), K1, Z5
+	VMOVUPS.Z   64(SI)(CX*4), K1, Z6
+	VSUBPS      Z6, Z5, Z5
+	VFMADD231PS Z5, Z5, Z2
+	VMULPS      Z0, Z5, Z0
+	VMOVUPS     Z0, K1, 64(AX)(CX*4)
+	JMP         rowdone501
+
+part504:
+	CMPQ        DI, $0x20
+	JE          rowdone501
+	MOVQ        R8, DI
+	SHRQ        $0x20, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   128(BX)(CX*4), K1, Z5
+	VMOVUPS.Z   128(SI)(CX*4), K1, Z6
+	VSUBPS      Z6, Z5, Z5
+	VFMADD231PS Z5, Z5, Z3
+	VMULPS      Z0, Z5, Z0
+	VMOVUPS     Z0, K1, 128(AX)(CX*4)
+	JMP         rowdone501
+
+part505:
+	CMPQ        DI, $0x30
+	JE          rowdone501
+	MOVQ        R8, DI
+	SHRQ        $0x30, DI
+	KMOVW       DI, K1
+	VMOVUPS.Z   192(BX)(CX*4), K1, Z5
+	VMOVUPS.Z   192(SI)(CX*4), K1, Z6
+	VSUBPS      Z6, Z5, Z5
+	VFMADD231PS Z5, Z5, Z4
+	VMULPS      Z0, Z5, Z0
+	VMOVUPS     Z0, K1, 192(AX)(CX*4)
+
+rowdone501:
+	TESTQ   DX, DX
+	JZ      whole498
+	VMOVUPS Z1, (DX)
+	VMOVUPS Z2, 64(DX)
+	VMOVUPS Z3, 128(DX)
+	VMOVUPS Z4, 192(DX)
+
+whole498:
+	VADDPS     Z3, Z1, Z1
+	VADDPS     Z4, Z2, Z2
+	VADDPS     Z2, Z1, Z1
+	VSHUFF32X4 $0x4e, Z1, Z1, Z0
+	VADDPS     Z0, Z1, Z1
+	VSHUFF32X4 $0xb1, Z1, Z1, Z0
+	VADDPS     Z0, Z1, Z1
+	VPERMILPS  $0x4e, Z1, Z0
+	VADDPS     Z0, Z1, Z1
+	VPERMILPS  $0xb1, Z1, Z0
+	VADDPS     Z0, Z1, Z1
+	MOVSS      X1, ret+48(FP)
 	VZEROUPPER
 	RET
 
@@ -7264,9 +7449,9 @@ TEXT ·dot4AVX512(SB), NOSPLIT, $0-40
 	SUBQ   R9, R11
 	XORL   AX, AX
 	CMPQ   AX, R11
-	JGE    last502
+	JGE    last507
 
-block501:
+block506:
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
@@ -7289,35 +7474,35 @@ block501:
 	VFMADD231PS 192(DX)(AX*4), Z16, Z15
 	ADDQ        $0x40, AX
 	CMPQ        AX, R11
-	JL          block501
+	JL          block506
 
-last502:
+last507:
 	CMPQ        R9, $0x10
-	JL          part504
+	JL          part509
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
 	VFMADD231PS (R8)(AX*4), Z16, Z8
 	VFMADD231PS (DX)(AX*4), Z16, Z12
 	CMPQ        R9, $0x20
-	JL          part505
+	JL          part510
 	VMOVUPS     64(BX)(AX*4), Z16
 	VFMADD231PS 64(CX)(AX*4), Z16, Z1
 	VFMADD231PS 64(DI)(AX*4), Z16, Z5
 	VFMADD231PS 64(R8)(AX*4), Z16, Z9
 	VFMADD231PS 64(DX)(AX*4), Z16, Z13
 	CMPQ        R9, $0x30
-	JL          part506
+	JL          part511
 	VMOVUPS     128(BX)(AX*4), Z16
 	VFMADD231PS 128(CX)(AX*4), Z16, Z2
 	VFMADD231PS 128(DI)(AX*4), Z16, Z6
 	VFMADD231PS 128(R8)(AX*4), Z16, Z10
 	VFMADD231PS 128(DX)(AX*4), Z16, Z14
-	JMP         part507
+	JMP         part512
 
-part504:
+part509:
 	CMPQ        R9, $0x00
-	JE          rowdone503
+	JE          rowdone508
 	KMOVW       R10, K1
 	VMOVUPS.Z   (BX)(AX*4), K1, Z16
 	VMOVUPS.Z   (CX)(AX*4), K1, Z17
@@ -7328,11 +7513,11 @@ part504:
 	VFMADD231PS Z17, Z16, Z8
 	VMOVUPS.Z   (DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z12
-	JMP         rowdone503
+	JMP         rowdone508
 
-part505:
+part510:
 	CMPQ        R9, $0x10
-	JE          rowdone503
+	JE          rowdone508
 	MOVQ        R10, R9
 	SHRQ        $0x10, R9
 	KMOVW       R9, K1
@@ -7345,11 +7530,11 @@ part505:
 	VFMADD231PS Z17, Z16, Z9
 	VMOVUPS.Z   64(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z13
-	JMP         rowdone503
+	JMP         rowdone508
 
-part506:
+part511:
 	CMPQ        R9, $0x20
-	JE          rowdone503
+	JE          rowdone508
 	MOVQ        R10, R9
 	SHRQ        $0x20, R9
 	KMOVW       R9, K1
@@ -7362,11 +7547,11 @@ part506:
 	VFMADD231PS Z17, Z16, Z10
 	VMOVUPS.Z   128(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z14
-	JMP         rowdone503
+	JMP         rowdone508
 
-part507:
+part512:
 	CMPQ        R9, $0x30
-	JE          rowdone503
+	JE          rowdone508
 	MOVQ        R10, R9
 	SHRQ        $0x30, R9
 	KMOVW       R9, K1
@@ -7380,7 +7565,7 @@ part507:
 	VMOVUPS.Z   192(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z15
 
-rowdone503:
+rowdone508:
 	VADDPS     Z2, Z0, Z0
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z1, Z0, Z0

@@ -14,8 +14,11 @@ func sum(x []float32) float32                                                { r
 func allFinite(x []float32) bool                                             { return allFiniteGeneric(x) }
 func colSum(rows, n int, a []float32, lda int, dst []float32, acc bool) bool { return false }
 func addBias(rows, n int, a []float32, lda int, bias []float32) bool         { return false }
-func matVec(m, k int, a []float32, lda int, x, y []float32) int              { return 0 }
-func vecMat(k, n int, x, a []float32, lda int, y []float32) int              { return 0 }
+func squaredError(dx, x, y []float32, scale float32) float32 {
+	return squaredErrorGeneric(dx, x, y, scale)
+}
+func matVec(m, k int, a []float32, lda int, x, y []float32) int { return 0 }
+func vecMat(k, n int, x, a []float32, lda int, y []float32) int { return 0 }
 func softmaxRows(y, x []float32, rows, cols, ld int, scale float32, causal bool, stats []float32) bool {
 	return false
 }

@@ -242,3 +242,9 @@ func lionAVX2(n int, w *float32, grad *float32, m *float32, step float32, b1 flo
 //
 //go:noescape
 func axpy4AVX2(n int, y *float32, a *float32, lda int, x *float32)
+
+// squaredErrorAVX2 is d = x[i] - y[i], dx[i] = d·scale, s[i mod 64] = FMA(d, d, s[i mod 64]) for n elements.
+// With s nil the lanes start at their neutral value and the result of the tree is returned; else they start at s and are left there.
+//
+//go:noescape
+func squaredErrorAVX2(n int, dx *float32, x *float32, y *float32, scale float32, s *[64]float32) float32

@@ -258,6 +258,12 @@ func scoresBackwardAVX512(t int, hs int, n int, step int, ld int, ldg int, datt 
 //go:noescape
 func axpy4AVX512(n int, y *float32, a *float32, lda int, x *float32)
 
+// squaredErrorAVX512 is d = x[i] - y[i], dx[i] = d·scale, s[i mod 64] = FMA(d, d, s[i mod 64]) for n elements.
+// With s nil the lanes start at their neutral value and the result of the tree is returned; else they start at s and are left there.
+//
+//go:noescape
+func squaredErrorAVX512(n int, dx *float32, x *float32, y *float32, scale float32, s *[64]float32) float32
+
 // dot4AVX512 is y[r] = Dot of row r of A and x, for four rows of n elements that lie lda apart.
 //
 //go:noescape

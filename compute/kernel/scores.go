@@ -1,5 +1,9 @@
 package kernel
 
+// causalBlock is the number of positions of a block: with a mask, the products of attention leave out the blocks that lie beyond it altogether. It belongs to
+// the order of operations, so it is the same for every instruction set.
+const causalBlock = 32
+
 // Scores is attention's weights, for each of the heads: att = softmax(scale·q·kᵀ), row by row as Gemm and SoftmaxRows do it. q, k (T,heads·hs) with rows ld
 // apart, att (heads,T,T).
 func Scores(att, q, k []float32, heads, t, hs, ld int, scale float32, causal bool) {
@@ -10,9 +14,24 @@ func Scores(att, q, k []float32, heads, t, hs, ld int, scale float32, causal boo
 		return
 	}
 	for h := range heads {
-		Gemm(NT, t, t, hs, q[h*hs:], ld, k[h*hs:], ld, att[h*t*t:], t, false)
+		outer(att[h*t*t:], q[h*hs:], k[h*hs:], t, hs, ld, ld, causal)
 	}
 	SoftmaxRows(att[:heads*t*t], att, heads*t, t, t, scale, causal)
+}
+
+// outer is c = a·bᵀ (T,T) for a, b (T,hs); with causal set, blocks of columns begin at the rows that see them.
+func outer(c, a, b []float32, t, hs, lda, ldb int, causal bool) {
+	wide := t
+	if causal {
+		wide = causalBlock
+	}
+	for j := 0; j < t; j += wide {
+		lo := 0
+		if causal {
+			lo = j
+		}
+		Gemm(NT, t-lo, min(wide, t-j), hs, a[lo*lda:], lda, b[j*ldb:], ldb, c[lo*t+j:], t, false)
+	}
 }
 
 // ScoresBackward is the gradient of one head's scores: datt = SoftmaxBackward(g·vᵀ, att). g (T,hs) with rows ldg apart, v (T,hs) with rows ld apart; att, datt
@@ -25,6 +44,37 @@ func ScoresBackward(datt, g, v, att []float32, t, hs, ldg, ld int, scale float32
 	if t == 0 || scoresBackward(datt, g, v, att, t, hs, ldg, ld, scale, causal) {
 		return
 	}
-	Gemm(NT, t, t, hs, g, ldg, v, ld, datt, t, false)
+	outer(datt, g, v, t, hs, ldg, ld, causal)
 	SoftmaxBackward(datt[:t*t], datt, att, t, t, t, scale, causal)
+}
+
+// Attend is y = att·v for one head, as Gemm: y, v (T,hs) with rows ldy and ldv apart, att (T,T). With causal set, att is 0 beyond the diagonal, and a row takes
+// the positions up to the end of its block of 32 alone.
+func Attend(y, att, v []float32, t, hs, ldy, ldv int, causal bool) {
+	need("att", len(att), t*t)
+	high := t
+	if causal {
+		high = causalBlock
+	}
+	for i := 0; i < t; i += high {
+		k := min(i+high, t)
+		Gemm(NN, k-i, hs, k, att[i*t:], t, v, ldv, y[i*ldy:], ldy, false)
+	}
+}
+
+// AttendBackward is y = attᵀ·g for one head, as Gemm: y, g (T,hs) with rows ldy and ldg apart, att (T,T). With causal set, att is 0 beyond the diagonal, and a
+// position takes the rows from the beginning of its block of 32 on alone.
+func AttendBackward(y, att, g []float32, t, hs, ldy, ldg int, causal bool) {
+	need("att", len(att), t*t)
+	high := t
+	if causal {
+		high = causalBlock
+	}
+	for j := 0; j < t; j += high {
+		lo := 0
+		if causal {
+			lo = j
+		}
+		Gemm(TN, min(high, t-j), hs, t-lo, att[lo*t+j:], t, g[lo*ldg:], ldg, y[j*ldy:], ldy, false)
+	}
 }

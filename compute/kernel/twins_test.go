@@ -70,6 +70,7 @@ func twins() []twin {
 		twin{"Lerp", flat(2), func(s [][]float32, _, _, k int) { Lerp(s[0], s[1], number[k]) }, 3, 0},
 		twin{"ClampAbs", flat(1), func(s [][]float32, _, _, _ int) { ClampAbs(s[0], 0.7) }, 1, 0},
 		twin{"Dot", out(flat(2)), func(s [][]float32, _, _, _ int) { s[2][0] = Dot(s[0], s[1]) }, 1, 0},
+		twin{"SquaredError", out(flat(3)), func(s [][]float32, _, _, k int) { s[3][0] = SquaredError(s[k%3], s[0], s[1], number[k/2]) }, 4, 0},
 		twin{"Sum", out(flat(1)), func(s [][]float32, _, _, _ int) { s[1][0] = Sum(s[0]) }, 1, 0},
 		twin{"AllFinite", out(flat(1)), func(s [][]float32, _, _, _ int) { s[1][0] = map[bool]float32{true: 1}[AllFinite(s[0])] }, 1, 0},
 		twin{"SGD", flat(2), func(s [][]float32, _, _, k int) { SGD(s[0], s[1], 0.1, number[k]) }, 3, 0},

@@ -60,6 +60,24 @@ func sumGeneric(x []float32) float32 {
 // SumSq is Dot(x, x).
 func SumSq(x []float32) float32 { return Dot(x, x) }
 
+// SquaredError is d = x - y, dx = d·scale, and returns Dot(d, d). dx may be x or y.
+func SquaredError(dx, x, y []float32, scale float32) float32 {
+	need("x", len(x), len(dx))
+	need("y", len(y), len(dx))
+	return squaredError(dx, x, y, scale)
+}
+
+func squaredErrorGeneric(dx, x, y []float32, scale float32) float32 {
+	var s [lanes]float32
+	for i := range dx {
+		d := x[i] - y[i]
+		l := i % lanes
+		s[l] = FMA(d, d, s[l])
+		dx[i] = d * scale
+	}
+	return tree(&s)
+}
+
 // largest is the largest element; -Inf for none. NaN elements are passed over.
 func largest(x []float32) float32 {
 	m := negInf

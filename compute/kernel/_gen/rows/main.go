@@ -41,6 +41,7 @@ func main() {
 		v.scores(true)
 	}
 	v.axpy4()
+	v.squaredError()
 	if v.wide() {
 		v.dot4()
 	}

@@ -20,8 +20,14 @@ func mod64(n reg.GPVirtual) reg.GPVirtual {
 // long is a reduction that may be cut: with s nil it starts at 0 and returns the result of the tree; else it starts at s, leaves the lanes
 // there and returns nothing of use. All cuts but the last are at multiples of 64.
 func (v isa) long(name, params, doc string, ptrs []string, start func(r vector), body func(p []vector, s vector, mk *mask), join func(a, b vector)) {
-	v.text(name, "func(n int, "+params+" *float32, s *[64]float32) float32", doc,
-		"With s nil the lanes start at their neutral value and the result of the tree is returned; else they start at s and are left there.")
+	v.text(name, "func(n int, "+params+" *float32, s *[64]float32) float32", doc, longDoc)
+	v.reduction(ptrs, start, func(p []vector, s vector, _ atFn, mk *mask) { body(p, s, mk) }, join)
+}
+
+const longDoc = "With s nil the lanes start at their neutral value and the result of the tree is returned; else they start at s and are left there."
+
+// reduction is the body of a long one; body may store as well.
+func (v isa) reduction(ptrs []string, start func(r vector), body func(p []vector, s vector, at atFn, mk *mask), join func(a, b vector)) {
 	n, state := gp("n"), gp("s")
 	var base []reg.GPVirtual
 	for _, p := range ptrs {
@@ -46,7 +52,7 @@ func (v isa) long(name, params, doc string, ptrs []string, start func(r vector),
 		for _, b := range base {
 			p = append(p, v.load(at(b), mk))
 		}
-		body(p, acc[a], mk)
+		body(p, acc[a], at, mk)
 	})
 	TESTQ(state, state)
 	JZ(operand.LabelRef(whole))
@@ -67,6 +73,18 @@ func (v isa) reductions() {
 		func(p []vector, s vector, _ *mask) { VADDPS(p[0], s, s) }, addUp)
 	v.long("unfit", "x", "is s[i mod 64] |= the bits of x[i]-x[i], as a number, for n elements: all 0 only where every element is finite.", []string{"x"}, v.zero,
 		func(p []vector, s vector, _ *mask) { VORPS(v.sub(p[0], p[0]), s, s) }, func(a, b vector) { VORPS(b, a, a) })
+}
+
+// squaredError is the sum of squares of differences, and their multiples.
+func (v isa) squaredError() {
+	v.text("squaredError", "func(n int, dx, x, y *float32, scale float32, s *[64]float32) float32",
+		"is d = x[i] - y[i], dx[i] = d·scale, s[i mod 64] = FMA(d, d, s[i mod 64]) for n elements.", longDoc)
+	dx, scale := gp("dx"), v.broadcast("scale")
+	v.reduction([]string{"x", "y"}, v.zero, func(p []vector, s vector, at atFn, mk *mask) {
+		d := v.sub(p[0], p[1])
+		VFMADD231PS(d, d, s)
+		v.store(v.mul(d, scale), at(dx), mk)
+	}, func(a, b vector) { VADDPS(b, a, a) })
 }
 
 // colSum: dst[j] = dst[j] + A[0,j] + A[1,j] + ..., with a block of columns in registers.

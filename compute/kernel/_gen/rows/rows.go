@@ -16,11 +16,17 @@ func (v isa) softmaxRows() {
 	scale := v.broadcast("scale")
 	SHLQ(operand.Imm(2), ld)
 	i := GP64()
-	loop, long, stored := label("rows"), label("long"), label("stored")
+	loop, long, stored, next := label("rows"), label("long"), label("stored"), label("nextrow")
 	Label(loop)
-	CMPQ(n, operand.U8(4*v.w))
-	JG(operand.LabelRef(long))
-	v.softmaxShort(n, cols, y, x, stats, scale, stored)
+	if v.wide() {
+		CMPQ(cols, operand.U8(4*v.w))
+		JG(operand.LabelRef(long))
+		v.softmaxMasked(n, cols, y, x, stats, scale, next)
+	} else {
+		CMPQ(n, operand.U8(4*v.w))
+		JG(operand.LabelRef(long))
+		v.softmaxShort(n, cols, y, x, stats, scale, stored)
+	}
 	Label(long)
 	rem := mod64(n)
 	tail := v.masksOf(rem)
@@ -49,6 +55,7 @@ func (v isa) softmaxRows() {
 	})
 	Label(stored)
 	v.clearRest(y, n, cols)
+	Label(next)
 	nextLength(n, step, cols)
 	ADDQ(ld, x)
 	ADDQ(ld, y)
@@ -123,6 +130,80 @@ func (v isa) softmaxShort(n, cols, y, x, stats reg.GPVirtual, scale vector, stor
 	}
 }
 
+// inUse are the masks of the first n of so many registers' elements, and of the last one's elements below cols.
+func (v isa) inUse(count int, n, cols reg.GPVirtual) (used []*mask, last *mask) {
+	bits := v.masksOf(n)
+	for a := range count {
+		used = append(used, bits.at(a))
+	}
+	return used, v.masksOf(cols).at(count - 1)
+}
+
+// softmaxMasked is a row of at most four registers, whatever its length: the rows of a triangle would mispredict branches that look at their lengths. It jumps to
+// next at the end.
+func (v isa) softmaxMasked(n, cols, y, x, stats reg.GPVirtual, scale vector, next string) {
+	for count := 1; count <= 4; count++ {
+		more := label("more")
+		if count < 4 {
+			CMPQ(cols, operand.U8(count*v.w))
+			JG(operand.LabelRef(more))
+		}
+		used, last := v.inUse(count, n, cols)
+		at := func(base reg.GPVirtual, a int) operand.Mem { return operand.Mem{Base: base, Disp: 4 * v.w * a} }
+		e, top, s := make([]vector, count), make([]vector, count), make([]vector, count)
+		for a := range e {
+			e[a] = v.mul(v.load(at(x, a), used[a]), scale)
+			top[a] = v.set(num(0xff800000))
+			v.greater(e[a], top[a], used[a])
+		}
+		m := v.tree(top, func(a, b vector) { VMAXPS(b, a, a) })
+		for a := range e {
+			e[a] = v.clean(v.expLow(v.sub(e[a], m)), used[a])
+			s[a] = v.copy(e[a])
+		}
+		sum := v.sum(s)
+		putStats(stats, m, sum)
+		inv := v.scalarDiv(sum)
+		for a := range e {
+			var mk *mask
+			if a == count-1 {
+				mk = last
+			}
+			v.store(v.clean(v.mul(e[a], inv), used[a]), at(y, a), mk)
+		}
+		JMP(operand.LabelRef(next))
+		Label(more)
+	}
+}
+
+// softmaxBackwardMasked is a row of softmaxBackward, as softmaxMasked.
+func (v isa) softmaxBackwardMasked(n, cols, dx, dy, y reg.GPVirtual, scale vector, next string) {
+	for count := 1; count <= 4; count++ {
+		more := label("more")
+		if count < 4 {
+			CMPQ(cols, operand.U8(count*v.w))
+			JG(operand.LabelRef(more))
+		}
+		used, last := v.inUse(count, n, cols)
+		at := func(base reg.GPVirtual, a int) operand.Mem { return operand.Mem{Base: base, Disp: 4 * v.w * a} }
+		g, p, s := make([]vector, count), make([]vector, count), make([]vector, count)
+		for a := range g {
+			g[a], p[a], s[a] = v.load(at(dy, a), used[a]), v.load(at(y, a), used[a]), v.zeros()
+			VFMADD231PS(g[a], p[a], s[a])
+		}
+		t := v.sum(s)
+		for a := range g {
+			var mk *mask
+			if a == count-1 {
+				mk = last
+			}
+			v.store(v.clean(v.mul(v.mul(p[a], scale), v.sub(g[a], t)), used[a]), at(dx, a), mk)
+		}
+		JMP(operand.LabelRef(next))
+		Label(more)
+	}
+}
+
 // scalarDiv is 1/s in all lanes, for an s that is the same in all lanes.
 func (v isa) scalarDiv(s vector) vector {
 	one := XMM()
@@ -181,8 +262,14 @@ func (v isa) softmaxBackward() {
 	scale := v.broadcast("scale")
 	SHLQ(operand.Imm(2), ld)
 	i := GP64()
-	loop := label("rows")
+	loop, long, next := label("rows"), label("long"), label("nextrow")
 	Label(loop)
+	if v.wide() {
+		CMPQ(cols, operand.U8(4*v.w))
+		JG(operand.LabelRef(long))
+		v.softmaxBackwardMasked(n, cols, dx, dy, y, scale, next)
+	}
+	Label(long)
 	rem := mod64(n)
 	tail := v.masksOf(rem)
 	acc := v.accumulators()
@@ -195,6 +282,7 @@ func (v isa) softmaxBackward() {
 		v.store(v.mul(v.mul(v.load(at(y), mk), scale), v.sub(v.load(at(dy), mk), t)), at(dx), mk)
 	})
 	v.clearRest(dx, n, cols)
+	Label(next)
 	nextLength(n, step, cols)
 	for _, p := range []reg.GPVirtual{dx, dy, y} {
 		ADDQ(ld, p)
@@ -288,6 +376,38 @@ func (v isa) norm(name string, center bool) {
 	ret()
 }
 
+// normSums is the first walk over a row of layerNormBackward: the gradients of the parameters and the two means. AVX-512 has registers enough for all of it at
+// once.
+func (v isa) normSums(i, n, rem reg.GPVirtual, tail masks, dw, dy reg.GPVirtual, in map[string]operand.Mem, hat func(at atFn, mk *mask) vector,
+	gain func(at atFn, mk *mask) vector, mg, mh, inv vector) {
+	db := GP64()
+	MOVQ(in["db"], db)
+	accH, accG := v.accumulators(), v.accumulators()
+	v.zeroAll(accH)
+	v.zeroAll(accG)
+	v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) {
+		g, h := v.load(at(dy), mk), hat(at, mk)
+		when := func(p reg.GPVirtual, do func()) {
+			skip := label("without")
+			TESTQ(p, p)
+			JZ(operand.LabelRef(skip))
+			do()
+			Label(skip)
+		}
+		when(dw, func() {
+			d := v.load(at(dw), mk)
+			VFMADD231PS(g, h, d)
+			v.store(d, at(dw), mk)
+		})
+		when(db, func() { v.store(v.add(g, v.load(at(db), mk)), at(db), mk) })
+		g = v.mul(g, gain(at, mk))
+		VFMADD231PS(h, g, accH[a])
+		VADDPS(g, accG[a], accG[a])
+	})
+	VMULPS(v.sum(accH), inv, mh)
+	VMULPS(v.sum(accG), inv, mg)
+}
+
 // normBackward is the loop that LayerNormBackward (center) or RMSNormBackward gives, adding to dw and db.
 func (v isa) normBackward(name string, center bool) {
 	if center {
@@ -335,41 +455,48 @@ func (v isa) normBackward(name string, center bool) {
 		}
 		return v.clean(v.mul(h, s), mk)
 	}
+	gain := func(at atFn, mk *mask) vector { return v.optional(w, at, mk, f(1)) }
 	grad := func(at atFn, mk *mask) vector {
 		g := v.load(at(dy), mk)
-		return v.mul(g, v.optional(w, at, mk, f(1)))
-	}
-	noGain := label("nogain")
-	TESTQ(dw, dw)
-	JZ(operand.LabelRef(noGain))
-	v.row(i, n, rem, tail, func(_ int, at atFn, mk *mask) {
-		d := v.load(at(dw), mk)
-		VFMADD231PS(v.load(at(dy), mk), hat(at, mk), d)
-		v.store(d, at(dw), mk)
-	})
-	Label(noGain)
-	if center {
-		noBias, db := label("nobias"), GP64()
-		MOVQ(in["db"], db)
-		TESTQ(db, db)
-		JZ(operand.LabelRef(noBias))
-		v.row(i, n, rem, tail, func(_ int, at atFn, mk *mask) {
-			v.store(v.add(v.load(at(dy), mk), v.load(at(db), mk)), at(db), mk)
-		})
-		Label(noBias)
+		return v.mul(g, gain(at, mk))
 	}
 	mg, mh := v.vec(), v.vec()
-	TESTQ(dx, dx)
-	JZ(operand.LabelRef(rest))
-	{
-		acc := v.accumulators()
-		v.zeroAll(acc)
-		v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) { VFMADD231PS(hat(at, mk), grad(at, mk), acc[a]) })
-		VMULPS(v.sum(acc), inv, mh)
+	if v.wide() && center {
+		v.normSums(i, n, rem, tail, dw, dy, in, hat, gain, mg, mh, inv)
+		TESTQ(dx, dx)
+		JZ(operand.LabelRef(rest))
+	} else {
+		noGain := label("nogain")
+		TESTQ(dw, dw)
+		JZ(operand.LabelRef(noGain))
+		v.row(i, n, rem, tail, func(_ int, at atFn, mk *mask) {
+			d := v.load(at(dw), mk)
+			VFMADD231PS(v.load(at(dy), mk), hat(at, mk), d)
+			v.store(d, at(dw), mk)
+		})
+		Label(noGain)
 		if center {
+			noBias, db := label("nobias"), GP64()
+			MOVQ(in["db"], db)
+			TESTQ(db, db)
+			JZ(operand.LabelRef(noBias))
+			v.row(i, n, rem, tail, func(_ int, at atFn, mk *mask) {
+				v.store(v.add(v.load(at(dy), mk), v.load(at(db), mk)), at(db), mk)
+			})
+			Label(noBias)
+		}
+		TESTQ(dx, dx)
+		JZ(operand.LabelRef(rest))
+		{
+			acc := v.accumulators()
 			v.zeroAll(acc)
-			v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) { VADDPS(grad(at, mk), acc[a], acc[a]) })
-			VMULPS(v.sum(acc), inv, mg)
+			v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) { VFMADD231PS(hat(at, mk), grad(at, mk), acc[a]) })
+			VMULPS(v.sum(acc), inv, mh)
+			if center {
+				v.zeroAll(acc)
+				v.row(i, n, rem, tail, func(a int, at atFn, mk *mask) { VADDPS(grad(at, mk), acc[a], acc[a]) })
+				VMULPS(v.sum(acc), inv, mg)
+			}
 		}
 	}
 	acc := GP64()

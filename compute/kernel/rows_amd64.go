@@ -148,18 +148,22 @@ func squaredError(dx, x, y []float32, scale float32) float32 {
 	if level == 0 {
 		return squaredErrorGeneric(dx, x, y, scale)
 	}
-	f := squaredErrorAVX2
-	if level == 2 {
-		f = squaredErrorAVX512
-	}
 	if len(dx) <= piece {
-		return f(len(dx), first(dx), first(x), first(y), scale, nil)
+		return squaredErrorBlock(dx, x, y, scale, nil)
 	}
 	var s [lanes]float32
-	for i := 0; i < len(dx); i += piece {
-		f(min(len(dx)-i, piece), &dx[i], &x[i], &y[i], scale, &s)
+	for ; len(dx) > piece; dx, x, y = dx[piece:], x[piece:], y[piece:] {
+		squaredErrorBlock(dx[:piece], x, y, scale, &s)
 	}
+	squaredErrorBlock(dx, x, y, scale, &s)
 	return tree(&s)
+}
+
+func squaredErrorBlock(dx, x, y []float32, scale float32, s *[lanes]float32) float32 {
+	if level == 2 {
+		return squaredErrorAVX512(len(dx), first(dx), first(x), first(y), scale, s)
+	}
+	return squaredErrorAVX2(len(dx), first(dx), first(x), first(y), scale, s)
 }
 
 func sum(x []float32) float32 {

@@ -53,17 +53,27 @@ func setCuts() {
 	}
 }
 
-// cut gives the blocks of a large product with AVX-512 for a second-level cache of so many bytes: the depth of a panel, the rows of A that take a quarter
-// of the cache, the columns of C that take three eighths of it with these rows, and the part of k for which A is packed at once.
-func cut(m, n, k, l2 int) (depth, height, wide, super int) {
-	depth = roundUp(even(k, cuts[2].depth), 16)
-	height = roundUp(even(m, max(l2/4/(4*depth)/12, 1)*12), 12)
-	room := l2 * 3 / 8 / 4
-	if height*n <= room {
-		return depth, height, n, depth
+// cut gives the blocks of a large product with AVX-512 for a second-level cache of so many bytes: the depth of a panel of 64 columns, which takes a
+// sixth of the cache at most, and the rows of A that take five eighths of it with that depth.
+func cut(m, k, l2 int) (depth, height int) {
+	depth = min(max(l2/6/(4*maxNR)/16, 1)*16, maxDepth)
+	depth = roundUp(even(k, depth), 16)
+	height = max(l2*5/8/(4*depth)/groupA, 1) * groupA
+	return depth, roundUp(even(m, height), groupA)
+}
+
+// cutColumns is the same for TN: the depth, the columns of B that take half of the cache with it, or two thirds where these are all, and whether A stays
+// where it is: that is faster as long as a block of k of it, with all that lies between its rows, takes three quarters of the cache.
+func cutColumns(n, k, lda, l2 int) (depth, wide int, direct bool) {
+	depth, _ = cut(1, k, l2)
+	if most := l2 * 3 / 4 / (4 * lda) / 16 * 16; most >= min(depth, 192) {
+		depth, direct = roundUp(even(k, min(depth, most)), 16), true
 	}
-	wide = roundUp(even(n, max(room/height/maxNR, 1)*maxNR), maxNR)
-	return depth, height, wide, max(maxSuper/depth, 1) * depth
+	if 4*depth*n <= l2*2/3 {
+		return depth, n, direct
+	}
+	wide = max(l2/2/(4*depth)/maxNR, 1) * maxNR
+	return depth, roundUp(even(n, wide), maxNR), direct
 }
 
 // even cuts n in equal parts of at most so many and returns the size of one.

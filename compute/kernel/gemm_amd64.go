@@ -57,18 +57,17 @@ func (w *width) shape(nc int) (vecs, last, part int) {
 }
 
 const (
-	maxDepth = 512  // of a packed panel
-	maxNR    = 32   // columns of a packed panel
-	maxSuper = 4096 // k for which A is packed at once
-	callRows = 384  // rows that one call of an assembly loop works on: some 30 µs at the usual depth. Go never interrupts assembly.
+	maxDepth = 1024     // of a packed panel
+	maxNR    = 64       // columns of a packed panel
+	callRows = 384      // rows that one call of an assembly loop works on: some 30 µs at the usual depth. Go never interrupts assembly.
+	callWork = 96 * 768 // rows times k that one call works on where a row has 64 columns: some 50 µs
 )
 
-// scratch is the room of one call: a packed panel of B, the packed rows of A, and a part of C between two blocks of k. Calls of several lanes take
-// different ones.
+// scratch is the room of one call: a packed panel of B, packed rows of A, and packed panels of B. Calls of several lanes take different ones.
 type scratch struct {
 	room [maxDepth*maxNR + 16]float32
 	b    []float32 // in room, from a cache line on
-	a, t []float32
+	a, p []float32
 }
 
 var pool [16]atomic.Pointer[scratch]
@@ -92,20 +91,19 @@ func (s *scratch) back() {
 	}
 }
 
-// roomT makes room for n elements of C.
-func (s *scratch) roomT(n int) {
-	if len(s.t) < n {
-		s.t = make([]float32, n+16)
-		s.t = s.t[toLine(&s.t[0]):]
-	}
-}
-
 // roomA makes room for n packed elements of A.
-func (s *scratch) roomA(n int) {
-	if len(s.a) < n+16 { // 16: the last row is written as a whole register
-		s.a = make([]float32, n+32)
-		s.a = s.a[toLine(&s.a[0]):]
+func (s *scratch) roomA(n int) { s.a = atLeast(s.a, n) }
+
+// roomP makes room for n packed elements of B.
+func (s *scratch) roomP(n int) { s.p = atLeast(s.p, n) }
+
+// atLeast is x, or a new slice from a cache line on where it is too short.
+func atLeast(x []float32, n int) []float32 {
+	if len(x) < n {
+		x = make([]float32, n+16)
+		x = x[toLine(&x[0]):]
 	}
+	return x
 }
 
 // zeros is where a product starts that starts at nothing.
@@ -123,16 +121,17 @@ func gemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start
 	switch {
 	case level == 0 || m*n*k < tiny:
 		gemmGeneric(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
-	case level == 2 && m >= large.m && (n >= large.n || f == TN && n >= large.tn) && m*n*k >= large.mnk:
-		gemmPacked(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
-	default:
+	case level < 2 || n <= 32 || m < large[f].m || m*n*k < large[f].mnk:
 		gemmDirect(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
+	case f == TN && m >= n:
+		gemmColumns(m, n, k, a, lda, b, ldb, start, bias, c, ldc)
+	default:
+		gemmRows(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
 	}
 }
 
-// large is what makes a product worth the packing of A: with few columns, A is read so few times that it stays where it is, unless its k lie far apart
-// (TN).
-var large = struct{ m, n, tn, mnk int }{48, 513, 64, 1 << 19}
+// large is from where on packing is worth it. With few rows, B is read so few times that it may stay where it is, but in NT it must be turned anyway.
+var large = [3]struct{ m, mnk int }{NN: {40, 1 << 15}, NT: {12, 1 << 14}, TN: {24, 1 << 17}}
 
 // from is where rows i.. of a panel of C at column j start: at zero, at C or at the bias; and how far apart they lie.
 func from(first bool, start start, bias, c []float32, ldc, i, j int) (*float32, int) {
@@ -198,7 +197,8 @@ func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 				case f == NT:
 					bp, bs = s.packT(b[j*ldb+p:], ldb, nc, kc, nr), 4*nr
 				default:
-					bp, bs = s.packN(b[p*ldb+j:], ldb, nc, kc, nr), 4*nr
+					packN(b[p*ldb+j:], ldb, nc, kc, vecs, s.b)
+					bp, bs = &s.b[0], 4*w.lanes*vecs
 				}
 				for i := i0; i < i1; {
 					rows := min(w.rows, i1-i)
@@ -218,62 +218,95 @@ func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 	}
 }
 
-// gemmPacked is for large products. It takes rows of C as many as stay in the second-level cache together with their part of A, packed in blocks of 12;
-// then columns of C as many as stay there too; then blocks of k, so that a part of C is complete before the next one is begun; then panels of 32 columns,
-// packed, in the first-level cache. While one panel is multiplied, the memory of the next one is fetched.
-func gemmPacked(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
-	const rows, nr = 12, 32
-	w := &widths[2]
-	depth, height, wide, super := cut(m, n, k, l2)
+// gemmRows is for large products. It takes rows of C as many as stay in the second-level cache with the block of k that a panel
+// of B is deep, then blocks of k, then panels of 64 or 48 columns of B, packed, in the second-level cache too. While one panel is multiplied, the memory
+// of the next one is fetched. A stays where it is unless its k lie far apart (TN).
+func gemmRows(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
+	depth, height := cut(m, k, l2)
+	direct := f != TN
+	if f == TN {
+		depth, _, direct = cutColumns(n, k, lda, l2)
+	}
 	s := borrow()
 	for i0 := 0; i0 < m; i0 += height {
-		i1 := min(i0+height, m)
-		for q := 0; q < k; q += super {
-			kq := min(super, k-q)
-			s.packA(f, i0, i1, q, kq, depth, a, lda)
-			h := roundUp(i1-i0, rows)
-			if kq > depth {
-				s.roomT(h * roundUp(min(wide, n), nr))
+		rows := min(height, m-i0)
+		for p := 0; p < k; p += depth {
+			kc := min(depth, k-p)
+			if !direct {
+				s.roomA(sizeA(rows, kc))
+				packA(rows, kc, a[p*lda+i0:], lda, s.a)
 			}
-			for j0 := 0; j0 < n; j0 += wide {
-				j1 := min(j0+wide, n)
-				for p := q; p < q+kq; p += depth {
-					kc := min(depth, q+kq-p)
-					packed := s.a[(p-q)*h:]
-					for j := j0; j < j1; j += nr {
-						nc := min(nr, n-j)
-						pn, jn := p, j+nr // the panel after this one
-						if jn >= j1 {
-							if pn, jn = p+kc, j0; pn >= q+kq {
-								pn, jn = q, j1
-							}
-						}
-						jn = min(jn, n-1)
-						var next *float32
-						step, pair, skip := 4*ldb, 64, 0 // two lines of a row of B for every 16 of k
-						if f == NT {
-							s.packT(b[j*ldb+p:], ldb, nc, kc, nr)
-							next = &b[pn+jn*ldb]
-							// 16 elements of a row of B for every 16 of k, or of two rows, so that the panel is complete with the last block of C
-							step, skip = 64, 4*ldb-(kc+15)/16*64
-							pair = 16 * 4 * ldb
-							if h >= 32*rows {
-								pair = 0
-							}
-						} else {
-							s.packN(b[p*ldb+j:], ldb, nc, kc, nr)
-							next = &b[pn*ldb+jn]
-						}
-						in, ldin := from(p == 0, start, bias, c, ldc, i0, j)
-						out, ldout := &c[i0*ldc+j], 4*ldc
-						if p > q { // between two blocks of k, C lies in panels as B does
-							in, ldin = &s.t[(j-j0)*h], 4*nr
-						}
-						if p+kc < q+kq {
-							out, ldout = &s.t[(j-j0)*h], 4*nr
-						}
-						s.panels(w, i1-i0, kc, nc, packed, in, ldin, out, ldout, next, step, pair, skip)
+			for j := 0; j < n; {
+				nc := panelOf(n - j)
+				vecs := (nc + 15) / 16
+				pn, jn := p, j+nc // the panel after this one
+				if jn >= n {
+					if pn, jn = p+kc, 0; pn >= k {
+						pn = 0
 					}
+				}
+				t := tiles{k: kc, cols: nc, vecs: vecs, c: &c[i0*ldc+j], ldc: 4 * ldc}
+				t.in, t.ldin = from(p == 0, start, bias, c, ldc, i0, j)
+				if f == NT {
+					t.b = s.packT(b[j*ldb+p:], ldb, nc, kc, 16*vecs)
+					// 16 elements of four rows of B for every 16 of k
+					t.next, t.pair, t.step, t.skip, t.ahead = address(&b[jn*ldb+pn]), 4*ldb, 64, 16*ldb-(kc+15)/16*64, 16*vecs*((kc+15)/16)
+				} else {
+					packN(b[p*ldb+j:], ldb, nc, kc, vecs, s.b)
+					t.b = &s.b[0]
+					t.next, t.pair, t.step, t.ahead = address(&b[pn*ldb+jn]), 64, 4*ldb, 4*kc // four lines of a row of B for every 16 of k
+				}
+				switch {
+				case f != TN:
+					t.run(0, rows, &a[i0*lda+p], 4*lda, false)
+				case direct:
+					t.run(0, rows, &a[p*lda+i0], 4*lda, true)
+				default:
+					t.packed(rows, s.a)
+				}
+				j += nc
+			}
+		}
+	}
+	s.back()
+}
+
+// groupA is the number of rows of A that are packed together: as many as four tiles of 6 or three of 8 have.
+const groupA = 24
+
+// gemmColumns is for large TN products of more rows than columns. It packs as much of B as takes half of the second-level cache, then two groups of A at
+// a time meet all of it, packed where k lie far apart. While they do, the memory of the next two is fetched.
+func gemmColumns(m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
+	depth, wide, direct := cutColumns(n, k, lda, l2)
+	s := borrow()
+	for j0 := 0; j0 < n; j0 += wide {
+		j1 := min(j0+wide, n)
+		for p := 0; p < k; p += depth {
+			kc := min(depth, k-p)
+			s.roomP(roundUp(j1-j0, 16) * kc)
+			for j := j0; j < j1; {
+				nc := panelOf(j1 - j)
+				packN(b[p*ldb+j:], ldb, nc, kc, (nc+15)/16, s.p[(j-j0)*kc:])
+				j += nc
+			}
+			for i := 0; i < m; i += 2 * groupA {
+				rows := min(2*groupA, m-i)
+				if !direct {
+					s.roomA(sizeA(rows, kc))
+					packA(rows, kc, a[p*lda+i:], lda, s.a)
+				}
+				t := tiles{k: kc, ldc: 4 * ldc, next: address(&a[p*lda+min(i+rows, m-1)]), pair: 64, step: 4 * lda, ahead: 4 * kc}
+				for j := j0; j < j1; {
+					t.cols = panelOf(j1 - j)
+					t.vecs = (t.cols + 15) / 16
+					t.b, t.c = &s.p[(j-j0)*kc], &c[i*ldc+j]
+					t.in, t.ldin = from(p == 0, start, bias, c, ldc, i, j)
+					if direct {
+						t.run(0, rows, &a[p*lda+i], 4*lda, true)
+					} else {
+						t.packed(rows, s.a)
+					}
+					j += t.cols
 				}
 			}
 		}
@@ -281,86 +314,128 @@ func gemmPacked(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 	s.back()
 }
 
-// panels multiplies m packed rows by the packed panel of nc columns.
-func (s *scratch) panels(w *width, m, kc, nc int, a []float32, in *float32, ldin int, c *float32, ldc int, next *float32, step, pair, skip int) {
-	const rows, nr = 12, 32
-	vecs, last, part := w.shape(nc)
-	for i := 0; i < m; {
-		ap := &a[i*kc]
-		in, c := plus(in, i*ldin), plus(c, i*ldc)
-		r := min(rows, m-i)
-		blocks := min(m-i, callRows) / r
-		if r < rows || nc < nr {
-			w.panel[r][vecs][part](blocks, kc, ap, 4*rows*kc, 4, 4*rows, &s.b[0], 4*nr, in, r*ldin, ldin, c, r*ldc, ldc, last)
-		} else {
-			block12x2AVX512(blocks, kc, ap, &s.b[0], in, ldin, c, ldc, next, step, pair, skip)
+// panelOf gives the width of the next panel of n columns: four registers, or three where that leaves no rest that would make small tiles.
+func panelOf(n int) int {
+	vecs := (n + 15) / 16
+	if vecs%4 == 0 || vecs < 3 {
+		return min(n, 64)
+	}
+	return min(n, 48)
+}
+
+// tiles is a product of rows of A and a packed panel of B.
+type tiles struct {
+	k, cols, vecs    int
+	b, in, c         *float32
+	ldin, ldc        int
+	next             uintptr // what to fetch for the panel after this one
+	pair, step, skip int
+	ahead            int // lines of it
+}
+
+// run multiplies rows lo to hi; a is the first of them, its k in a row, or in columns, step bytes apart.
+func (t *tiles) run(lo, hi int, a *float32, step int, columns bool) {
+	lda, ska := step, 4
+	if columns {
+		lda, ska = 4, step
+	}
+	h := 8
+	if t.vecs == 4 {
+		h = 6
+	}
+	i := lo
+	for hi-i >= h && t.vecs > 2 {
+		blocks := max(min(hi-i, callWork/t.k)/h, 1)
+		last := 1<<(t.cols-16*(t.vecs-1)) - 1
+		if t.ahead <= 0 {
+			t.next, t.pair, t.step, t.skip = address(t.b), 0, 0, 0
+		}
+		a, in, c := plus(a, (i-lo)*lda), plus(t.in, i*t.ldin), plus(t.c, i*t.ldc)
+		switch {
+		case columns && h == 6:
+			tile6x4ColumnsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+		case columns:
+			tile8x3ColumnsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+		case h == 6:
+			tile6x4RowsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+		default:
+			tile8x3RowsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+		}
+		chunks := (t.k + 15) / 16
+		t.next += uintptr(blocks * (chunks*t.step + t.skip))
+		t.ahead -= 4 * blocks * chunks
+		i += blocks * h
+	}
+	w := &widths[2]
+	for i < hi { // what is left of a block, or all of a narrow panel
+		r := min(hi-i, w.rows)
+		blocks := min(hi-i, callRows) / r
+		a := plus(a, (i-lo)*lda)
+		for j := 0; j < t.cols; j += 32 {
+			vecs, last, part := w.shape(min(32, t.cols-j))
+			in, c := plus(t.in, 4*j+i*t.ldin), plus(t.c, 4*j+i*t.ldc)
+			w.panel[r][vecs][part](blocks, t.k, a, r*lda, lda, ska, plus(t.b, 4*j), 64*t.vecs, in, r*t.ldin, t.ldin, c, r*t.ldc, t.ldc, last)
 		}
 		i += blocks * r
+	}
+}
+
+// packed multiplies packed rows of A.
+func (t *tiles) packed(rows int, a []float32) {
+	full := rows / groupA * groupA
+	for i := 0; i < full; i += groupA {
+		t.run(i, i+groupA, &a[i*t.k], 4*groupA, true)
+	}
+	if full < rows {
+		t.run(full, rows, &a[full*t.k], 4*roundUp(rows-full, 16), true)
+	}
+}
+
+// sizeA is the room that packA takes.
+func sizeA(m, kc int) int { return (m/groupA*groupA + roundUp(m%groupA, 16)) * kc }
+
+// packA copies kc rows of m columns of A in groups of 24 columns, k slowest in each. The last group may be less, in whole registers.
+func packA(m, kc int, a []float32, lda int, dst []float32) {
+	i := 0
+	for ; i+2*groupA <= m; i += 2 * groupA {
+		packAT2AVX512(kc, &a[i], 4*lda, &dst[i*kc], 4*groupA*kc)
+	}
+	if i+groupA <= m {
+		packAT1AVX512(kc, &a[i], 4*lda, &dst[i*kc], 0)
+		i += groupA
+	}
+	if i < m {
+		packN(a[i:], lda, m-i, kc, (m-i+15)/16, dst[i*kc:])
 	}
 }
 
 // plus is p moved on by some bytes.
 func plus(p *float32, bytes int) *float32 { return (*float32)(unsafe.Add(unsafe.Pointer(p), bytes)) }
 
+// address is what may be fetched into a cache: nothing is read there, and it may lie behind all that there is.
+func address(p *float32) uintptr { return uintptr(unsafe.Pointer(p)) }
+
 func roundUp(n, to int) int { return (n + to - 1) / to * to }
 
-// packA copies rows i0..i1-1 of A, elements q..q+kq-1 of k, for every block of k in blocks of 12 rows, k slowest in each.
-func (s *scratch) packA(f Form, i0, i1, q, kq, depth int, a []float32, lda int) {
-	const rows = 12
-	h := roundUp(i1-i0, rows)
-	s.roomA(h * kq)
-	for p := 0; p < kq; p += depth {
-		kc := min(depth, kq-p)
-		for i := i0; i < i1; i += rows {
-			dst := s.a[p*h+(i-i0)*kc:]
-			switch {
-			case f == TN && i1-i >= 4*rows:
-				packAT4AVX512(kc, &a[(p+q)*lda+i], 4*lda, &dst[0], 4*rows*kc)
-				i += 3 * rows
-			case i1-i < rows:
-				s.packEdge(f, i, i1-i, p+q, kc, a, lda, dst)
-			case f == TN:
-				packATAVX512(kc, &a[(p+q)*lda+i], 4*lda, &dst[0])
-			default:
-				if k4 := kc &^ 3; k4 > 0 {
-					packANAVX512(k4, &a[i*lda+p+q], 4*lda, &dst[0])
-				}
-				for t := kc &^ 3; t < kc; t++ {
-					for r := range rows {
-						dst[t*rows+r] = a[(i+r)*lda+p+q+t]
-					}
-				}
-			}
-		}
-	}
-}
-
-// packEdge packs r rows of A, fewer than 12.
-func (s *scratch) packEdge(f Form, i, r, p, kc int, a []float32, lda int, dst []float32) {
-	const rows = 12
-	if f == TN {
-		for t := range kc {
-			copy(dst[t*rows:t*rows+r], a[(p+t)*lda+i:])
+// packN copies kc rows of nc columns to rows of so many registers.
+func packN(b []float32, ldb, nc, kc, vecs int, dst []float32) {
+	if level < 2 {
+		for p, nr := 0, vecs*widths[1].lanes; p < kc; p++ {
+			copy(dst[p*nr:p*nr+nc], b[p*ldb:p*ldb+nc])
 		}
 		return
 	}
-	for u := range r {
-		for t, v := range a[(i+u)*lda+p : (i+u)*lda+p+kc] {
-			dst[t*rows+u] = v
-		}
+	last := 1<<(nc-16*(vecs-1)) - 1
+	switch vecs {
+	case 1:
+		packN1AVX512(kc, &b[0], 4*ldb, last, &dst[0])
+	case 2:
+		packN2AVX512(kc, &b[0], 4*ldb, last, &dst[0])
+	case 3:
+		packN3AVX512(kc, &b[0], 4*ldb, last, &dst[0])
+	default:
+		packN4AVX512(kc, &b[0], 4*ldb, last, &dst[0])
 	}
-}
-
-// packN copies kc rows of nc columns to rows of nr.
-func (s *scratch) packN(b []float32, ldb, nc, kc, nr int) *float32 {
-	if level == 2 {
-		packNAVX512(kc, &b[0], 4*ldb, nc, &s.b[0])
-	} else {
-		for p := range kc {
-			copy(s.b[p*nr:p*nr+nc], b[p*ldb:p*ldb+nc])
-		}
-	}
-	return &s.b[0]
 }
 
 // packT copies nc rows of kc columns, transposed.

@@ -14,8 +14,10 @@ func small(t *testing.T) {
 		large, l1, l2 = was, was1, was2
 		setCuts()
 	})
-	large.m, large.n, large.tn, large.mnk = 1, 1, 1, 1
-	l1, l2 = 4<<10, 16<<10
+	for f := range large {
+		large[f].m, large[f].mnk = 1, 1
+	}
+	l1, l2 = 4<<10, 8<<10
 	setCuts()
 }
 
@@ -25,9 +27,9 @@ func TestPackedProductsEqualTheirLoop(t *testing.T) {
 	}
 	small(t)
 	r := rand.New(rand.NewPCG(5, 5))
-	depth, height, wide, super := cut(130, 200, 5000, l2)
-	t.Logf("blocks: %d of k, %d rows, %d columns, %d of k at once", depth, height, wide, super)
-	if depth >= 64 || height >= 100 || wide >= 150 {
+	depth, height := cut(130, 5000, l2)
+	t.Logf("blocks: %d of k, %d rows", depth, height)
+	if depth >= 64 || height >= 100 {
 		t.Fatal("the blocks are too large for this test")
 	}
 	var all []layout
@@ -38,7 +40,7 @@ func TestPackedProductsEqualTheirLoop(t *testing.T) {
 		for range 25 {
 			all = append(all, spread(r, f, 1+r.IntN(130), 1+r.IntN(200), 1+r.IntN(100), 30))
 		}
-		all = append(all, spread(r, f, 13, 40, maxSuper+30, 3), layout{f, 60, 96, 64, 128, 128, 128})
+		all = append(all, spread(r, f, 13, 40, 2*maxDepth+30, 3), layout{f, 60, 96, 64, 128, 128, 128})
 	}
 	for i, l := range all {
 		l.try(t, r, start(i%3), i%5 == 0)
@@ -53,7 +55,7 @@ func TestPackedProductsAtTheirOwnSizes(t *testing.T) {
 	for i, l := range []layout{
 		spread(r, NN, 49, 530, 33, 3), spread(r, NT, 52, 545, 40, 3), spread(r, TN, 61, 161, 300, 3), {TN, 128, 64, 70, 128, 64, 64},
 	} {
-		if l.m < large.m || l.n < large.n && (l.f != TN || l.n < large.tn) || l.m*l.n*l.k < large.mnk {
+		if l.m < large[l.f].m || l.n <= 32 || l.m*l.n*l.k < large[l.f].mnk {
 			t.Fatalf("%+v is not packed", l)
 		}
 		l.try(t, r, start(i%3), false)
@@ -61,14 +63,18 @@ func TestPackedProductsAtTheirOwnSizes(t *testing.T) {
 }
 
 func TestBlocksFitTheCaches(t *testing.T) {
-	for _, l2 := range []int{256 << 10, 512 << 10, 1 << 20, 2 << 20, 8 << 20} {
-		for _, d := range [][3]int{{64, 64, 64}, {256, 50257, 768}, {256, 768, 50257}, {50257, 768, 256}, {4096, 4096, 4096}, {49, 65, 7}, {1, 1, 1}} {
-			depth, height, wide, super := cut(d[0], d[1], d[2], l2)
-			if depth%16 != 0 || depth > maxDepth || height%12 != 0 || super%depth != 0 {
-				t.Errorf("%v: depth %d, height %d, k at once %d", d, depth, height, super)
+	for _, l2 := range []int{128 << 10, 256 << 10, 512 << 10, 1 << 20, 1280 << 10, 2 << 20, 8 << 20} {
+		for _, d := range [][2]int{{64, 64}, {256, 768}, {256, 50257}, {50257, 256}, {4096, 4096}, {49, 7}, {1, 1}} {
+			depth, height := cut(d[0], d[1], l2)
+			if depth%16 != 0 || depth > maxDepth || height%groupA != 0 {
+				t.Errorf("%v: depth %d, height %d", d, depth, height)
 			}
-			if height > 12 && 4*depth*height > l2/2 || wide > maxNR && 4*height*wide > l2*2/3 && wide < d[1] {
-				t.Errorf("%v: blocks of %d, %d, %d in %d KiB", d, depth, height, wide, l2>>10)
+			if 4*depth*(2*maxNR+height) > l2 {
+				t.Errorf("%v: blocks of %d, %d and two panels in %d KiB", d, depth, height, l2>>10)
+			}
+			depth, wide, _ := cutColumns(d[0], d[1], 512, l2)
+			if depth%16 != 0 || depth > maxDepth || wide%maxNR != 0 && wide != d[0] || 4*depth*(wide+4*groupA) > l2 {
+				t.Errorf("%v: depth %d, %d columns in %d KiB", d, depth, wide, l2>>10)
 			}
 		}
 	}

@@ -340,12 +340,33 @@ func panel12x2AVX512(blocks int, k int, a *float32, astep int, lda int, ska int,
 //go:noescape
 func panel12x2AVX512Masked(blocks int, k int, a *float32, astep int, lda int, ska int, b *float32, ldb int, in *float32, instep int, ldin int, c *float32, cstep int, ldc int, last int)
 
-// block12x2AVX512 works on blocks of 12 rows and 32 columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. Block after block of A
-// has k rows of 12; B has k rows of 32. ldin and ldc are in bytes. From next on it fetches two cache lines, nextpair bytes apart, for every
-// 16 of k, and steps on by nextstep; after a block by nextblock.
+// tile6x4RowsAVX512 works on blocks of 6 rows and 64 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+i*step+4p; B has k rows of 64; ldin and ldc lead from row to row. All in bytes. With every
+// 16 of k it fetches four cache lines, nextpair bytes apart, from next on, which goes on by nextstep, and after a block by nextblock.
 //
 //go:noescape
-func block12x2AVX512(blocks int, k int, a *float32, b *float32, in *float32, ldin int, c *float32, ldc int, next *float32, nextstep int, nextpair int, nextblock int)
+func tile6x4RowsAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int, next uintptr, nextpair int, nextstep int, nextblock int)
+
+// tile8x3RowsAVX512 works on blocks of 8 rows and 48 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+i*step+4p; B has k rows of 48; ldin and ldc lead from row to row. All in bytes. With every
+// 16 of k it fetches four cache lines, nextpair bytes apart, from next on, which goes on by nextstep, and after a block by nextblock.
+//
+//go:noescape
+func tile8x3RowsAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int, next uintptr, nextpair int, nextstep int, nextblock int)
+
+// tile6x4ColumnsAVX512 works on blocks of 6 rows and 64 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+4i+p*step; B has k rows of 64; ldin and ldc lead from row to row. All in bytes. With every
+// 16 of k it fetches four cache lines, nextpair bytes apart, from next on, which goes on by nextstep, and after a block by nextblock.
+//
+//go:noescape
+func tile6x4ColumnsAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int, next uintptr, nextpair int, nextstep int, nextblock int)
+
+// tile8x3ColumnsAVX512 works on blocks of 8 rows and 48 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+4i+p*step; B has k rows of 48; ldin and ldc lead from row to row. All in bytes. With every
+// 16 of k it fetches four cache lines, nextpair bytes apart, from next on, which goes on by nextstep, and after a block by nextblock.
+//
+//go:noescape
+func tile8x3ColumnsAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int, next uintptr, nextpair int, nextstep int, nextblock int)
 
 // packTAVX512 transposes n rows of B (at most 16), k elements each, into columns of dst: dst[p,j] = B[j,p] for p < k, j < n; 0 for n <= j < 16.
 // Strides in bytes.
@@ -358,26 +379,35 @@ func packTAVX512(k int, b *float32, ldb int, n int, dst *float32, ldd int)
 //go:noescape
 func packT16AVX512(k int, b *float32, ldb int, dst *float32, ldd int)
 
-// packNAVX512 copies k rows of n columns (1 to 32) to rows of 32: dst[p,j] = B[p,j] for j < n, else 0. ldb in bytes.
+// packN1AVX512 copies k rows of 16 columns, of the last 16 of which the mask last tells those in use; the others become 0. ldb in bytes.
 //
 //go:noescape
-func packNAVX512(k int, b *float32, ldb int, n int, dst *float32)
+func packN1AVX512(k int, b *float32, ldb int, last int, dst *float32)
 
-// packANAVX512 transposes 12 rows of A, k elements each (a multiple of 4), into rows of 12: dst[p,i] = A[i,p]. lda in bytes. It writes 16 bytes
-// more.
+// packN2AVX512 copies k rows of 32 columns, of the last 16 of which the mask last tells those in use; the others become 0. ldb in bytes.
 //
 //go:noescape
-func packANAVX512(k int, a *float32, lda int, dst *float32)
+func packN2AVX512(k int, b *float32, ldb int, last int, dst *float32)
 
-// packATAVX512 copies k rows of 12 columns to rows of 12: dst[p,i] = A[p,i]. lda in bytes. It writes 16 bytes more.
+// packN3AVX512 copies k rows of 48 columns, of the last 16 of which the mask last tells those in use; the others become 0. ldb in bytes.
 //
 //go:noescape
-func packATAVX512(k int, a *float32, lda int, dst *float32)
+func packN3AVX512(k int, b *float32, ldb int, last int, dst *float32)
 
-// packAT4AVX512 copies k rows of 48 columns to rows of 12, in four parts that lie ldd apart: dst[q,p,i] = A[p,12q+i]. Strides in bytes.
+// packN4AVX512 copies k rows of 64 columns, of the last 16 of which the mask last tells those in use; the others become 0. ldb in bytes.
 //
 //go:noescape
-func packAT4AVX512(k int, a *float32, lda int, dst *float32, ldd int)
+func packN4AVX512(k int, b *float32, ldb int, last int, dst *float32)
+
+// packAT1AVX512 copies k rows of 24 columns to rows of 24, in 1 parts that lie ldd apart: dst[q,p,i] = A[p,24q+i]. Strides in bytes.
+//
+//go:noescape
+func packAT1AVX512(k int, a *float32, lda int, dst *float32, ldd int)
+
+// packAT2AVX512 copies k rows of 48 columns to rows of 24, in 2 parts that lie ldd apart: dst[q,p,i] = A[p,24q+i]. Strides in bytes.
+//
+//go:noescape
+func packAT2AVX512(k int, a *float32, lda int, dst *float32, ldd int)
 
 // peakAVX512 runs n rounds of 24 independent FMAs of 16 elements: 768 floating-point operations a round.
 func peakAVX512(n int)

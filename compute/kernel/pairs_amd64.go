@@ -6,7 +6,7 @@ package kernel
 const maxPairs = 512
 
 func pairDots(f, d int, u, y []float32) {
-	const cols = maxNR
+	const cols = 32 // of a panel
 	if level == 0 || f < 2 || d == 0 || d > maxDepth {
 		pairDotsGeneric(f, d, u, y)
 		return

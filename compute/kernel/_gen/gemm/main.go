@@ -35,13 +35,17 @@ func main() {
 				}
 			}
 		}
-		block(target{"AVX512", 16, ZMM, false, Mem{}}, 12, 2)
+		for _, columns := range []bool{false, true} {
+			tile(6, 4, columns)
+			tile(8, 3, columns)
+		}
 		packT()
 		packT16()
-		packN()
-		packAN()
-		packAT()
-		packAT4()
+		for vecs := 1; vecs <= 4; vecs++ {
+			packN(vecs)
+		}
+		packAT(1)
+		packAT(2)
 		peak()
 	default:
 		fmt.Fprintln(os.Stderr, "gemm: -isa wants avx2 or avx512")
@@ -315,32 +319,30 @@ func packT() {
 	RET()
 }
 
-// packN: P[p,j] = B[p,j] for 32 columns j.
-func packN() {
-	TEXT("packNAVX512", NOSPLIT, "func(k int, b *float32, ldb int, n int, dst *float32)")
+// packN: P[p,j] = B[p,j] for a number of registers of columns.
+func packN(vecs int) {
+	TEXT(fmt.Sprintf("packN%dAVX512", vecs), NOSPLIT, "func(k int, b *float32, ldb int, last int, dst *float32)")
 	Pragma("noescape")
-	Doc("packNAVX512 copies k rows of n columns (1 to 32) to rows of 32: dst[p,j] = B[p,j] for j < n, else 0. ldb in bytes.")
+	Doc(fmt.Sprintf("packN%dAVX512 copies k rows of %d columns, of the last 16 of which the mask last tells those in use; the others become 0. ldb in bytes.", vecs, 16*vecs))
 	k := Load(Param("k"), GP64())
 	b := Load(Param("b"), GP64())
 	ldb := Load(Param("ldb"), GP64())
-	n := Load(Param("n"), GP64())
+	t := Load(Param("last"), GP64())
 	dst := Load(Param("dst"), GP64())
-	t := GP64()
-	XORQ(t, t)
-	BTSQ(n, t)
-	DECQ(t)
-	k1, k2 := K(), K()
-	KMOVW(t.As32(), k1)
-	SHRQ(Imm(16), t)
-	KMOVW(t.As32(), k2)
-	x, y := ZMM(), ZMM()
+	mask := K()
+	KMOVW(t.(reg.GPVirtual).As32(), mask)
 	Label("loop")
-	VMOVUPS_Z(Mem{Base: b}, k1, x)
-	VMOVUPS_Z(Mem{Base: b, Disp: 64}, k2, y)
-	VMOVUPS(x, Mem{Base: dst})
-	VMOVUPS(y, Mem{Base: dst, Disp: 64})
+	for j := range vecs {
+		x := ZMM()
+		if j < vecs-1 {
+			VMOVUPS(Mem{Base: b, Disp: 64 * j}, x)
+		} else {
+			VMOVUPS_Z(Mem{Base: b, Disp: 64 * j}, mask, x)
+		}
+		VMOVUPS(x, Mem{Base: dst, Disp: 64 * j})
+	}
 	ADDQ(ldb, b)
-	ADDQ(U32(128), dst)
+	ADDQ(U32(uint32(64*vecs)), dst)
 	DECQ(k)
 	JNZ(LabelRef("loop"))
 	VZEROUPPER()
@@ -352,85 +354,167 @@ func align(n uint8) {
 	Instruction(&ir.Instruction{Opcode: "PCALIGN", Operands: []Op{Imm(uint64(n))}})
 }
 
-// block: the same as panel where A and B are packed and every column is in use. It runs one chunk of 16 k after the other; with each it asks for two
-// lines of memory that the caller will need next.
-func block(v target, rows, vecs int) {
-	name := fmt.Sprintf("block%dx%d%s", rows, vecs, v.name)
-	TEXT(name, NOSPLIT, "func(blocks, k int, a, b, in *float32, ldin int, c *float32, ldc int, next *float32, nextstep, nextpair, nextblock int)")
+// tile: the same as panel where B is packed and its rows are full registers. Two registers in a row would take more loads than a core can make beside
+// two multiplications a clock: 12 + 2 for 24 of these, where 6 + 4 and 8 + 3 load less for as many.
+func tile(rows, vecs int, columns bool) {
+	name := fmt.Sprintf("tile%dx%dRowsAVX512", rows, vecs)
+	of := "A[i,p] is at a+i*step+4p"
+	if columns {
+		name = fmt.Sprintf("tile%dx%dColumnsAVX512", rows, vecs)
+		of = "A[i,p] is at a+4i+p*step"
+	}
+	TEXT(name, NOSPLIT, "func(blocks, k int, a *float32, step int, b, in *float32, ldin int, c *float32, ldc int, last int, next uintptr, nextpair, nextstep, nextblock int)")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s works on blocks of %d rows and %d columns: C[i,j] = FMA(A[i,p], B[p,j], ...) from In[i,j], p ascending. Block after block of A", name, rows, vecs*v.lanes),
-		fmt.Sprintf("has k rows of %d; B has k rows of %d. ldin and ldc are in bytes. From next on it fetches two cache lines, nextpair bytes apart, for every", rows, vecs*v.lanes),
-		"16 of k, and steps on by nextstep; after a block by nextblock.")
-	w := 4 * v.lanes
+	Doc(fmt.Sprintf("%s works on blocks of %d rows and %d columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],", name, rows, 16*vecs),
+		fmt.Sprintf("B[p,j], ...) from In[i,j], p ascending. %s; B has k rows of %d; ldin and ldc lead from row to row. All in bytes. With every", of, 16*vecs),
+		"16 of k it fetches four cache lines, nextpair bytes apart, from next on, which goes on by nextstep, and after a block by nextblock.")
+	w := 64
 	blocks := Load(Param("blocks"), GP64())
-	a := Load(Param("a"), GP64())
-	in := Load(Param("in"), GP64())
-	ldin := Load(Param("ldin"), GP64())
-	c := Load(Param("c"), GP64())
-	ldc := Load(Param("ldc"), GP64())
-	next := Load(Param("next"), GP64())
-	step := Load(Param("nextstep"), GP64())
+	step := Load(Param("step"), GP64())
 	pair := Load(Param("nextpair"), GP64())
+	next := Load(Param("next"), GP64())
+	frame := AllocLocal(24) // the present block
+	for i, name := range []string{"a", "in", "c"} {
+		MOVQ(Load(Param(name), GP64()), frame.Offset(8*i))
+	}
+	mask := K()
+	t := GP64()
+	Load(Param("last"), t)
+	KMOVW(t.As32(), mask)
 
 	Label("block")
+	in, ld := GP64(), GP64()
+	Load(Param("ldin"), ld)
+	MOVQ(frame.Offset(8), in)
 	acc := make([][]reg.VecVirtual, rows)
 	for i := range acc {
 		for j := range vecs {
-			r := v.vec()
-			VMOVUPS(Mem{Base: in, Disp: w * j}, r)
+			r := ZMM()
+			if j < vecs-1 {
+				VMOVUPS(Mem{Base: in, Disp: w * j}, r)
+			} else {
+				VMOVUPS_Z(Mem{Base: in, Disp: w * j}, mask, r)
+			}
 			acc[i] = append(acc[i], r)
 		}
-		ADDQ(ldin, in)
+		ADDQ(ld, in)
 	}
-	ahead := GP64() // the next block of C
-	IMUL3Q(Imm(uint64(rows)), ldc, ahead)
-	ADDQ(c, ahead)
+	MOVQ(in, frame.Offset(8))
+	// The next block of C comes into the cache while this one is computed.
+	ahead := GP64()
+	Load(Param("ldc"), ld)
+	IMUL3Q(Imm(uint64(rows)), ld, ahead)
+	ADDQ(frame.Offset(16), ahead)
 	for range rows {
-		PREFETCHT0(Mem{Base: ahead})
-		PREFETCHT0(Mem{Base: ahead, Disp: w*vecs - 4})
-		ADDQ(ldc, ahead)
+		for j := range vecs {
+			PREFETCHT0(Mem{Base: ahead, Disp: w * j})
+		}
+		ADDQ(ld, ahead)
 	}
-	b, left := GP64(), GP64()
+	a, b, left := GP64(), GP64(), GP64()
+	MOVQ(frame, a)
 	Load(Param("b"), b)
 	Load(Param("k"), left)
+	base := []reg.GPVirtual{a}
+	if columns {
+		t := GP64()
+		LEAQ(Mem{Base: a, Disp: 4 * rows}, t)
+		MOVQ(t, frame)
+	} else { // a pointer reaches three rows, as in panel
+		for r := 3; r < rows; r += 3 {
+			q := GP64()
+			LEAQ(Mem{Base: base[len(base)-1], Index: step, Scale: 2}, q)
+			ADDQ(step, q)
+			base = append(base, q)
+		}
+		t := GP64()
+		MOVQ(step, t)
+		IMUL3Q(Imm(uint64(rows)), t, t)
+		ADDQ(t, frame)
+	}
+	at := func(i, u int) Mem {
+		if columns {
+			return Mem{Base: a, Disp: 4 * i}
+		}
+		m := Mem{Base: base[i/3], Disp: 4 * u}
+		if i%3 > 0 {
+			m.Index, m.Scale = step, uint8(i%3)
+		}
+		return m
+	}
+	times := func(k int) {
+		for u := range k {
+			bs := make([]reg.VecVirtual, vecs)
+			for j := range bs {
+				bs[j] = ZMM()
+				VMOVUPS(Mem{Base: b, Disp: w * (j + vecs*u)}, bs[j])
+			}
+			for i := range acc {
+				x := ZMM()
+				VBROADCASTSS(at(i, u), x)
+				for j := range bs {
+					VFMADD231PS(x, bs[j], acc[i][j])
+				}
+			}
+			if columns { // every k on lines of its own, which no core guesses
+				PREFETCHT0(Mem{Base: a, Index: step, Scale: 8})
+				ADDQ(step, a)
+			}
+		}
+		if !columns {
+			for _, q := range base {
+				ADDQ(Imm(uint64(4*k)), q)
+			}
+		}
+		ADDQ(U32(uint32(w*vecs*k)), b)
+	}
+	n := GP64()
 	Label("chunk")
 	PREFETCHT1(Mem{Base: next})
 	PREFETCHT1(Mem{Base: next, Index: pair, Scale: 1})
-	ADDQ(step, next)
-	n := GP64()
+	PREFETCHT1(Mem{Base: next, Index: pair, Scale: 2})
+	far := GP64()
+	LEAQ(Mem{Base: next, Index: pair, Scale: 2}, far)
+	PREFETCHT1(Mem{Base: far, Index: pair, Scale: 1})
+	Load(Param("nextstep"), far)
+	ADDQ(far, next)
 	MOVQ(U32(16), n)
 	CMPQ(left, n)
 	CMOVQLT(left, n)
 	SUBQ(n, left)
+	SUBQ(Imm(4), n)
+	JL(LabelRef("ones"))
 	align(32)
-	Label("loop")
-	bs := make([]reg.VecVirtual, vecs)
-	for j := range bs {
-		bs[j] = v.vec()
-		VMOVUPS(Mem{Base: b, Disp: w * j}, bs[j])
-	}
-	for i := range acc {
-		x := v.vec()
-		VBROADCASTSS(Mem{Base: a, Disp: 4 * i}, x)
-		for j := range bs {
-			VFMADD231PS(x, bs[j], acc[i][j])
-		}
-	}
-	ADDQ(Imm(uint64(4*rows)), a)
-	ADDQ(I32(int32(w*vecs)), b)
+	Label("fours")
+	times(4)
+	SUBQ(Imm(4), n)
+	JGE(LabelRef("fours"))
+	Label("ones")
+	ADDQ(Imm(4), n)
+	JZ(LabelRef("whole"))
+	Label("one")
+	times(1)
 	DECQ(n)
-	JNZ(LabelRef("loop"))
+	JNZ(LabelRef("one"))
+	Label("whole")
 	TESTQ(left, left)
 	JNZ(LabelRef("chunk"))
+	c := GP64()
+	MOVQ(frame.Offset(16), c)
+	Load(Param("ldc"), ld)
 	for i := range acc {
 		for j := range vecs {
-			VMOVUPS(acc[i][j], Mem{Base: c, Disp: w * j})
+			if j < vecs-1 {
+				VMOVUPS(acc[i][j], Mem{Base: c, Disp: w * j})
+			} else {
+				VMOVUPS(acc[i][j], mask, Mem{Base: c, Disp: w * j})
+			}
 		}
-		ADDQ(ldc, c)
+		ADDQ(ld, c)
 	}
-	t := GP64()
-	Load(Param("nextblock"), t)
-	ADDQ(t, next)
+	MOVQ(c, frame.Offset(16))
+	Load(Param("nextblock"), ld)
+	ADDQ(ld, next)
 	DECQ(blocks)
 	JNZ(LabelRef("block"))
 	VZEROUPPER()
@@ -476,13 +560,13 @@ func turn4(x [4]reg.VecVirtual) [4]reg.VecVirtual {
 	return y
 }
 
-// quarters loads four elements of rows 4q+r, q < n, at disp into quarter q of x[r]. Inserts from memory are cheaper than shuffles of registers.
-func quarters(rows [16]Mem, n, disp int) (x [4]reg.VecVirtual) {
+// quarters loads four elements of row 4q+r into quarter q of x[r]. Inserts from memory are cheaper than shuffles of registers.
+func quarters(rows [16]Mem) (x [4]reg.VecVirtual) {
 	for r := range x {
 		z := ZMM()
-		VMOVUPS(rows[r].Offset(disp), z.AsX())
-		for q := 1; q < n; q++ {
-			VINSERTF32X4(Imm(uint64(q)), rows[4*q+r].Offset(disp), z, z)
+		VMOVUPS(rows[r], z.AsX())
+		for q := 1; q < 4; q++ {
+			VINSERTF32X4(Imm(uint64(q)), rows[4*q+r], z, z)
 		}
 		x[r] = z
 	}
@@ -501,7 +585,7 @@ func packT16() {
 	ldd := Load(Param("ldd"), GP64())
 	rows := rowsOf(b.(reg.GPVirtual), ldb.(reg.GPVirtual))
 	Label("loop")
-	for _, y := range turn4(quarters(rows, 4, 0)) {
+	for _, y := range turn4(quarters(rows)) {
 		VMOVUPS(y, Mem{Base: dst})
 		ADDQ(ldd, dst)
 	}
@@ -513,60 +597,11 @@ func packT16() {
 	RET()
 }
 
-// packAN: P[p,i] = A[i,p] for 12 rows i.
-func packAN() {
-	TEXT("packANAVX512", NOSPLIT, "func(k int, a *float32, lda int, dst *float32)")
+// packAT: P[p,i] = A[p,i] for groups of 24 columns i.
+func packAT(groups int) {
+	TEXT(fmt.Sprintf("packAT%dAVX512", groups), NOSPLIT, "func(k int, a *float32, lda int, dst *float32, ldd int)")
 	Pragma("noescape")
-	Doc("packANAVX512 transposes 12 rows of A, k elements each (a multiple of 4), into rows of 12: dst[p,i] = A[i,p]. lda in bytes. It writes 16 bytes",
-		"more.")
-	k := Load(Param("k"), GP64())
-	a := Load(Param("a"), GP64())
-	lda := Load(Param("lda"), GP64())
-	dst := Load(Param("dst"), GP64())
-	rows := rowsOf(a.(reg.GPVirtual), lda.(reg.GPVirtual))
-	Label("loop")
-	for i, y := range turn4(quarters(rows, 3, 0)) {
-		VMOVUPS(y, Mem{Base: dst, Disp: 48 * i})
-	}
-	ADDQ(Imm(16), rows[0].Base)
-	ADDQ(Imm(16), rows[8].Base)
-	ADDQ(U32(192), dst)
-	SUBQ(Imm(4), k)
-	JNZ(LabelRef("loop"))
-	VZEROUPPER()
-	RET()
-}
-
-// packAT: P[p,i] = A[p,i] for 12 columns i.
-func packAT() {
-	TEXT("packATAVX512", NOSPLIT, "func(k int, a *float32, lda int, dst *float32)")
-	Pragma("noescape")
-	Doc("packATAVX512 copies k rows of 12 columns to rows of 12: dst[p,i] = A[p,i]. lda in bytes. It writes 16 bytes more.")
-	k := Load(Param("k"), GP64())
-	a := Load(Param("a"), GP64())
-	lda := Load(Param("lda"), GP64())
-	dst := Load(Param("dst"), GP64())
-	mask := K()
-	t := GP64()
-	MOVQ(U32(1<<12-1), t)
-	KMOVW(t.As32(), mask)
-	x := ZMM()
-	Label("loop")
-	VMOVUPS_Z(Mem{Base: a}, mask, x)
-	VMOVUPS(x, Mem{Base: dst})
-	ADDQ(lda, a)
-	ADDQ(Imm(48), dst)
-	DECQ(k)
-	JNZ(LabelRef("loop"))
-	VZEROUPPER()
-	RET()
-}
-
-// packAT4: the same for four times 12 columns.
-func packAT4() {
-	TEXT("packAT4AVX512", NOSPLIT, "func(k int, a *float32, lda int, dst *float32, ldd int)")
-	Pragma("noescape")
-	Doc("packAT4AVX512 copies k rows of 48 columns to rows of 12, in four parts that lie ldd apart: dst[q,p,i] = A[p,12q+i]. Strides in bytes.")
+	Doc(fmt.Sprintf("packAT%dAVX512 copies k rows of %d columns to rows of 24, in %d parts that lie ldd apart: dst[q,p,i] = A[p,24q+i]. Strides in bytes.", groups, 24*groups, groups))
 	k := Load(Param("k"), GP64())
 	a := Load(Param("a"), GP64())
 	lda := Load(Param("lda"), GP64())
@@ -575,20 +610,20 @@ func packAT4() {
 	ld3, ahead := GP64(), GP64()
 	LEAQ(Mem{Base: ldd, Index: ldd, Scale: 2}, ld3)
 	LEAQ(Mem{Base: a, Index: lda, Scale: 8}, ahead)
-	mask := K()
-	t := GP64()
-	MOVQ(U32(1<<12-1), t)
-	KMOVW(t.As32(), mask)
 	Label("loop")
-	for i, m := range []Mem{{Base: dst}, {Base: dst, Index: ldd, Scale: 1}, {Base: dst, Index: ldd, Scale: 2}, {Base: dst, Index: ld3, Scale: 1}} {
-		x := ZMM()
-		VMOVUPS_Z(Mem{Base: a, Disp: 48 * i}, mask, x)
-		VMOVUPS(x, mask, m)
-		PREFETCHT0(Mem{Base: ahead, Disp: 64 * i})
+	for i, m := range []Mem{{Base: dst}, {Base: dst, Index: ldd, Scale: 1}, {Base: dst, Index: ldd, Scale: 2}, {Base: dst, Index: ld3, Scale: 1}}[:groups] {
+		x, y := ZMM(), YMM()
+		VMOVUPS(Mem{Base: a, Disp: 96 * i}, x)
+		VMOVUPS(Mem{Base: a, Disp: 96*i + 64}, y)
+		VMOVUPS(x, m)
+		VMOVUPS(y, m.Offset(64))
+	}
+	for l := range (24*4*groups + 63) / 64 {
+		PREFETCHT0(Mem{Base: ahead, Disp: 64 * l})
 	}
 	ADDQ(lda, a)
 	ADDQ(lda, ahead)
-	ADDQ(Imm(48), dst)
+	ADDQ(Imm(96), dst)
 	DECQ(k)
 	JNZ(LabelRef("loop"))
 	VZEROUPPER()

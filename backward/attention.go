@@ -58,11 +58,11 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 	x, dy, dqkv, datt := m.T(s.x), m.T(s.dy), m.T(s.dqkv), m.T(s.datt)
 	B, T, C := x.Shape.Dims[0], x.Shape.Dims[1], x.Shape.Dims[2]
 	D, ld := s.dim, 3*s.dim
-	dqkv.Resize(tensor.Of(B, T, ld))
-	datt.Resize(tensor.Of(B, T, T))
+	dqkv.Resize(tensor.Shape{Rank: 3, Dims: [tensor.MaxRank]int{B, T, ld}})
+	datt.Resize(tensor.Shape{Rank: 3, Dims: [tensor.MaxRank]int{B, T, T}})
 	if s.p != nil {
 		dctx := m.T(s.dctx)
-		dctx.Resize(tensor.Of(B, T, D))
+		dctx.Resize(tensor.Shape{Rank: 3, Dims: [tensor.MaxRank]int{B, T, D}})
 		s.product.run(B*T, D, C, dctx.F32, s.gp.flat(m), s.gpb.flat(m), dy.F32, m.T(s.ctx).F32, s.p, false, s.gp.acc, s.gpb.acc)
 	}
 	s.m = m
@@ -79,15 +79,8 @@ func (s *attention) examples(lo, hi int) {
 	D, H, hs, ld := s.dim, s.heads, s.dim/s.heads, 3*s.dim
 	scale := float32(1 / math.Sqrt(float64(hs)))
 	for b := lo; b < hi; b++ {
-		for h := range H {
-			q, dq := qkv.F32[b*T*ld+h*hs:], dqkv.F32[b*T*ld+h*hs:]
-			k, v, dk, dv := q[D:], q[2*D:], dq[D:], dq[2*D:]
-			a, da := att.F32[(b*H+h)*T*T:][:T*T], datt.F32[lo*T*T:][:T*T] // a scratch for each share
-			g := dctx.F32[b*T*D+h*hs:]
-			kernel.ScoresBackward(da, g, v, a, T, hs, D, ld, scale, s.causal)
-			kernel.AttendBackward(dv, a, g, T, hs, ld, D, s.causal)
-			kernel.Attend(dq, da, k, T, hs, ld, ld, s.causal)
-			kernel.AttendBackward(dk, da, q, T, hs, ld, ld, s.causal)
-		}
+		q, dq := qkv.F32[b*T*ld:], dqkv.F32[b*T*ld:]
+		a, da := att.F32[b*H*T*T:][:H*T*T], datt.F32[lo*T*T:][:T*T] // a scratch for each share
+		kernel.HeadsBackward(dq, dq[D:], dq[2*D:], da, dctx.F32[b*T*D:], q, q[D:], q[2*D:], a, H, T, hs, D, ld, scale, s.causal)
 	}
 }

@@ -35,12 +35,18 @@ func (l *linear) run(rows, c, n int, dx, dw, db, dy, x, w []float32, accX, accW,
 	worth := rows*c*n >= shareProduct
 	switch {
 	case dx == nil:
+	case !worth:
+		l.inputs(0, c)
 	case c*n >= rows*(c+n):
 		l.team.Units(c, tile, worth, l.byInputs)
 	default:
 		l.team.Units(rows, 1, worth, l.byRows)
 	}
-	if dw != nil || db != nil {
+	switch {
+	case dw == nil && db == nil:
+	case !worth:
+		l.outputs(0, n)
+	default:
 		l.team.Units(n, tile, worth, l.byOutputs)
 	}
 }

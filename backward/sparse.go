@@ -149,6 +149,10 @@ func (t *table) add(m *stages.Message, ids []int32, dy []float32, per int, by fu
 		if !t.g.acc {
 			clear(g.F32)
 		}
+		if by == nil && per == 1 && len(ids) > 0 && slices.Min(ids) >= 0 {
+			kernel.AxpyRows(1, dy, g.F32, ids, d)
+			return
+		}
 		for i, id := range ids {
 			if id >= 0 {
 				sumRow(g.F32[int(id)*d:int(id)*d+d], dy[i/per*d:i/per*d+d], by, i)

@@ -95,9 +95,9 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 	x, y, qkv, att, ctx := m.T(s.x), m.T(s.y), m.T(s.qkv), m.T(s.att), m.T(s.ctx)
 	B, T, C := x.Shape.Dims[0], x.Shape.Dims[1], x.Shape.Dims[2]
 	D, H, ld := s.dim, s.heads, 3*s.dim
-	ctx.Resize(tensor.Of(B, T, D))
-	qkv.Resize(tensor.Of(B, T, ld))
-	att.Resize(tensor.Of(B, H, T, T))
+	ctx.Resize(tensor.Shape{Rank: 3, Dims: [tensor.MaxRank]int{B, T, D}})
+	qkv.Resize(tensor.Shape{Rank: 3, Dims: [tensor.MaxRank]int{B, T, ld}})
+	att.Resize(tensor.Shape{Rank: 4, Dims: [tensor.MaxRank]int{B, H, T, T}})
 	s.product.run(B*T, C, ld, x.F32, s.w, s.wb, qkv.F32)
 	s.m = m
 	s.team.Units(B, 1, B*T*T*D >= shareProduct, s.share)
@@ -116,12 +116,7 @@ func (s *attention) examples(lo, hi int) {
 	D, H, hs, ld := s.dim, s.heads, s.dim/s.heads, 3*s.dim
 	scale := float32(1 / math.Sqrt(float64(hs)))
 	for b := lo; b < hi; b++ { // all heads of an example at a time: a row of one softmax doesn't wait for the products of the next
-		heads := att.F32[b*H*T*T:][:H*T*T]
 		q := qkv.F32[b*T*ld:]
-		kernel.Scores(heads, q, q[D:], H, T, hs, ld, scale, s.causal)
-		for h := range H {
-			v := qkv.F32[b*T*ld+2*D+h*hs:]
-			kernel.Attend(ctx.F32[b*T*D+h*hs:], heads[h*T*T:], v, T, hs, D, ld, s.causal)
-		}
+		kernel.Heads(att.F32[b*H*T*T:][:H*T*T], ctx.F32[b*T*D:], q, q[D:], q[2*D:], H, T, hs, D, ld, scale, s.causal)
 	}
 }

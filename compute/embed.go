@@ -69,24 +69,36 @@ func (s *embed) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 	shape.Rank++
 	y.Resize(shape)
 	T := max(ids.Shape.Last(), 1)
-	t := -1
 	for i, id := range ids.I32 {
-		if t++; t == T {
-			t = 0
-		}
 		if int(id) >= s.rows || id < -1 {
 			per := len(ids.I32) / ids.Shape.Dims[0] // ids of an example
 			return outside(id, fmt.Sprintf("at position %d of example %d", i%per, m.First+i/per), s.rows)
 		}
 		row := y.F32[i*d : i*d+d]
-		switch {
-		case id < 0:
+		if id < 0 {
 			clear(row)
-		case s.p != nil:
-			kernel.Add(row, s.w[int(id)*d:int(id)*d+d], s.p[t*d:t*d+d])
-		default:
+		} else {
 			copy(row, s.w[int(id)*d:int(id)*d+d])
 		}
 	}
+	if s.p != nil {
+		for at := 0; at < len(ids.I32); at += T {
+			s.addPositions(y.F32[at*d:(at+T)*d], ids.I32[at:at+T])
+		}
+	}
 	return out.Send(m)
+}
+
+// addPositions adds the positions to the rows of a sequence, padding left out: all that lies between two pieces of padding at once.
+func (s *embed) addPositions(y []float32, ids []int32) {
+	d := s.dim
+	for t := 0; t < len(ids); t++ {
+		from := t
+		for t < len(ids) && ids[t] >= 0 {
+			t++
+		}
+		if t > from {
+			kernel.AddTo(y[from*d:t*d], s.p[from*d:t*d])
+		}
+	}
 }

@@ -32,6 +32,10 @@ func newLinear(team *stages.Team) *linear {
 func (l *linear) run(rows, c, n int, x, w, b, y []float32) {
 	l.rows, l.c, l.n, l.x, l.w, l.b, l.y = rows, c, n, x, w, b, y
 	worth := rows*c*n >= shareProduct
+	if !worth {
+		l.outputs(0, n)
+		return
+	}
 	if c*n >= rows*(c+n) {
 		l.team.Units(n, tile, worth, l.byOutputs)
 	} else {

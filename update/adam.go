@@ -2,6 +2,7 @@ package update
 
 import (
 	"fmt"
+	"slices"
 
 	"vtpu/compute/kernel"
 	"vtpu/stages"
@@ -46,8 +47,17 @@ func init() {
 				if err != nil {
 					return nil, err
 				}
-				s := &adam{base: b, b1: c.Betas[0], b2: c.Betas[1],
+				s := &adam{base: b, b1: powersOf(c.Betas[0]), b2: powersOf(c.Betas[1]),
 					p: kernel.AdamParams{Beta1: float32(c.Betas[0]), Beta2: float32(c.Betas[1]), Eps: float32(c.Eps), Decoupled: v.name == "adamw"}}
+				for i := range b.items {
+					g := slices.IndexFunc(s.firsts, func(j int) bool { return b.items[j].scale == b.items[i].scale && b.items[j].wd == b.items[i].wd })
+					if g < 0 {
+						g = len(s.firsts)
+						s.firsts = append(s.firsts, i)
+					}
+					b.items[i].step = g
+				}
+				s.steps = make([]kernel.AdamStep, len(s.firsts))
 				b.apply, b.ready = s.update, s.correct
 				return s, nil
 			},
@@ -57,17 +67,21 @@ func init() {
 
 type adam struct {
 	*base
-	b1, b2 float64
+	b1, b2 powers
 	p      kernel.AdamParams
+	steps  []kernel.AdamStep // the present step, for each pair of rate and decay among the items
+	firsts []int             // the first item of each of them
 }
 
-// correct works out the bias correction of the t-th update of the stage, for rows of a table too.
+// correct works out what all elements have in common in the t-th update of the stage, for rows of a table too.
 func (s *adam) correct(t int64) {
-	s.p.Correct1, s.p.Correct2 = float32(1-power(s.b1, t)), float32(1-power(s.b2, t))
+	s.p.Correct1, s.p.Correct2 = float32(1-s.b1.to(t)), float32(1-s.b2.to(t))
+	for g, i := range s.firsts {
+		s.p.LR, s.p.WeightDecay = s.lrOf(&s.items[i]), s.items[i].wd
+		s.steps[g] = s.p.Step()
+	}
 }
 
 func (s *adam) update(it *item, w, g []float32, lo int) {
-	p := s.p // several lanes may be here
-	p.LR, p.WeightDecay = s.lrOf(it), it.wd
-	kernel.Adam(w, g, it.piece(0, lo, len(w)), it.piece(1, lo, len(w)), &p)
+	s.steps[it.step].Apply(w, g, it.piece(0, lo, len(w)), it.piece(1, lo, len(w)))
 }

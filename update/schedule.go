@@ -114,3 +114,24 @@ func series(first, t, k float64) float64 {
 	}
 	return first * p
 }
+
+// powers is power for an x that stays: its squares are made once, and a bit of n chooses between one of them and 1, so that nothing has to be foreseen.
+type powers [63][2]float64
+
+func powersOf(x float64) (p powers) {
+	for i := range p {
+		p[i] = [2]float64{1, x}
+		x *= x
+	}
+	return p
+}
+
+// to is x^n.
+func (p *powers) to(n int64) float64 {
+	r := 1.0
+	for i := 0; n > 0; n >>= 1 {
+		r *= p[i][n&1]
+		i++
+	}
+	return r
+}

@@ -32,6 +32,7 @@ type item struct {
 	wd    float32
 	state []*weights.Param
 	early bool // comes by Piece
+	step  int  // adam: which of the steps
 }
 
 // settings are what every optimizer takes from its config.

@@ -27,6 +27,9 @@ func Gemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, c []f
 	if acc {
 		from = fromC
 	}
+	if smallGemm(f, m, n, k, a, lda, b, ldb, from, nil, c, ldc) {
+		return
+	}
 	gemm(f, m, n, k, a, lda, b, ldb, from, nil, c, ldc)
 }
 
@@ -46,6 +49,9 @@ func GemmBias(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, c
 	}
 	checkGemm(f, m, n, k, a, lda, b, ldb, c, ldc)
 	need("bias", len(bias), n)
+	if smallGemm(f, m, n, k, a, lda, b, ldb, fromBias, bias, c, ldc) {
+		return
+	}
 	gemm(f, m, n, k, a, lda, b, ldb, fromBias, bias, c, ldc)
 }
 

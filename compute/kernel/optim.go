@@ -71,16 +71,30 @@ type AdamParams struct {
 //	m = settle32(FMA(1-Beta1, g', Beta1·m));  v = settle32(FMA((1-Beta2)·g', g', Beta2·v))
 //	w = FMA(-lr/Correct1·√Correct2, m / (√v + eps·√Correct2), w)
 func Adam(w, g, m, v []float32, p *AdamParams) {
-	need("g", len(g), len(w))
-	need("m", len(m), len(w))
-	need("v", len(v), len(w))
+	c := p.Step()
+	c.Apply(w, g, m, v)
+}
+
+// AdamStep is what all elements have in common in a step of Adam: it is made once for several tensors.
+type AdamStep struct{ beta1, rest1, beta2, rest2, step, eps, shrink, wd float32 }
+
+// Step makes the numbers of a step.
+func (p *AdamParams) Step() AdamStep {
 	root := Sqrt32(p.Correct2)
-	c := adamScalars{beta1: p.Beta1, rest1: 1 - p.Beta1, beta2: p.Beta2, rest2: 1 - p.Beta2, step: float32(-(p.LR / p.Correct1) * root),
+	c := AdamStep{beta1: p.Beta1, rest1: 1 - p.Beta1, beta2: p.Beta2, rest2: 1 - p.Beta2, step: float32(-(p.LR / p.Correct1) * root),
 		eps: float32(p.Eps * root), shrink: 1, wd: p.WeightDecay}
 	if p.Decoupled {
 		c.shrink, c.wd = 1-float32(p.LR*p.WeightDecay), 0
 	}
-	if adam(w, g, m, v, &c) {
+	return c
+}
+
+// Apply is Adam.
+func (c *AdamStep) Apply(w, g, m, v []float32) {
+	need("g", len(g), len(w))
+	need("m", len(m), len(w))
+	need("v", len(v), len(w))
+	if adam(w, g, m, v, c) {
 		return
 	}
 	g, m, v = g[:len(w)], m[:len(w)], v[:len(w)]
@@ -93,9 +107,6 @@ func Adam(w, g, m, v []float32, p *AdamParams) {
 		w[i] = FMA(c.step, mi/(Sqrt32(vi)+c.eps), x)
 	}
 }
-
-// adamScalars are the numbers of an Adam step that don't depend on the element.
-type adamScalars struct{ beta1, rest1, beta2, rest2, step, eps, shrink, wd float32 }
 
 // Adagrad is Duchi et al. 2011: g' = FMA(wd, w, g); h = FMA(g', g', h); w = FMA(-lr, g'/(√h + eps), w).
 func Adagrad(w, g, h []float32, lr, eps, wd float32) {

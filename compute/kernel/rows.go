@@ -108,24 +108,39 @@ func SoftmaxXentBackward(dlogits, probs []float32, targets []int32, rows, v int,
 	need("probs", len(probs), rows*v)
 	need("dlogits", len(dlogits), rows*v)
 	need("targets", len(targets), rows)
+	if !acc {
+		// All rows at once; what a row's target had is put aside first, as dlogits may be probs.
+		const group = 64
+		var aside [group]float32
+		for at := 0; at < rows; at += group {
+			n := min(group, rows-at)
+			d, p, ts := dlogits[at*v:(at+n)*v], probs[at*v:(at+n)*v], targets[at:at+n]
+			for r, t := range ts {
+				if t >= 0 {
+					aside[r] = p[r*v+int(t)]
+				}
+			}
+			Scale(d, p, scale)
+			for r, t := range ts {
+				if t >= 0 {
+					d[r*v+int(t)] = scale * (aside[r] - 1)
+				} else {
+					clear(d[r*v : r*v+v])
+				}
+			}
+		}
+		return
+	}
 	for r := range rows {
 		d, p := dlogits[r*v:r*v+v], probs[r*v:r*v+v]
 		t := int(targets[r])
 		if t < 0 {
-			if !acc {
-				clear(d)
-			}
 			continue
 		}
 		pt := p[t] - 1
-		if acc {
-			old := d[t]
-			Axpy(scale, p, d)
-			d[t] = FMA(scale, pt, old)
-			continue
-		}
-		Scale(d, p, scale)
-		d[t] = scale * pt
+		old := d[t]
+		Axpy(scale, p, d)
+		d[t] = FMA(scale, pt, old)
 	}
 }
 

@@ -400,6 +400,32 @@ func scoresBackward(datt, g, v, att []float32, t, hs, ldg, ld int, scale float32
 	return true
 }
 
+// fours is the number of heads that the kernels for four heads of four channels take.
+func fours(heads, t, hs int) int {
+	if level != 2 || hs != 4 || t < 4 || t > 16 {
+		return 0
+	}
+	return heads &^ 3
+}
+
+// attend is Heads for the first heads; it returns their number.
+func attend(att, ctx, q, k, v []float32, heads, t, hs, ldc, ld int, scale float32, causal bool) int {
+	n := fours(heads, t, hs)
+	for h := 0; h < n; h += 4 {
+		headsAVX512(t, number(causal), ld, ldc, &att[h*t*t], &ctx[h*hs], &q[h*hs], &k[h*hs], &v[h*hs], scale)
+	}
+	return n
+}
+
+func attendBackward(dq, dk, dv, g, q, k, v, att []float32, heads, t, hs, ldg, ld int, scale float32, causal bool) int {
+	n := fours(heads, t, hs)
+	for h := 0; h < n; h += 4 {
+		at := h * hs
+		headsBackwardAVX512(t, number(causal), ld, ldg, &dq[at], &dk[at], &dv[at], &g[at], &q[at], &k[at], &v[at], &att[h*t*t], scale)
+	}
+	return n
+}
+
 func layerNorm(y, mean, rstd, x, w, b []float32, rows, n int, inv, eps float32) bool {
 	if level == 0 || n == 0 {
 		return false
@@ -417,6 +443,12 @@ func layerNorm(y, mean, rstd, x, w, b []float32, rows, n int, inv, eps float32) 
 func rmsNorm(y, rstd, x, w []float32, rows, n int, inv, eps float32) bool {
 	if level == 0 || n == 0 {
 		return false
+	}
+	if n == 16 && level == 2 && rows > 0 {
+		for r := 0; r < rows; r += piece / 16 {
+			rmsNorm16AVX512(min(rows-r, piece/16), &y[16*r], &rstd[r], &x[16*r], first(w), inv, eps)
+		}
+		return true
 	}
 	for g := (group{}); g.next(rows, n, false); {
 		if at := g.r * n; level == 2 {
@@ -451,6 +483,12 @@ func rmsNormBackward(dx, dw, dy, x, rstd, w []float32, rows, n int, inv float32,
 	if level == 0 || n == 0 {
 		return false
 	}
+	if n == 16 && level == 2 && rows > 0 && dw == nil && dx != nil {
+		for r := 0; r < rows; r += piece / 16 {
+			rmsNormBackward16AVX512(min(rows-r, piece/16), &dx[16*r], &dy[16*r], &x[16*r], &rstd[r], first(w), inv, number(acc))
+		}
+		return true
+	}
 	for g := (group{}); g.next(rows, n, false); {
 		at := g.r * n
 		d := first(dx)
@@ -466,7 +504,7 @@ func rmsNormBackward(dx, dw, dy, x, rstd, w []float32, rows, n int, inv float32,
 	return true
 }
 
-func adam(w, g, m, v []float32, c *adamScalars) bool {
+func adam(w, g, m, v []float32, c *AdamStep) bool {
 	if level == 0 {
 		return false
 	}

@@ -6411,14 +6411,226 @@ TEXT ·adamAVX512(SB), NOSPLIT, $0-72
 	VBROADCASTSS eps+60(FP), Z5
 	VBROADCASTSS shrink+64(FP), Z6
 	VBROADCASTSS wd+68(FP), Z7
+	MOVL         wd+68(FP), DI
+	TESTL        DI, DI
+	JNZ          decay446
+	CMPL         shrink+64(FP), $0x3f800000
+	JNE          decay446
 	XORL         DI, DI
-	SUBQ         $+16, AX
-	JL           tail448
+	SUBQ         $+48, AX
+	JL           one448start
 
-one447:
+main447:
+	VMOVUPS        (CX)(DI*4), Z6
+	VMOVUPS        (DX)(DI*4), Z7
+	VMOVUPS        (BX)(DI*4), Z8
+	VMULPS         Z0, Z8, Z8
+	VFMADD231PS    Z1, Z7, Z8
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z8, K1
+	VPXORD         Z8, Z8, K1, Z8
+	VMOVUPS        Z8, (BX)(DI*4)
+	VMOVUPS        (SI)(DI*4), Z9
+	VMULPS         Z2, Z9, Z9
+	VMULPS         Z3, Z7, Z10
+	VFMADD231PS    Z10, Z7, Z9
+	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z9, K1
+	VMOVAPS.Z      Z9, K1, Z9
+	VMOVUPS        Z9, (SI)(DI*4)
+	VPSUBD.BCST    numbersAVX512<>+292(SB), Z9, Z7
+	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z7, K1, K2
+	VRSQRT14PS     Z9, Z10
+	VMULPS         Z9, Z10, Z7
+	KORTESTW       K2, K2
+	JNZ            slow451
+	VMULPS.BCST    numbersAVX512<>+68(SB), Z10, Z10
+	VBROADCASTSS   numbersAVX512<>+68(SB), Z11
+	VFNMADD231PS   Z7, Z10, Z11
+	VFMADD231PS    Z7, Z11, Z7
+	VFMADD231PS    Z10, Z11, Z10
+	VMOVAPS        Z9, Z9
+	VFNMADD231PS   Z7, Z7, Z9
+	VFMADD231PS.Z  Z9, Z10, K1, Z7
+	JMP            rooted452
+
+slow451:
+	VSQRTPS Z9, Z7
+
+rooted452:
+	VADDPS         Z5, Z7, Z7
+	VDIVPS         Z7, Z8, Z7
+	VFMADD231PS    Z4, Z7, Z6
+	VMOVUPS        Z6, (CX)(DI*4)
+	VMOVUPS        64(CX)(DI*4), Z6
+	VMOVUPS        64(DX)(DI*4), Z7
+	VMOVUPS        64(BX)(DI*4), Z8
+	VMULPS         Z0, Z8, Z8
+	VFMADD231PS    Z1, Z7, Z8
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z8, K1
+	VPXORD         Z8, Z8, K1, Z8
+	VMOVUPS        Z8, 64(BX)(DI*4)
+	VMOVUPS        64(SI)(DI*4), Z9
+	VMULPS         Z2, Z9, Z9
+	VMULPS         Z3, Z7, Z10
+	VFMADD231PS    Z10, Z7, Z9
+	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z9, K1
+	VMOVAPS.Z      Z9, K1, Z9
+	VMOVUPS        Z9, 64(SI)(DI*4)
+	VPSUBD.BCST    numbersAVX512<>+292(SB), Z9, Z7
+	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z7, K1, K2
+	VRSQRT14PS     Z9, Z10
+	VMULPS         Z9, Z10, Z7
+	KORTESTW       K2, K2
+	JNZ            slow453
+	VMULPS.BCST    numbersAVX512<>+68(SB), Z10, Z10
+	VBROADCASTSS   numbersAVX512<>+68(SB), Z11
+	VFNMADD231PS   Z7, Z10, Z11
+	VFMADD231PS    Z7, Z11, Z7
+	VFMADD231PS    Z10, Z11, Z10
+	VMOVAPS        Z9, Z9
+	VFNMADD231PS   Z7, Z7, Z9
+	VFMADD231PS.Z  Z9, Z10, K1, Z7
+	JMP            rooted454
+
+slow453:
+	VSQRTPS Z9, Z7
+
+rooted454:
+	VADDPS         Z5, Z7, Z7
+	VDIVPS         Z7, Z8, Z7
+	VFMADD231PS    Z4, Z7, Z6
+	VMOVUPS        Z6, 64(CX)(DI*4)
+	VMOVUPS        128(CX)(DI*4), Z6
+	VMOVUPS        128(DX)(DI*4), Z7
+	VMOVUPS        128(BX)(DI*4), Z8
+	VMULPS         Z0, Z8, Z8
+	VFMADD231PS    Z1, Z7, Z8
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z8, K1
+	VPXORD         Z8, Z8, K1, Z8
+	VMOVUPS        Z8, 128(BX)(DI*4)
+	VMOVUPS        128(SI)(DI*4), Z9
+	VMULPS         Z2, Z9, Z9
+	VMULPS         Z3, Z7, Z10
+	VFMADD231PS    Z10, Z7, Z9
+	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z9, K1
+	VMOVAPS.Z      Z9, K1, Z9
+	VMOVUPS        Z9, 128(SI)(DI*4)
+	VSQRTPS        Z9, Z7
+	VADDPS         Z5, Z7, Z7
+	VDIVPS         Z7, Z8, Z7
+	VFMADD231PS    Z4, Z7, Z6
+	VMOVUPS        Z6, 128(CX)(DI*4)
+	ADDQ           $+48, DI
+	SUBQ           $+48, AX
+	JGE            main447
+
+one448start:
+	ADDQ $+48, AX
+	SUBQ $+16, AX
+	JL   tail449
+
+one448:
+	VMOVUPS        (CX)(DI*4), Z6
+	VMOVUPS        (DX)(DI*4), Z7
+	VMOVUPS        (BX)(DI*4), Z8
+	VMULPS         Z0, Z8, Z8
+	VFMADD231PS    Z1, Z7, Z8
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z8, K1
+	VPXORD         Z8, Z8, K1, Z8
+	VMOVUPS        Z8, (BX)(DI*4)
+	VMOVUPS        (SI)(DI*4), Z9
+	VMULPS         Z2, Z9, Z9
+	VMULPS         Z3, Z7, Z10
+	VFMADD231PS    Z10, Z7, Z9
+	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z9, K1
+	VMOVAPS.Z      Z9, K1, Z9
+	VMOVUPS        Z9, (SI)(DI*4)
+	VPSUBD.BCST    numbersAVX512<>+292(SB), Z9, Z7
+	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z7, K1, K2
+	VRSQRT14PS     Z9, Z10
+	VMULPS         Z9, Z10, Z7
+	KORTESTW       K2, K2
+	JNZ            slow455
+	VMULPS.BCST    numbersAVX512<>+68(SB), Z10, Z10
+	VBROADCASTSS   numbersAVX512<>+68(SB), Z11
+	VFNMADD231PS   Z7, Z10, Z11
+	VFMADD231PS    Z7, Z11, Z7
+	VFMADD231PS    Z10, Z11, Z10
+	VMOVAPS        Z9, Z9
+	VFNMADD231PS   Z7, Z7, Z9
+	VFMADD231PS.Z  Z9, Z10, K1, Z7
+	JMP            rooted456
+
+slow455:
+	VSQRTPS Z9, Z7
+
+rooted456:
+	VADDPS      Z5, Z7, Z7
+	VDIVPS      Z7, Z8, Z7
+	VFMADD231PS Z4, Z7, Z6
+	VMOVUPS     Z6, (CX)(DI*4)
+	ADDQ        $+16, DI
+	SUBQ        $+16, AX
+	JGE         one448
+
+tail449:
+	ADDQ           $+16, AX
+	JZ             done450
+	MOVQ           $-1, R8
+	BZHIQ          AX, R8, R8
+	KMOVW          R8, K1
+	VMOVUPS.Z      (CX)(DI*4), K1, Z6
+	VMOVUPS.Z      (DX)(DI*4), K1, Z7
+	VMOVUPS.Z      (BX)(DI*4), K1, Z8
+	VMULPS         Z0, Z8, Z0
+	VFMADD231PS    Z1, Z7, Z0
+	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z0, K2
+	VPXORD         Z0, Z0, K2, Z0
+	VMOVUPS        Z0, K1, (BX)(DI*4)
+	VMOVUPS.Z      (SI)(DI*4), K1, Z1
+	VMULPS         Z2, Z1, Z1
+	VMULPS         Z3, Z7, Z2
+	VFMADD231PS    Z2, Z7, Z1
+	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z1, K2
+	VMOVAPS.Z      Z1, K2, Z1
+	VMOVUPS        Z1, K1, (SI)(DI*4)
+	VPSUBD.BCST    numbersAVX512<>+292(SB), Z1, Z2
+	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z2, K2, K3
+	VRSQRT14PS     Z1, Z3
+	VMULPS         Z1, Z3, Z2
+	KORTESTW       K3, K3
+	JNZ            slow457
+	VMULPS.BCST    numbersAVX512<>+68(SB), Z3, Z3
+	VBROADCASTSS   numbersAVX512<>+68(SB), Z7
+	VFNMADD231PS   Z2, Z3, Z7
+	VFMADD231PS    Z2, Z7, Z2
+	VFMADD231PS    Z3, Z7, Z3
+	VMOVAPS        Z1, Z1
+	VFNMADD231PS   Z2, Z2, Z1
+	VFMADD231PS.Z  Z1, Z3, K2, Z2
+	JMP            rooted458
+
+slow457:
+	VSQRTPS Z1, Z2
+
+rooted458:
+	VADDPS      Z5, Z2, Z1
+	VDIVPS      Z1, Z0, Z0
+	VFMADD231PS Z4, Z0, Z6
+	VMOVUPS     Z6, K1, (CX)(DI*4)
+
+done450:
+	VZEROUPPER
+	RET
+
+decay446:
+	XORL DI, DI
+	SUBQ $+16, AX
+	JL   tail461
+
+one460:
 	VMOVUPS        (CX)(DI*4), Z8
-	VMULPS         Z6, Z8, Z8
 	VMOVUPS        (DX)(DI*4), Z9
+	VMULPS         Z6, Z8, Z8
 	VFMADD231PS    Z7, Z8, Z9
 	VMOVUPS        (BX)(DI*4), Z10
 	VMULPS         Z0, Z10, Z10
@@ -6430,66 +6642,47 @@ one447:
 	VMULPS         Z2, Z11, Z11
 	VMULPS         Z3, Z9, Z12
 	VFMADD231PS    Z12, Z9, Z11
-	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z11, K1
-	VPXORD         Z11, Z11, K1, Z11
+	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z11, K1
+	VMOVAPS.Z      Z11, K1, Z11
 	VMOVUPS        Z11, (SI)(DI*4)
-	VPSUBD.BCST    numbersAVX512<>+292(SB), Z11, Z9
-	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z9, K1
-	VRSQRT14PS     Z11, Z12
-	VMULPS         Z11, Z12, Z9
-	KORTESTW       K1, K1
-	JNZ            slow450
-	VMULPS.BCST    numbersAVX512<>+68(SB), Z12, Z12
-	VBROADCASTSS   numbersAVX512<>+68(SB), Z13
-	VFNMADD231PS   Z9, Z12, Z13
-	VFMADD231PS    Z9, Z13, Z9
-	VFMADD231PS    Z12, Z13, Z12
-	VMOVAPS        Z11, Z11
-	VFNMADD231PS   Z9, Z9, Z11
-	VFMADD231PS    Z11, Z12, Z9
-	JMP            rooted451
+	VSQRTPS        Z11, Z9
+	VADDPS         Z5, Z9, Z9
+	VDIVPS         Z9, Z10, Z9
+	VFMADD231PS    Z4, Z9, Z8
+	VMOVUPS        Z8, (CX)(DI*4)
+	ADDQ           $+16, DI
+	SUBQ           $+16, AX
+	JGE            one460
 
-slow450:
-	VSQRTPS Z11, Z9
-
-rooted451:
-	VADDPS      Z5, Z9, Z9
-	VDIVPS      Z9, Z10, Z9
-	VFMADD231PS Z4, Z9, Z8
-	VMOVUPS     Z8, (CX)(DI*4)
-	ADDQ        $+16, DI
-	SUBQ        $+16, AX
-	JGE         one447
-
-tail448:
+tail461:
 	ADDQ           $+16, AX
-	JZ             done449
+	JZ             done462
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
 	VMOVUPS.Z      (CX)(DI*4), K1, Z8
+	VMOVUPS.Z      (DX)(DI*4), K1, Z9
 	VMULPS         Z6, Z8, Z6
-	VMOVUPS.Z      (DX)(DI*4), K1, Z8
-	VFMADD231PS    Z7, Z6, Z8
+	VFMADD231PS    Z7, Z6, Z9
 	VMOVUPS.Z      (BX)(DI*4), K1, Z7
 	VMULPS         Z0, Z7, Z0
-	VFMADD231PS    Z1, Z8, Z0
+	VFMADD231PS    Z1, Z9, Z0
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z0, K2
 	VPXORD         Z0, Z0, K2, Z0
 	VMOVUPS        Z0, K1, (BX)(DI*4)
 	VMOVUPS.Z      (SI)(DI*4), K1, Z1
 	VMULPS         Z2, Z1, Z1
-	VMULPS         Z3, Z8, Z2
-	VFMADD231PS    Z2, Z8, Z1
-	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z1, K2
-	VPXORD         Z1, Z1, K2, Z1
+	VMULPS         Z3, Z9, Z2
+	VFMADD231PS    Z2, Z9, Z1
+	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z1, K2
+	VMOVAPS.Z      Z1, K2, Z1
 	VMOVUPS        Z1, K1, (SI)(DI*4)
 	VPSUBD.BCST    numbersAVX512<>+292(SB), Z1, Z2
-	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z2, K2
+	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z2, K2, K3
 	VRSQRT14PS     Z1, Z3
 	VMULPS         Z1, Z3, Z2
-	KORTESTW       K2, K2
-	JNZ            slow452
+	KORTESTW       K3, K3
+	JNZ            slow463
 	VMULPS.BCST    numbersAVX512<>+68(SB), Z3, Z3
 	VBROADCASTSS   numbersAVX512<>+68(SB), Z7
 	VFNMADD231PS   Z2, Z3, Z7
@@ -6497,19 +6690,19 @@ tail448:
 	VFMADD231PS    Z3, Z7, Z3
 	VMOVAPS        Z1, Z1
 	VFNMADD231PS   Z2, Z2, Z1
-	VFMADD231PS    Z1, Z3, Z2
-	JMP            rooted453
+	VFMADD231PS.Z  Z1, Z3, K2, Z2
+	JMP            rooted464
 
-slow452:
+slow463:
 	VSQRTPS Z1, Z2
 
-rooted453:
+rooted464:
 	VADDPS      Z5, Z2, Z1
 	VDIVPS      Z1, Z0, Z0
 	VFMADD231PS Z4, Z0, Z6
 	VMOVUPS     Z6, K1, (CX)(DI*4)
 
-done449:
+done462:
 	VZEROUPPER
 	RET
 
@@ -6521,65 +6714,67 @@ TEXT ·rootsAVX512(SB), NOSPLIT, $0-24
 	MOVQ x+16(FP), DX
 	XORL BX, BX
 	SUBQ $+16, AX
-	JL   tail456
+	JL   tail467
 
-one455:
-	VMOVUPS      (DX)(BX*4), Z0
-	VPSUBD.BCST  numbersAVX512<>+292(SB), Z0, Z1
-	VPCMPUD.BCST $0x05, numbersAVX512<>+296(SB), Z1, K1
-	VRSQRT14PS   Z0, Z2
-	VMULPS       Z0, Z2, Z1
-	KORTESTW     K1, K1
-	JNZ          slow458
-	VMULPS.BCST  numbersAVX512<>+68(SB), Z2, Z2
-	VBROADCASTSS numbersAVX512<>+68(SB), Z3
-	VFNMADD231PS Z1, Z2, Z3
-	VFMADD231PS  Z1, Z3, Z1
-	VFMADD231PS  Z2, Z3, Z2
-	VMOVAPS      Z0, Z0
-	VFNMADD231PS Z1, Z1, Z0
-	VFMADD231PS  Z0, Z2, Z1
-	JMP          rooted459
+one466:
+	VMOVUPS       (DX)(BX*4), Z0
+	VPTESTMD      Z0, Z0, K1
+	VPSUBD.BCST   numbersAVX512<>+292(SB), Z0, Z1
+	VPCMPUD.BCST  $0x05, numbersAVX512<>+296(SB), Z1, K1, K2
+	VRSQRT14PS    Z0, Z2
+	VMULPS        Z0, Z2, Z1
+	KORTESTW      K2, K2
+	JNZ           slow469
+	VMULPS.BCST   numbersAVX512<>+68(SB), Z2, Z2
+	VBROADCASTSS  numbersAVX512<>+68(SB), Z3
+	VFNMADD231PS  Z1, Z2, Z3
+	VFMADD231PS   Z1, Z3, Z1
+	VFMADD231PS   Z2, Z3, Z2
+	VMOVAPS       Z0, Z0
+	VFNMADD231PS  Z1, Z1, Z0
+	VFMADD231PS.Z Z0, Z2, K1, Z1
+	JMP           rooted470
 
-slow458:
+slow469:
 	VSQRTPS Z0, Z1
 
-rooted459:
+rooted470:
 	VMOVUPS Z1, (CX)(BX*4)
 	ADDQ    $+16, BX
 	SUBQ    $+16, AX
-	JGE     one455
+	JGE     one466
 
-tail456:
-	ADDQ         $+16, AX
-	JZ           done457
-	MOVQ         $-1, SI
-	BZHIQ        AX, SI, SI
-	KMOVW        SI, K1
-	VMOVUPS.Z    (DX)(BX*4), K1, Z0
-	VPSUBD.BCST  numbersAVX512<>+292(SB), Z0, Z1
-	VPCMPUD.BCST $0x05, numbersAVX512<>+296(SB), Z1, K2
-	VRSQRT14PS   Z0, Z2
-	VMULPS       Z0, Z2, Z1
-	KORTESTW     K2, K2
-	JNZ          slow460
-	VMULPS.BCST  numbersAVX512<>+68(SB), Z2, Z2
-	VBROADCASTSS numbersAVX512<>+68(SB), Z3
-	VFNMADD231PS Z1, Z2, Z3
-	VFMADD231PS  Z1, Z3, Z1
-	VFMADD231PS  Z2, Z3, Z2
-	VMOVAPS      Z0, Z0
-	VFNMADD231PS Z1, Z1, Z0
-	VFMADD231PS  Z0, Z2, Z1
-	JMP          rooted461
+tail467:
+	ADDQ          $+16, AX
+	JZ            done468
+	MOVQ          $-1, SI
+	BZHIQ         AX, SI, SI
+	KMOVW         SI, K1
+	VMOVUPS.Z     (DX)(BX*4), K1, Z0
+	VPTESTMD      Z0, Z0, K2
+	VPSUBD.BCST   numbersAVX512<>+292(SB), Z0, Z1
+	VPCMPUD.BCST  $0x05, numbersAVX512<>+296(SB), Z1, K2, K3
+	VRSQRT14PS    Z0, Z2
+	VMULPS        Z0, Z2, Z1
+	KORTESTW      K3, K3
+	JNZ           slow471
+	VMULPS.BCST   numbersAVX512<>+68(SB), Z2, Z2
+	VBROADCASTSS  numbersAVX512<>+68(SB), Z3
+	VFNMADD231PS  Z1, Z2, Z3
+	VFMADD231PS   Z1, Z3, Z1
+	VFMADD231PS   Z2, Z3, Z2
+	VMOVAPS       Z0, Z0
+	VFNMADD231PS  Z1, Z1, Z0
+	VFMADD231PS.Z Z0, Z2, K2, Z1
+	JMP           rooted472
 
-slow460:
+slow471:
 	VSQRTPS Z0, Z1
 
-rooted461:
+rooted472:
 	VMOVUPS Z1, K1, (CX)(BX*4)
 
-done457:
+done468:
 	VZEROUPPER
 	RET
 
@@ -6593,9 +6788,9 @@ TEXT ·sgdAVX512(SB), NOSPLIT, $0-32
 	VBROADCASTSS wd+28(FP), Z1
 	XORL         BX, BX
 	SUBQ         $+32, AX
-	JL           one463start
+	JL           one474start
 
-main462:
+main473:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -6608,14 +6803,14 @@ main462:
 	VMOVUPS     Z2, 64(CX)(BX*4)
 	ADDQ        $+32, BX
 	SUBQ        $+32, AX
-	JGE         main462
+	JGE         main473
 
-one463start:
+one474start:
 	ADDQ $+32, AX
 	SUBQ $+16, AX
-	JL   tail464
+	JL   tail475
 
-one463:
+one474:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -6623,11 +6818,11 @@ one463:
 	VMOVUPS     Z2, (CX)(BX*4)
 	ADDQ        $+16, BX
 	SUBQ        $+16, AX
-	JGE         one463
+	JGE         one474
 
-tail464:
+tail475:
 	ADDQ        $+16, AX
-	JZ          done465
+	JZ          done476
 	MOVQ        $-1, SI
 	BZHIQ       AX, SI, SI
 	KMOVW       SI, K1
@@ -6637,7 +6832,7 @@ tail464:
 	VFMADD231PS Z0, Z3, Z2
 	VMOVUPS     Z2, K1, (CX)(BX*4)
 
-done465:
+done476:
 	VZEROUPPER
 	RET
 
@@ -6655,9 +6850,9 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+44(FP), Z3
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail468
+	JL           tail479
 
-one467:
+one478:
 	VMOVUPS        (CX)(DI*4), Z4
 	VMOVUPS        (DX)(DI*4), Z5
 	VFMADD231PS    Z3, Z4, Z5
@@ -6668,19 +6863,19 @@ one467:
 	VPXORD         Z6, Z6, K1, Z6
 	VMOVUPS        Z6, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain470
+	JZ             plain481
 	VFMADD213PS    Z5, Z1, Z6
 
-plain470:
+plain481:
 	VFMADD231PS Z0, Z6, Z4
 	VMOVUPS     Z4, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one467
+	JGE         one478
 
-tail468:
+tail479:
 	ADDQ           $+16, AX
-	JZ             done469
+	JZ             done480
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -6694,14 +6889,14 @@ tail468:
 	VPXORD         Z2, Z2, K2, Z2
 	VMOVUPS        Z2, K1, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain471
+	JZ             plain482
 	VFMADD213PS    Z5, Z1, Z2
 
-plain471:
+plain482:
 	VFMADD231PS Z0, Z2, Z4
 	VMOVUPS     Z4, K1, (CX)(DI*4)
 
-done469:
+done480:
 	VZEROUPPER
 	RET
 
@@ -6717,9 +6912,9 @@ TEXT ·adagradAVX512(SB), NOSPLIT, $0-44
 	VBROADCASTSS wd+40(FP), Z2
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail474
+	JL           tail485
 
-one473:
+one484:
 	VMOVUPS     (CX)(SI*4), Z3
 	VMOVUPS     (DX)(SI*4), Z4
 	VFMADD231PS Z2, Z3, Z4
@@ -6733,11 +6928,11 @@ one473:
 	VMOVUPS     Z3, (CX)(SI*4)
 	ADDQ        $+16, SI
 	SUBQ        $+16, AX
-	JGE         one473
+	JGE         one484
 
-tail474:
+tail485:
 	ADDQ        $+16, AX
-	JZ          done475
+	JZ          done486
 	MOVQ        $-1, DI
 	BZHIQ       AX, DI, DI
 	KMOVW       DI, K1
@@ -6753,7 +6948,7 @@ tail474:
 	VFMADD231PS Z0, Z1, Z3
 	VMOVUPS     Z3, K1, (CX)(SI*4)
 
-done475:
+done486:
 	VZEROUPPER
 	RET
 
@@ -6773,9 +6968,9 @@ TEXT ·rmspropAVX512(SB), NOSPLIT, $0-64
 	VBROADCASTSS mu+60(FP), Z5
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail478
+	JL           tail489
 
-one477:
+one488:
 	VMOVUPS        (CX)(DI*4), Z6
 	VMOVUPS        (DX)(DI*4), Z7
 	VFMADD231PS    Z4, Z6, Z7
@@ -6790,7 +6985,7 @@ one477:
 	VADDPS         Z3, Z8, Z8
 	VDIVPS         Z8, Z7, Z7
 	TESTQ          SI, SI
-	JZ             plain480
+	JZ             plain491
 	VMOVUPS        (SI)(DI*4), Z8
 	VFMADD231PS    Z8, Z5, Z7
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z7, K1
@@ -6798,16 +6993,16 @@ one477:
 	VMOVAPS        Z7, Z7
 	VMOVUPS        Z7, (SI)(DI*4)
 
-plain480:
+plain491:
 	VFMADD231PS Z0, Z7, Z6
 	VMOVUPS     Z6, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one477
+	JGE         one488
 
-tail478:
+tail489:
 	ADDQ           $+16, AX
-	JZ             done479
+	JZ             done490
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -6825,7 +7020,7 @@ tail478:
 	VADDPS         Z3, Z1, Z1
 	VDIVPS         Z1, Z7, Z1
 	TESTQ          SI, SI
-	JZ             plain481
+	JZ             plain492
 	VMOVUPS.Z      (SI)(DI*4), K1, Z2
 	VFMADD231PS    Z2, Z5, Z1
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z1, K2
@@ -6833,11 +7028,11 @@ tail478:
 	VMOVAPS        Z1, Z1
 	VMOVUPS        Z1, K1, (SI)(DI*4)
 
-plain481:
+plain492:
 	VFMADD231PS Z0, Z1, Z6
 	VMOVUPS     Z6, K1, (CX)(DI*4)
 
-done479:
+done490:
 	VZEROUPPER
 	RET
 
@@ -6856,9 +7051,9 @@ TEXT ·lionAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+52(FP), Z5
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail484
+	JL           tail495
 
-one483:
+one494:
 	VMOVUPS        (DX)(SI*4), Z6
 	VMOVUPS        (BX)(SI*4), Z7
 	VMULPS         Z1, Z7, Z8
@@ -6880,11 +7075,11 @@ one483:
 	VMOVUPS        Z7, (BX)(SI*4)
 	ADDQ           $+16, SI
 	SUBQ           $+16, AX
-	JGE            one483
+	JGE            one494
 
-tail484:
+tail495:
 	ADDQ           $+16, AX
-	JZ             done485
+	JZ             done496
 	MOVQ           $-1, DI
 	BZHIQ          AX, DI, DI
 	KMOVW          DI, K1
@@ -6908,7 +7103,7 @@ tail484:
 	VPXORD         Z0, Z0, K2, Z0
 	VMOVUPS        Z0, K1, (BX)(SI*4)
 
-done485:
+done496:
 	VZEROUPPER
 	RET
 
@@ -6936,7 +7131,7 @@ TEXT ·scoresAVX512(SB), NOSPLIT, $576-76
 	MOVQ         CX, SI
 	MOVQ         R11, R12
 
-gather486:
+gather497:
 	VPXORD     Z2, Z2, Z2
 	KMOVW      K1, K2
 	VGATHERDPS (R10)(Z1*4), K2, Z2
@@ -6944,11 +7139,11 @@ gather486:
 	ADDQ       $0x04, R10
 	ADDQ       $0x40, R12
 	DECQ       SI
-	JNZ        gather486
+	JNZ        gather497
 	MOVQ       AX, SI
 	SHLQ       $0x02, SI
 
-rows487:
+rows498:
 	MOVQ             $-1, R10
 	BZHIQ            DX, R10, R10
 	KMOVW            R10, K2
@@ -6962,7 +7157,7 @@ rows487:
 	VMOVUPS          192(R11), Z1
 	VFMADD231PS.BCST 12(R9), Z1, Z3
 	CMPQ             CX, $0x04
-	JE               multiplied488
+	JE               multiplied499
 	VMOVUPS          256(R11), Z1
 	VFMADD231PS.BCST 16(R9), Z1, Z3
 	VMOVUPS          320(R11), Z1
@@ -6972,7 +7167,7 @@ rows487:
 	VMOVUPS          448(R11), Z1
 	VFMADD231PS.BCST 28(R9), Z1, Z3
 
-multiplied488:
+multiplied499:
 	VMULPS           Z0, Z3, Z1
 	VBROADCASTSS     numbersAVX512<>+128(SB), Z2
 	VMAXPS           Z2, Z1, K2, Z2
@@ -7020,7 +7215,7 @@ multiplied488:
 	ADDQ             DI, R9
 	ADDQ             SI, R8
 	DECQ             AX
-	JNZ              rows487
+	JNZ              rows498
 	VZEROUPPER
 	RET
 
@@ -7049,7 +7244,7 @@ TEXT ·scoresBackwardAVX512(SB), NOSPLIT, $576-84
 	MOVQ         CX, SI
 	MOVQ         R12, R13
 
-gather489:
+gather500:
 	VPXORD     Z2, Z2, Z2
 	KMOVW      K1, K2
 	VGATHERDPS (R10)(Z1*4), K2, Z2
@@ -7057,11 +7252,11 @@ gather489:
 	ADDQ       $0x04, R10
 	ADDQ       $0x40, R13
 	DECQ       SI
-	JNZ        gather489
+	JNZ        gather500
 	MOVQ       AX, SI
 	SHLQ       $0x02, SI
 
-rows490:
+rows501:
 	MOVQ             $-1, R10
 	BZHIQ            DX, R10, R10
 	KMOVW            R10, K2
@@ -7075,7 +7270,7 @@ rows490:
 	VMOVUPS          192(R12), Z1
 	VFMADD231PS.BCST 12(R9), Z1, Z3
 	CMPQ             CX, $0x04
-	JE               multiplied491
+	JE               multiplied502
 	VMOVUPS          256(R12), Z1
 	VFMADD231PS.BCST 16(R9), Z1, Z3
 	VMOVUPS          320(R12), Z1
@@ -7085,21 +7280,23 @@ rows490:
 	VMOVUPS          448(R12), Z1
 	VFMADD231PS.BCST 28(R9), Z1, Z3
 
-multiplied491:
+multiplied502:
 	VMOVAPS.Z   Z3, K2, Z1
 	VMOVUPS.Z   (R11), K2, Z2
 	VPXORD      Z4, Z4, Z4
 	VFMADD231PS Z1, Z2, Z4
-	VSHUFF32X4  $0x4e, Z4, Z4, Z5
-	VADDPS      Z5, Z4, Z4
-	VSHUFF32X4  $0xb1, Z4, Z4, Z5
-	VADDPS      Z5, Z4, Z4
-	VPERMILPS   $0x4e, Z4, Z5
-	VADDPS      Z5, Z4, Z4
-	VPERMILPS   $0xb1, Z4, Z5
-	VADDPS      Z5, Z4, Z4
+	VSHUFF32X4  $0x4e, Z4, Z4, Z6
+	VADDPS      Z6, Z4, Z4
+	VSHUFF32X4  $0xb1, Z4, Z4, Z6
+	VADDPS      Z6, Z4, Z4
+	VPERMILPS   $0x4e, Z4, Z6
+	VADDPS      Z6, Z4, Z4
+	VPERMILPS   $0xb1, Z4, Z6
+	VADDPS      Z6, Z4, Z4
+	VPXORD      Z5, Z5, Z5
+	VADDPS      Z5, Z4, Z6
 	VMULPS      Z0, Z2, Z2
-	VSUBPS      Z4, Z1, Z1
+	VSUBPS      Z6, Z1, Z1
 	VMULPS      Z1, Z2, Z1
 	VMOVAPS.Z   Z1, K2, Z1
 	VMOVUPS     Z1, K1, (R8)
@@ -7108,9 +7305,2490 @@ multiplied491:
 	ADDQ        DI, R9
 	ADDQ        SI, R8
 	DECQ        AX
-	JNZ         rows490
+	JNZ         rows501
 	VZEROUPPER
 	RET
+
+// func rmsNorm16AVX512(rows int, y *float32, rstd *float32, x *float32, w *float32, inv float32, eps float32)
+// Requires: AVX, AVX512F, FMA3
+TEXT ·rmsNorm16AVX512(SB), NOSPLIT, $0-48
+	MOVQ         rows+0(FP), AX
+	MOVQ         y+8(FP), CX
+	MOVQ         rstd+16(FP), DX
+	MOVQ         x+24(FP), BX
+	MOVQ         w+32(FP), SI
+	VBROADCASTSS numbersAVX512<>+44(SB), Z0
+	TESTQ        SI, SI
+	JZ           nogain503
+	VMOVUPS      (SI), Z0
+
+nogain503:
+	VBROADCASTSS inv+40(FP), Z1
+	VBROADCASTSS eps+44(FP), Z2
+	VBROADCASTSS numbersAVX512<>+44(SB), Z3
+	VPXORD       Z4, Z4, Z4
+	VPBROADCASTD numbersAVX512<>+300(SB), Z5
+	VPBROADCASTD numbersAVX512<>+304(SB), Z6
+	VPBROADCASTD numbersAVX512<>+308(SB), Z7
+	VPBROADCASTD numbersAVX512<>+312(SB), Z8
+	VPSLLD       $0x02, iotaAVX512<>+0(SB), Z9
+	SUBQ         $0x04, AX
+	JL           rest
+
+four:
+	VMOVUPS     (BX), Z10
+	VMULPS      Z10, Z10, Z11
+	VMOVUPS     64(BX), Z12
+	VMULPS      Z12, Z12, Z13
+	VMOVUPS     128(BX), Z14
+	VMULPS      Z14, Z14, Z15
+	VMOVUPS     192(BX), Z16
+	VMULPS      Z16, Z16, Z17
+	VSHUFF32X4  $0x44, Z13, Z11, Z18
+	VSHUFF32X4  $0xee, Z13, Z11, Z11
+	VADDPS      Z11, Z18, Z11
+	VSHUFF32X4  $0x44, Z17, Z15, Z13
+	VSHUFF32X4  $0xee, Z17, Z15, Z15
+	VADDPS      Z15, Z13, Z13
+	VSHUFF32X4  $0x88, Z13, Z11, Z15
+	VSHUFF32X4  $0xdd, Z13, Z11, Z11
+	VADDPS      Z11, Z15, Z11
+	VPERMILPS   $0x4e, Z11, Z13
+	VADDPS      Z13, Z11, Z11
+	VPERMILPS   $0xb1, Z11, Z13
+	VADDPS      Z13, Z11, Z11
+	VPERMPS     Z11, Z9, Z11
+	VFMADD213PS X2, X1, X11
+	VSQRTPS     X11, X11
+	VDIVPS      X11, X3, X11
+	VMOVUPS     X11, (DX)
+	VPERMPS     Z11, Z5, Z13
+	VMULPS      Z13, Z10, Z10
+	VMULPS      Z0, Z10, Z10
+	VMOVUPS     Z10, (CX)
+	VPERMPS     Z11, Z6, Z10
+	VMULPS      Z10, Z12, Z10
+	VMULPS      Z0, Z10, Z10
+	VMOVUPS     Z10, 64(CX)
+	VPERMPS     Z11, Z7, Z10
+	VMULPS      Z10, Z14, Z10
+	VMULPS      Z0, Z10, Z10
+	VMOVUPS     Z10, 128(CX)
+	VPERMPS     Z11, Z8, Z10
+	VMULPS      Z10, Z16, Z10
+	VMULPS      Z0, Z10, Z10
+	VMOVUPS     Z10, 192(CX)
+	ADDQ        $0x00000100, BX
+	ADDQ        $0x00000100, CX
+	ADDQ        $0x10, DX
+	SUBQ        $0x04, AX
+	JGE         four
+
+rest:
+	ADDQ $0x04, AX
+	CMPQ AX, $0x03
+	JE   rows3
+	CMPQ AX, $0x02
+	JE   rows2
+	CMPQ AX, $0x01
+	JE   rows1
+	VZEROUPPER
+	RET
+
+rows3:
+	VMOVUPS     (BX), Z8
+	VMULPS      Z8, Z8, Z10
+	VMOVUPS     64(BX), Z11
+	VMULPS      Z11, Z11, Z12
+	VMOVUPS     128(BX), Z13
+	VMULPS      Z13, Z13, Z14
+	VSHUFF32X4  $0x44, Z12, Z10, Z15
+	VSHUFF32X4  $0xee, Z12, Z10, Z10
+	VADDPS      Z10, Z15, Z10
+	VSHUFF32X4  $0x44, Z4, Z14, Z12
+	VSHUFF32X4  $0xee, Z4, Z14, Z4
+	VADDPS      Z4, Z12, Z4
+	VSHUFF32X4  $0x88, Z4, Z10, Z12
+	VSHUFF32X4  $0xdd, Z4, Z10, Z4
+	VADDPS      Z4, Z12, Z4
+	VPERMILPS   $0x4e, Z4, Z10
+	VADDPS      Z10, Z4, Z4
+	VPERMILPS   $0xb1, Z4, Z10
+	VADDPS      Z10, Z4, Z4
+	VPERMPS     Z4, Z9, Z4
+	VFMADD213PS X2, X1, X4
+	VSQRTPS     X4, X4
+	VDIVPS      X4, X3, X4
+	VMOVSS      X4, (DX)
+	VEXTRACTPS  $0x01, X4, 4(DX)
+	VEXTRACTPS  $0x02, X4, 8(DX)
+	VPERMPS     Z4, Z5, Z1
+	VMULPS      Z1, Z8, Z1
+	VMULPS      Z0, Z1, Z1
+	VMOVUPS     Z1, (CX)
+	VPERMPS     Z4, Z6, Z1
+	VMULPS      Z1, Z11, Z1
+	VMULPS      Z0, Z1, Z1
+	VMOVUPS     Z1, 64(CX)
+	VPERMPS     Z4, Z7, Z1
+	VMULPS      Z1, Z13, Z1
+	VMULPS      Z0, Z1, Z0
+	VMOVUPS     Z0, 128(CX)
+	VZEROUPPER
+	RET
+
+rows2:
+	VMOVUPS     (BX), Z7
+	VMULPS      Z7, Z7, Z8
+	VMOVUPS     64(BX), Z10
+	VMULPS      Z10, Z10, Z11
+	VSHUFF32X4  $0x44, Z11, Z8, Z12
+	VSHUFF32X4  $0xee, Z11, Z8, Z8
+	VADDPS      Z8, Z12, Z8
+	VSHUFF32X4  $0x44, Z4, Z4, Z11
+	VSHUFF32X4  $0xee, Z4, Z4, Z4
+	VADDPS      Z4, Z11, Z4
+	VSHUFF32X4  $0x88, Z4, Z8, Z11
+	VSHUFF32X4  $0xdd, Z4, Z8, Z4
+	VADDPS      Z4, Z11, Z4
+	VPERMILPS   $0x4e, Z4, Z8
+	VADDPS      Z8, Z4, Z4
+	VPERMILPS   $0xb1, Z4, Z8
+	VADDPS      Z8, Z4, Z4
+	VPERMPS     Z4, Z9, Z4
+	VFMADD213PS X2, X1, X4
+	VSQRTPS     X4, X4
+	VDIVPS      X4, X3, X4
+	VMOVSS      X4, (DX)
+	VEXTRACTPS  $0x01, X4, 4(DX)
+	VPERMPS     Z4, Z5, Z1
+	VMULPS      Z1, Z7, Z1
+	VMULPS      Z0, Z1, Z1
+	VMOVUPS     Z1, (CX)
+	VPERMPS     Z4, Z6, Z1
+	VMULPS      Z1, Z10, Z1
+	VMULPS      Z0, Z1, Z0
+	VMOVUPS     Z0, 64(CX)
+	VZEROUPPER
+	RET
+
+rows1:
+	VMOVUPS     (BX), Z6
+	VMULPS      Z6, Z6, Z7
+	VSHUFF32X4  $0x44, Z4, Z7, Z8
+	VSHUFF32X4  $0xee, Z4, Z7, Z7
+	VADDPS      Z7, Z8, Z7
+	VSHUFF32X4  $0x44, Z4, Z4, Z8
+	VSHUFF32X4  $0xee, Z4, Z4, Z4
+	VADDPS      Z4, Z8, Z4
+	VSHUFF32X4  $0x88, Z4, Z7, Z8
+	VSHUFF32X4  $0xdd, Z4, Z7, Z4
+	VADDPS      Z4, Z8, Z4
+	VPERMILPS   $0x4e, Z4, Z7
+	VADDPS      Z7, Z4, Z4
+	VPERMILPS   $0xb1, Z4, Z7
+	VADDPS      Z7, Z4, Z4
+	VPERMPS     Z4, Z9, Z4
+	VFMADD213PS X2, X1, X4
+	VSQRTPS     X4, X4
+	VDIVPS      X4, X3, X4
+	VMOVSS      X4, (DX)
+	VPERMPS     Z4, Z5, Z1
+	VMULPS      Z1, Z6, Z1
+	VMULPS      Z0, Z1, Z0
+	VMOVUPS     Z0, (CX)
+	VZEROUPPER
+	RET
+
+// func rmsNormBackward16AVX512(rows int, dx *float32, dy *float32, x *float32, rstd *float32, w *float32, inv float32, acc int)
+// Requires: AVX, AVX512F
+TEXT ·rmsNormBackward16AVX512(SB), NOSPLIT, $0-64
+	MOVQ         rows+0(FP), AX
+	MOVQ         dx+8(FP), CX
+	MOVQ         dy+16(FP), DX
+	MOVQ         x+24(FP), BX
+	MOVQ         rstd+32(FP), SI
+	MOVQ         w+40(FP), DI
+	VBROADCASTSS numbersAVX512<>+44(SB), Z0
+	TESTQ        DI, DI
+	JZ           nogain504
+	VMOVUPS      (DI), Z0
+
+nogain504:
+	VBROADCASTSS inv+48(FP), Z1
+	MOVQ         acc+56(FP), DI
+	VPXORD       Z2, Z2, Z2
+	SUBQ         $0x04, AX
+	JL           rest
+
+four:
+	VBROADCASTSS (SI), Z3
+	VMULPS       (BX), Z3, Z4
+	VMULPS       (DX), Z0, Z5
+	VMOVAPS      Z2, Z6
+	VFMADD231PS  Z4, Z5, Z6
+	VBROADCASTSS 4(SI), Z7
+	VMULPS       64(BX), Z7, Z8
+	VMULPS       64(DX), Z0, Z9
+	VMOVAPS      Z2, Z10
+	VFMADD231PS  Z8, Z9, Z10
+	VBROADCASTSS 8(SI), Z11
+	VMULPS       128(BX), Z11, Z12
+	VMULPS       128(DX), Z0, Z13
+	VMOVAPS      Z2, Z14
+	VFMADD231PS  Z12, Z13, Z14
+	VBROADCASTSS 12(SI), Z15
+	VMULPS       192(BX), Z15, Z16
+	VMULPS       192(DX), Z0, Z17
+	VMOVAPS      Z2, Z18
+	VFMADD231PS  Z16, Z17, Z18
+	VSHUFF32X4   $0x44, Z10, Z6, Z19
+	VSHUFF32X4   $0xee, Z10, Z6, Z6
+	VADDPS       Z6, Z19, Z6
+	VSHUFF32X4   $0x44, Z18, Z14, Z10
+	VSHUFF32X4   $0xee, Z18, Z14, Z14
+	VADDPS       Z14, Z10, Z10
+	VSHUFF32X4   $0x88, Z10, Z6, Z14
+	VSHUFF32X4   $0xdd, Z10, Z6, Z6
+	VADDPS       Z6, Z14, Z6
+	VPERMILPS    $0x4e, Z6, Z10
+	VADDPS       Z10, Z6, Z6
+	VPERMILPS    $0xb1, Z6, Z10
+	VADDPS       Z10, Z6, Z6
+	VADDPS       Z2, Z6, Z6
+	VMULPS       Z1, Z6, Z6
+	VSHUFF32X4   $0x00, Z6, Z6, Z10
+	VFNMADD231PS Z4, Z10, Z5
+	VMULPS       Z3, Z5, Z3
+	TESTQ        DI, DI
+	JZ           set505
+	VMOVUPS      (CX), Z4
+	VADDPS       Z3, Z4, Z3
+
+set505:
+	VMOVUPS      Z3, (CX)
+	VSHUFF32X4   $0x55, Z6, Z6, Z3
+	VFNMADD231PS Z8, Z3, Z9
+	VMULPS       Z7, Z9, Z3
+	TESTQ        DI, DI
+	JZ           set506
+	VMOVUPS      64(CX), Z4
+	VADDPS       Z3, Z4, Z3
+
+set506:
+	VMOVUPS      Z3, 64(CX)
+	VSHUFF32X4   $0xaa, Z6, Z6, Z3
+	VFNMADD231PS Z12, Z3, Z13
+	VMULPS       Z11, Z13, Z3
+	TESTQ        DI, DI
+	JZ           set507
+	VMOVUPS      128(CX), Z4
+	VADDPS       Z3, Z4, Z3
+
+set507:
+	VMOVUPS      Z3, 128(CX)
+	VSHUFF32X4   $0xff, Z6, Z6, Z3
+	VFNMADD231PS Z16, Z3, Z17
+	VMULPS       Z15, Z17, Z3
+	TESTQ        DI, DI
+	JZ           set508
+	VMOVUPS      192(CX), Z4
+	VADDPS       Z3, Z4, Z3
+
+set508:
+	VMOVUPS Z3, 192(CX)
+	ADDQ    $0x00000100, CX
+	ADDQ    $0x00000100, DX
+	ADDQ    $0x00000100, BX
+	ADDQ    $0x10, SI
+	SUBQ    $0x04, AX
+	JGE     four
+
+rest:
+	ADDQ $0x04, AX
+	CMPQ AX, $0x03
+	JE   rows3
+	CMPQ AX, $0x02
+	JE   rows2
+	CMPQ AX, $0x01
+	JE   rows1
+	VZEROUPPER
+	RET
+
+rows3:
+	VBROADCASTSS (SI), Z3
+	VMULPS       (BX), Z3, Z4
+	VMULPS       (DX), Z0, Z5
+	VMOVAPS      Z2, Z6
+	VFMADD231PS  Z4, Z5, Z6
+	VBROADCASTSS 4(SI), Z7
+	VMULPS       64(BX), Z7, Z8
+	VMULPS       64(DX), Z0, Z9
+	VMOVAPS      Z2, Z10
+	VFMADD231PS  Z8, Z9, Z10
+	VBROADCASTSS 8(SI), Z11
+	VMULPS       128(BX), Z11, Z12
+	VMULPS       128(DX), Z0, Z0
+	VMOVAPS      Z2, Z13
+	VFMADD231PS  Z12, Z0, Z13
+	VSHUFF32X4   $0x44, Z10, Z6, Z14
+	VSHUFF32X4   $0xee, Z10, Z6, Z6
+	VADDPS       Z6, Z14, Z6
+	VSHUFF32X4   $0x44, Z2, Z13, Z10
+	VSHUFF32X4   $0xee, Z2, Z13, Z13
+	VADDPS       Z13, Z10, Z10
+	VSHUFF32X4   $0x88, Z10, Z6, Z13
+	VSHUFF32X4   $0xdd, Z10, Z6, Z6
+	VADDPS       Z6, Z13, Z6
+	VPERMILPS    $0x4e, Z6, Z10
+	VADDPS       Z10, Z6, Z6
+	VPERMILPS    $0xb1, Z6, Z10
+	VADDPS       Z10, Z6, Z6
+	VADDPS       Z2, Z6, Z2
+	VMULPS       Z1, Z2, Z1
+	VSHUFF32X4   $0x00, Z1, Z1, Z2
+	VFNMADD231PS Z4, Z2, Z5
+	VMULPS       Z3, Z5, Z2
+	TESTQ        DI, DI
+	JZ           set509
+	VMOVUPS      (CX), Z3
+	VADDPS       Z2, Z3, Z2
+
+set509:
+	VMOVUPS      Z2, (CX)
+	VSHUFF32X4   $0x55, Z1, Z1, Z2
+	VFNMADD231PS Z8, Z2, Z9
+	VMULPS       Z7, Z9, Z2
+	TESTQ        DI, DI
+	JZ           set510
+	VMOVUPS      64(CX), Z3
+	VADDPS       Z2, Z3, Z2
+
+set510:
+	VMOVUPS      Z2, 64(CX)
+	VSHUFF32X4   $0xaa, Z1, Z1, Z1
+	VFNMADD231PS Z12, Z1, Z0
+	VMULPS       Z11, Z0, Z0
+	TESTQ        DI, DI
+	JZ           set511
+	VMOVUPS      128(CX), Z1
+	VADDPS       Z0, Z1, Z0
+
+set511:
+	VMOVUPS Z0, 128(CX)
+	VZEROUPPER
+	RET
+
+rows2:
+	VBROADCASTSS (SI), Z3
+	VMULPS       (BX), Z3, Z4
+	VMULPS       (DX), Z0, Z5
+	VMOVAPS      Z2, Z6
+	VFMADD231PS  Z4, Z5, Z6
+	VBROADCASTSS 4(SI), Z7
+	VMULPS       64(BX), Z7, Z8
+	VMULPS       64(DX), Z0, Z0
+	VMOVAPS      Z2, Z9
+	VFMADD231PS  Z8, Z0, Z9
+	VSHUFF32X4   $0x44, Z9, Z6, Z10
+	VSHUFF32X4   $0xee, Z9, Z6, Z6
+	VADDPS       Z6, Z10, Z6
+	VSHUFF32X4   $0x44, Z2, Z2, Z9
+	VSHUFF32X4   $0xee, Z2, Z2, Z10
+	VADDPS       Z10, Z9, Z9
+	VSHUFF32X4   $0x88, Z9, Z6, Z10
+	VSHUFF32X4   $0xdd, Z9, Z6, Z6
+	VADDPS       Z6, Z10, Z6
+	VPERMILPS    $0x4e, Z6, Z9
+	VADDPS       Z9, Z6, Z6
+	VPERMILPS    $0xb1, Z6, Z9
+	VADDPS       Z9, Z6, Z6
+	VADDPS       Z2, Z6, Z2
+	VMULPS       Z1, Z2, Z1
+	VSHUFF32X4   $0x00, Z1, Z1, Z2
+	VFNMADD231PS Z4, Z2, Z5
+	VMULPS       Z3, Z5, Z2
+	TESTQ        DI, DI
+	JZ           set512
+	VMOVUPS      (CX), Z3
+	VADDPS       Z2, Z3, Z2
+
+set512:
+	VMOVUPS      Z2, (CX)
+	VSHUFF32X4   $0x55, Z1, Z1, Z1
+	VFNMADD231PS Z8, Z1, Z0
+	VMULPS       Z7, Z0, Z0
+	TESTQ        DI, DI
+	JZ           set513
+	VMOVUPS      64(CX), Z1
+	VADDPS       Z0, Z1, Z0
+
+set513:
+	VMOVUPS Z0, 64(CX)
+	VZEROUPPER
+	RET
+
+rows1:
+	VBROADCASTSS (SI), Z3
+	VMULPS       (BX), Z3, Z4
+	VMULPS       (DX), Z0, Z0
+	VMOVAPS      Z2, Z5
+	VFMADD231PS  Z4, Z0, Z5
+	VSHUFF32X4   $0x44, Z2, Z5, Z6
+	VSHUFF32X4   $0xee, Z2, Z5, Z5
+	VADDPS       Z5, Z6, Z5
+	VSHUFF32X4   $0x44, Z2, Z2, Z6
+	VSHUFF32X4   $0xee, Z2, Z2, Z7
+	VADDPS       Z7, Z6, Z6
+	VSHUFF32X4   $0x88, Z6, Z5, Z7
+	VSHUFF32X4   $0xdd, Z6, Z5, Z5
+	VADDPS       Z5, Z7, Z5
+	VPERMILPS    $0x4e, Z5, Z6
+	VADDPS       Z6, Z5, Z5
+	VPERMILPS    $0xb1, Z5, Z6
+	VADDPS       Z6, Z5, Z5
+	VADDPS       Z2, Z5, Z2
+	VMULPS       Z1, Z2, Z1
+	VSHUFF32X4   $0x00, Z1, Z1, Z1
+	VFNMADD231PS Z4, Z1, Z0
+	VMULPS       Z3, Z0, Z0
+	TESTQ        DI, DI
+	JZ           set514
+	VMOVUPS      (CX), Z1
+	VADDPS       Z0, Z1, Z0
+
+set514:
+	VMOVUPS Z0, (CX)
+	VZEROUPPER
+	RET
+
+// func headsAVX512(t int, causal int, ld int, ldc int, att *float32, ctx *float32, q *float32, k *float32, v *float32, scale float32)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·headsAVX512(SB), $1096-76
+	LEAQ         63(SP), AX
+	ANDQ         $-64, AX
+	MOVQ         t+0(FP), CX
+	MOVQ         ld+16(FP), DX
+	MOVQ         att+32(FP), R10
+	SHLQ         $0x02, DX
+	MOVQ         CX, BX
+	SHLQ         $0x02, BX
+	MOVQ         BX, R9
+	IMULQ        CX, R9
+	MOVQ         R9, 1088(SP)
+	XORL         SI, SI
+	VPXORD       Z0, Z0, Z0
+	VBROADCASTSS scale+72(FP), Z1
+	MOVQ         q+48(FP), R11
+	MOVQ         ctx+40(FP), R12
+
+group:
+	MOVQ CX, DI
+	SUBQ SI, DI
+	CMPQ DI, $0x01
+	JE   rows1
+	CMPQ DI, $0x02
+	JE   rows2
+	CMPQ DI, $0x03
+	JE   rows3
+	CMPQ causal+8(FP), $0x00
+	JE   all515
+	LEAQ 4(SI), DI
+	LEAQ causalAVX512<>+54(SB), R8
+	JMP  set516
+
+all515:
+	MOVQ CX, DI
+	LEAQ causalAVX512<>+24(SB), R8
+
+set516:
+	MOVQ         SI, R9
+	ADDQ         R9, R9
+	SUBQ         R9, R8
+	VMOVAPS      Z0, (AX)
+	VMOVAPS      Z0, 64(AX)
+	VMOVAPS      Z0, 128(AX)
+	VMOVAPS      Z0, 192(AX)
+	VMOVAPS      Z0, 256(AX)
+	VMOVAPS      Z0, 320(AX)
+	VMOVAPS      Z0, 384(AX)
+	VMOVAPS      Z0, 448(AX)
+	VMOVAPS      Z0, 512(AX)
+	VMOVAPS      Z0, 576(AX)
+	VMOVAPS      Z0, 640(AX)
+	VMOVAPS      Z0, 704(AX)
+	VMOVAPS      Z0, 768(AX)
+	VMOVAPS      Z0, 832(AX)
+	VMOVAPS      Z0, 896(AX)
+	VMOVAPS      Z0, 960(AX)
+	MOVQ         R11, R9
+	VMOVUPS      (R9), Z2
+	ADDQ         DX, R9
+	VMOVUPS      (R9), Z3
+	ADDQ         DX, R9
+	VMOVUPS      (R9), Z4
+	ADDQ         DX, R9
+	VMOVUPS      (R9), Z5
+	VUNPCKLPS    Z3, Z2, Z6
+	VUNPCKHPS    Z3, Z2, Z2
+	VUNPCKLPS    Z5, Z4, Z3
+	VUNPCKHPS    Z5, Z4, Z5
+	VUNPCKLPD    Z3, Z6, Z4
+	VUNPCKHPD    Z3, Z6, Z3
+	VUNPCKLPD    Z5, Z2, Z6
+	VUNPCKHPD    Z5, Z2, Z2
+	VBROADCASTSS numbersAVX512<>+128(SB), Z5
+	XORL         R9, R9
+	XORL         R13, R13
+	MOVQ         k+56(FP), R14
+
+s517:
+	KMOVW       (R8)(R9*2), K1
+	VMOVUPS     (R14), Z7
+	VMOVAPS     Z0, Z8
+	VPERMILPS   $0x00, Z7, Z9
+	VFMADD231PS Z9, Z4, Z8
+	VPERMILPS   $0x55, Z7, Z9
+	VFMADD231PS Z9, Z3, Z8
+	VPERMILPS   $0xaa, Z7, Z9
+	VFMADD231PS Z9, Z6, Z8
+	VPERMILPS   $0xff, Z7, Z7
+	VFMADD231PS Z7, Z2, Z8
+	VMULPS      Z1, Z8, Z7
+	VMAXPS      Z5, Z7, K1, Z5
+	VMOVAPS     Z7, (AX)(R13*1)
+	ADDQ        $0x40, R13
+	ADDQ        DX, R14
+	INCQ        R9
+	CMPQ        R9, DI
+	JL          s517
+	XORL        R9, R9
+	XORL        R13, R13
+
+s518:
+	KMOVW            (R8)(R9*2), K1
+	VMOVUPS          (AX)(R13*1), Z2
+	VSUBPS           Z5, Z2, Z2
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z3
+	VMAXPS           Z2, Z3, Z2
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z3
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z2, Z3
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z3, Z3
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z3, Z2
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z3, Z2
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z4
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z2, Z4
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z2, Z4
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z2, Z4
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z2, Z4
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z2, Z4
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z2, Z4
+	VSCALEFPS        Z3, Z4, Z2
+	VMOVAPS.Z        Z2, K1, Z2
+	VMOVAPS          Z2, (AX)(R13*1)
+	ADDQ             $0x40, R13
+	INCQ             R9
+	CMPQ             R9, DI
+	JL               s518
+	VBROADCASTSS     numbersAVX512<>+44(SB), Z2
+	CMPQ             CX, $0x08
+	JLE              short519
+	VMOVUPS          (AX), Z3
+	VMOVUPS          512(AX), Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          256(AX), Z4
+	VMOVUPS          768(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          128(AX), Z4
+	VMOVUPS          640(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VMOVUPS          384(AX), Z5
+	VMOVUPS          896(AX), Z6
+	VADDPS           Z6, Z5, Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          64(AX), Z4
+	VMOVUPS          576(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VMOVUPS          320(AX), Z5
+	VMOVUPS          832(AX), Z6
+	VADDPS           Z6, Z5, Z5
+	VADDPS           Z5, Z4, Z4
+	VMOVUPS          192(AX), Z5
+	VMOVUPS          704(AX), Z6
+	VADDPS           Z6, Z5, Z5
+	VMOVUPS          448(AX), Z6
+	VMOVUPS          960(AX), Z7
+	VADDPS           Z7, Z6, Z6
+	VADDPS           Z6, Z5, Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVAPS          Z3, Z3
+	JMP              summed520
+
+short519:
+	VMOVUPS (AX), Z3
+	VMOVUPS 256(AX), Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS 128(AX), Z4
+	VMOVUPS 384(AX), Z5
+	VADDPS  Z5, Z4, Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS 64(AX), Z4
+	VMOVUPS 320(AX), Z5
+	VADDPS  Z5, Z4, Z4
+	VMOVUPS 192(AX), Z5
+	VMOVUPS 448(AX), Z6
+	VADDPS  Z6, Z5, Z5
+	VADDPS  Z5, Z4, Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVAPS Z3, Z3
+
+summed520:
+	VADDPS  Z0, Z3, Z3
+	VDIVPS  Z3, Z2, Z2
+	VMOVAPS Z0, Z3
+	VMOVAPS Z0, Z4
+	VMOVAPS Z0, Z5
+	VMOVAPS Z0, Z6
+	XORL    R9, R9
+	XORL    DI, DI
+	MOVQ    v+64(FP), R13
+
+s521:
+	KMOVW       (R8)(R9*2), K1
+	VMULPS      (AX)(DI*1), Z2, Z7
+	VMOVAPS.Z   Z7, K1, Z7
+	VMOVAPS     Z7, (AX)(DI*1)
+	VMOVUPS     (R13), Z8
+	VPERMILPS   $0x00, Z7, Z9
+	VFMADD231PS Z9, Z8, Z3
+	VPERMILPS   $0x55, Z7, Z9
+	VFMADD231PS Z9, Z8, Z4
+	VPERMILPS   $0xaa, Z7, Z9
+	VFMADD231PS Z9, Z8, Z5
+	VPERMILPS   $0xff, Z7, Z7
+	VFMADD231PS Z7, Z8, Z6
+	ADDQ        $0x40, DI
+	ADDQ        DX, R13
+	INCQ        R9
+	CMPQ        R9, CX
+	JL          s521
+	MOVQ        ldc+24(FP), DI
+	VMOVUPS     Z3, (R12)
+	LEAQ        (R12)(DI*4), R12
+	VMOVUPS     Z4, (R12)
+	LEAQ        (R12)(DI*4), R12
+	VMOVUPS     Z5, (R12)
+	LEAQ        (R12)(DI*4), R12
+	VMOVUPS     Z6, (R12)
+	LEAQ        (R12)(DI*4), R12
+	LEAQ        (R11)(DX*4), R11
+	XORL        DI, DI
+	LEAQ        -16(BX), R8
+
+block522:
+	MOVQ          DI, R9
+	SHLQ          $0x04, R9
+	VMOVUPS       (AX)(R9*1), Z2
+	VMOVUPS       64(AX)(R9*1), Z3
+	VMOVUPS       128(AX)(R9*1), Z4
+	VMOVUPS       192(AX)(R9*1), Z5
+	VUNPCKLPS     Z3, Z2, Z6
+	VUNPCKHPS     Z3, Z2, Z2
+	VUNPCKLPS     Z5, Z4, Z3
+	VUNPCKHPS     Z5, Z4, Z5
+	VUNPCKLPD     Z3, Z6, Z4
+	VUNPCKHPD     Z3, Z6, Z3
+	VUNPCKLPD     Z5, Z2, Z6
+	VUNPCKHPD     Z5, Z2, Z2
+	LEAQ          (R10)(DI*1), R9
+	LEAQ          (BX)(BX*2), R13
+	VMOVUPS       X4, (R9)
+	VMOVUPS       X3, (R9)(BX*1)
+	VMOVUPS       X6, (R9)(BX*2)
+	VMOVUPS       X2, (R9)(R13*1)
+	ADDQ          1088(SP), R9
+	VEXTRACTF32X4 $0x01, Z4, (R9)
+	VEXTRACTF32X4 $0x01, Z3, (R9)(BX*1)
+	VEXTRACTF32X4 $0x01, Z6, (R9)(BX*2)
+	VEXTRACTF32X4 $0x01, Z2, (R9)(R13*1)
+	ADDQ          1088(SP), R9
+	VEXTRACTF32X4 $0x02, Z4, (R9)
+	VEXTRACTF32X4 $0x02, Z3, (R9)(BX*1)
+	VEXTRACTF32X4 $0x02, Z6, (R9)(BX*2)
+	VEXTRACTF32X4 $0x02, Z2, (R9)(R13*1)
+	ADDQ          1088(SP), R9
+	VEXTRACTF32X4 $0x03, Z4, (R9)
+	VEXTRACTF32X4 $0x03, Z3, (R9)(BX*1)
+	VEXTRACTF32X4 $0x03, Z6, (R9)(BX*2)
+	VEXTRACTF32X4 $0x03, Z2, (R9)(R13*1)
+	CMPQ          DI, R8
+	JGE           lastblock523
+	ADDQ          $0x10, DI
+	CMPQ          DI, R8
+	CMOVQGT       R8, DI
+	JMP           block522
+
+lastblock523:
+	ADDQ $0x04, SI
+	LEAQ (R10)(BX*4), R10
+	CMPQ SI, CX
+	JL   group
+	VZEROUPPER
+	RET
+
+rows3:
+	CMPQ causal+8(FP), $0x00
+	JE   all524
+	LEAQ 3(SI), DI
+	LEAQ causalAVX512<>+54(SB), R8
+	JMP  set525
+
+all524:
+	MOVQ CX, DI
+	LEAQ causalAVX512<>+24(SB), R8
+
+set525:
+	ADDQ         SI, SI
+	SUBQ         SI, R8
+	VMOVAPS      Z0, (AX)
+	VMOVAPS      Z0, 64(AX)
+	VMOVAPS      Z0, 128(AX)
+	VMOVAPS      Z0, 192(AX)
+	VMOVAPS      Z0, 256(AX)
+	VMOVAPS      Z0, 320(AX)
+	VMOVAPS      Z0, 384(AX)
+	VMOVAPS      Z0, 448(AX)
+	VMOVAPS      Z0, 512(AX)
+	VMOVAPS      Z0, 576(AX)
+	VMOVAPS      Z0, 640(AX)
+	VMOVAPS      Z0, 704(AX)
+	VMOVAPS      Z0, 768(AX)
+	VMOVAPS      Z0, 832(AX)
+	VMOVAPS      Z0, 896(AX)
+	VMOVAPS      Z0, 960(AX)
+	MOVQ         R11, SI
+	VMOVUPS      (SI), Z2
+	ADDQ         DX, SI
+	VMOVUPS      (SI), Z3
+	ADDQ         DX, SI
+	VMOVUPS      (SI), Z4
+	VUNPCKLPS    Z3, Z2, Z5
+	VUNPCKHPS    Z3, Z2, Z2
+	VUNPCKLPS    Z0, Z4, Z3
+	VUNPCKHPS    Z0, Z4, Z6
+	VUNPCKLPD    Z3, Z5, Z4
+	VUNPCKHPD    Z3, Z5, Z3
+	VUNPCKLPD    Z6, Z2, Z5
+	VUNPCKHPD    Z6, Z2, Z2
+	VBROADCASTSS numbersAVX512<>+128(SB), Z6
+	XORL         R9, R9
+	XORL         SI, SI
+	MOVQ         k+56(FP), R13
+
+s526:
+	KMOVW       (R8)(R9*2), K1
+	VMOVUPS     (R13), Z7
+	VMOVAPS     Z0, Z8
+	VPERMILPS   $0x00, Z7, Z9
+	VFMADD231PS Z9, Z4, Z8
+	VPERMILPS   $0x55, Z7, Z9
+	VFMADD231PS Z9, Z3, Z8
+	VPERMILPS   $0xaa, Z7, Z9
+	VFMADD231PS Z9, Z5, Z8
+	VPERMILPS   $0xff, Z7, Z7
+	VFMADD231PS Z7, Z2, Z8
+	VMULPS      Z1, Z8, Z7
+	VMAXPS      Z6, Z7, K1, Z6
+	VMOVAPS     Z7, (AX)(SI*1)
+	ADDQ        $0x40, SI
+	ADDQ        DX, R13
+	INCQ        R9
+	CMPQ        R9, DI
+	JL          s526
+	XORL        R9, R9
+	XORL        SI, SI
+
+s527:
+	KMOVW            (R8)(R9*2), K1
+	VMOVUPS          (AX)(SI*1), Z1
+	VSUBPS           Z6, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z2
+	VMAXPS           Z1, Z2, Z1
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z2
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z2
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z2, Z2
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z2, Z1
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z2, Z1
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z3
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z3
+	VSCALEFPS        Z2, Z3, Z1
+	VMOVAPS.Z        Z1, K1, Z1
+	VMOVAPS          Z1, (AX)(SI*1)
+	ADDQ             $0x40, SI
+	INCQ             R9
+	CMPQ             R9, DI
+	JL               s527
+	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
+	CMPQ             CX, $0x08
+	JLE              short528
+	VMOVUPS          (AX), Z2
+	VMOVUPS          512(AX), Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVUPS          256(AX), Z3
+	VMOVUPS          768(AX), Z4
+	VADDPS           Z4, Z3, Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVUPS          128(AX), Z3
+	VMOVUPS          640(AX), Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          384(AX), Z4
+	VMOVUPS          896(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVUPS          64(AX), Z3
+	VMOVUPS          576(AX), Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          320(AX), Z4
+	VMOVUPS          832(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          192(AX), Z4
+	VMOVUPS          704(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VMOVUPS          448(AX), Z5
+	VMOVUPS          960(AX), Z6
+	VADDPS           Z6, Z5, Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVAPS          Z2, Z2
+	JMP              summed529
+
+short528:
+	VMOVUPS (AX), Z2
+	VMOVUPS 256(AX), Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVUPS 128(AX), Z3
+	VMOVUPS 384(AX), Z4
+	VADDPS  Z4, Z3, Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVUPS 64(AX), Z3
+	VMOVUPS 320(AX), Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS 192(AX), Z4
+	VMOVUPS 448(AX), Z5
+	VADDPS  Z5, Z4, Z4
+	VADDPS  Z4, Z3, Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVAPS Z2, Z2
+
+summed529:
+	VADDPS  Z0, Z2, Z2
+	VDIVPS  Z2, Z1, Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z0, Z3
+	VMOVAPS Z0, Z0
+	XORL    R9, R9
+	XORL    SI, SI
+	MOVQ    v+64(FP), DI
+
+s530:
+	KMOVW       (R8)(R9*2), K1
+	VMULPS      (AX)(SI*1), Z1, Z4
+	VMOVAPS.Z   Z4, K1, Z4
+	VMOVAPS     Z4, (AX)(SI*1)
+	VMOVUPS     (DI), Z5
+	VPERMILPS   $0x00, Z4, Z6
+	VFMADD231PS Z6, Z5, Z2
+	VPERMILPS   $0x55, Z4, Z6
+	VFMADD231PS Z6, Z5, Z3
+	VPERMILPS   $0xaa, Z4, Z4
+	VFMADD231PS Z4, Z5, Z0
+	ADDQ        $0x40, SI
+	ADDQ        DX, DI
+	INCQ        R9
+	CMPQ        R9, CX
+	JL          s530
+	MOVQ        ldc+24(FP), CX
+	VMOVUPS     Z2, (R12)
+	LEAQ        (R12)(CX*4), R12
+	VMOVUPS     Z3, (R12)
+	LEAQ        (R12)(CX*4), R12
+	VMOVUPS     Z0, (R12)
+	LEAQ        (R12)(CX*4), R12
+	LEAQ        (R11)(DX*4), R11
+	XORL        CX, CX
+	LEAQ        -16(BX), DX
+
+block531:
+	MOVQ          CX, SI
+	SHLQ          $0x04, SI
+	VMOVUPS       (AX)(SI*1), Z0
+	VMOVUPS       64(AX)(SI*1), Z1
+	VMOVUPS       128(AX)(SI*1), Z2
+	VMOVUPS       192(AX)(SI*1), Z3
+	VUNPCKLPS     Z1, Z0, Z4
+	VUNPCKHPS     Z1, Z0, Z0
+	VUNPCKLPS     Z3, Z2, Z1
+	VUNPCKHPS     Z3, Z2, Z3
+	VUNPCKLPD     Z1, Z4, Z2
+	VUNPCKHPD     Z1, Z4, Z1
+	VUNPCKLPD     Z3, Z0, Z4
+	VUNPCKHPD     Z3, Z0, Z0
+	LEAQ          (R10)(CX*1), SI
+	LEAQ          (BX)(BX*2), DI
+	VMOVUPS       X2, (SI)
+	VMOVUPS       X1, (SI)(BX*1)
+	VMOVUPS       X4, (SI)(BX*2)
+	ADDQ          1088(SP), SI
+	VEXTRACTF32X4 $0x01, Z2, (SI)
+	VEXTRACTF32X4 $0x01, Z1, (SI)(BX*1)
+	VEXTRACTF32X4 $0x01, Z4, (SI)(BX*2)
+	ADDQ          1088(SP), SI
+	VEXTRACTF32X4 $0x02, Z2, (SI)
+	VEXTRACTF32X4 $0x02, Z1, (SI)(BX*1)
+	VEXTRACTF32X4 $0x02, Z4, (SI)(BX*2)
+	ADDQ          1088(SP), SI
+	VEXTRACTF32X4 $0x03, Z2, (SI)
+	VEXTRACTF32X4 $0x03, Z1, (SI)(BX*1)
+	VEXTRACTF32X4 $0x03, Z4, (SI)(BX*2)
+	CMPQ          CX, DX
+	JGE           lastblock532
+	ADDQ          $0x10, CX
+	CMPQ          CX, DX
+	CMOVQGT       DX, CX
+	JMP           block531
+
+lastblock532:
+	VZEROUPPER
+	RET
+
+rows2:
+	CMPQ causal+8(FP), $0x00
+	JE   all533
+	LEAQ 2(SI), DI
+	LEAQ causalAVX512<>+54(SB), R8
+	JMP  set534
+
+all533:
+	MOVQ CX, DI
+	LEAQ causalAVX512<>+24(SB), R8
+
+set534:
+	ADDQ         SI, SI
+	SUBQ         SI, R8
+	VMOVAPS      Z0, (AX)
+	VMOVAPS      Z0, 64(AX)
+	VMOVAPS      Z0, 128(AX)
+	VMOVAPS      Z0, 192(AX)
+	VMOVAPS      Z0, 256(AX)
+	VMOVAPS      Z0, 320(AX)
+	VMOVAPS      Z0, 384(AX)
+	VMOVAPS      Z0, 448(AX)
+	VMOVAPS      Z0, 512(AX)
+	VMOVAPS      Z0, 576(AX)
+	VMOVAPS      Z0, 640(AX)
+	VMOVAPS      Z0, 704(AX)
+	VMOVAPS      Z0, 768(AX)
+	VMOVAPS      Z0, 832(AX)
+	VMOVAPS      Z0, 896(AX)
+	VMOVAPS      Z0, 960(AX)
+	MOVQ         R11, SI
+	VMOVUPS      (SI), Z2
+	ADDQ         DX, SI
+	VMOVUPS      (SI), Z3
+	VUNPCKLPS    Z3, Z2, Z4
+	VUNPCKHPS    Z3, Z2, Z3
+	VUNPCKLPS    Z0, Z0, Z5
+	VUNPCKHPS    Z0, Z0, Z6
+	VUNPCKLPD    Z5, Z4, Z2
+	VUNPCKHPD    Z5, Z4, Z4
+	VUNPCKLPD    Z6, Z3, Z5
+	VUNPCKHPD    Z6, Z3, Z3
+	VBROADCASTSS numbersAVX512<>+128(SB), Z6
+	XORL         R9, R9
+	XORL         SI, SI
+	MOVQ         k+56(FP), R13
+
+s535:
+	KMOVW       (R8)(R9*2), K1
+	VMOVUPS     (R13), Z7
+	VMOVAPS     Z0, Z8
+	VPERMILPS   $0x00, Z7, Z9
+	VFMADD231PS Z9, Z2, Z8
+	VPERMILPS   $0x55, Z7, Z9
+	VFMADD231PS Z9, Z4, Z8
+	VPERMILPS   $0xaa, Z7, Z9
+	VFMADD231PS Z9, Z5, Z8
+	VPERMILPS   $0xff, Z7, Z7
+	VFMADD231PS Z7, Z3, Z8
+	VMULPS      Z1, Z8, Z7
+	VMAXPS      Z6, Z7, K1, Z6
+	VMOVAPS     Z7, (AX)(SI*1)
+	ADDQ        $0x40, SI
+	ADDQ        DX, R13
+	INCQ        R9
+	CMPQ        R9, DI
+	JL          s535
+	XORL        R9, R9
+	XORL        SI, SI
+
+s536:
+	KMOVW            (R8)(R9*2), K1
+	VMOVUPS          (AX)(SI*1), Z1
+	VSUBPS           Z6, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z2
+	VMAXPS           Z1, Z2, Z1
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z2
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z2
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z2, Z2
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z2, Z1
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z2, Z1
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z3
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z3
+	VSCALEFPS        Z2, Z3, Z1
+	VMOVAPS.Z        Z1, K1, Z1
+	VMOVAPS          Z1, (AX)(SI*1)
+	ADDQ             $0x40, SI
+	INCQ             R9
+	CMPQ             R9, DI
+	JL               s536
+	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
+	CMPQ             CX, $0x08
+	JLE              short537
+	VMOVUPS          (AX), Z2
+	VMOVUPS          512(AX), Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVUPS          256(AX), Z3
+	VMOVUPS          768(AX), Z4
+	VADDPS           Z4, Z3, Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVUPS          128(AX), Z3
+	VMOVUPS          640(AX), Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          384(AX), Z4
+	VMOVUPS          896(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVUPS          64(AX), Z3
+	VMOVUPS          576(AX), Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          320(AX), Z4
+	VMOVUPS          832(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          192(AX), Z4
+	VMOVUPS          704(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VMOVUPS          448(AX), Z5
+	VMOVUPS          960(AX), Z6
+	VADDPS           Z6, Z5, Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVAPS          Z2, Z2
+	JMP              summed538
+
+short537:
+	VMOVUPS (AX), Z2
+	VMOVUPS 256(AX), Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVUPS 128(AX), Z3
+	VMOVUPS 384(AX), Z4
+	VADDPS  Z4, Z3, Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVUPS 64(AX), Z3
+	VMOVUPS 320(AX), Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS 192(AX), Z4
+	VMOVUPS 448(AX), Z5
+	VADDPS  Z5, Z4, Z4
+	VADDPS  Z4, Z3, Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVAPS Z2, Z2
+
+summed538:
+	VADDPS  Z0, Z2, Z2
+	VDIVPS  Z2, Z1, Z1
+	VMOVAPS Z0, Z2
+	VMOVAPS Z0, Z0
+	XORL    R9, R9
+	XORL    SI, SI
+	MOVQ    v+64(FP), DI
+
+s539:
+	KMOVW       (R8)(R9*2), K1
+	VMULPS      (AX)(SI*1), Z1, Z3
+	VMOVAPS.Z   Z3, K1, Z3
+	VMOVAPS     Z3, (AX)(SI*1)
+	VMOVUPS     (DI), Z4
+	VPERMILPS   $0x00, Z3, Z5
+	VFMADD231PS Z5, Z4, Z2
+	VPERMILPS   $0x55, Z3, Z3
+	VFMADD231PS Z3, Z4, Z0
+	ADDQ        $0x40, SI
+	ADDQ        DX, DI
+	INCQ        R9
+	CMPQ        R9, CX
+	JL          s539
+	MOVQ        ldc+24(FP), CX
+	VMOVUPS     Z2, (R12)
+	LEAQ        (R12)(CX*4), R12
+	VMOVUPS     Z0, (R12)
+	LEAQ        (R12)(CX*4), R12
+	LEAQ        (R11)(DX*4), R11
+	XORL        CX, CX
+	LEAQ        -16(BX), DX
+
+block540:
+	MOVQ          CX, SI
+	SHLQ          $0x04, SI
+	VMOVUPS       (AX)(SI*1), Z0
+	VMOVUPS       64(AX)(SI*1), Z1
+	VMOVUPS       128(AX)(SI*1), Z2
+	VMOVUPS       192(AX)(SI*1), Z3
+	VUNPCKLPS     Z1, Z0, Z4
+	VUNPCKHPS     Z1, Z0, Z0
+	VUNPCKLPS     Z3, Z2, Z1
+	VUNPCKHPS     Z3, Z2, Z3
+	VUNPCKLPD     Z1, Z4, Z2
+	VUNPCKHPD     Z1, Z4, Z1
+	VUNPCKLPD     Z3, Z0, Z4
+	VUNPCKHPD     Z3, Z0, Z0
+	LEAQ          (R10)(CX*1), SI
+	LEAQ          (BX)(BX*2), DI
+	VMOVUPS       X2, (SI)
+	VMOVUPS       X1, (SI)(BX*1)
+	ADDQ          1088(SP), SI
+	VEXTRACTF32X4 $0x01, Z2, (SI)
+	VEXTRACTF32X4 $0x01, Z1, (SI)(BX*1)
+	ADDQ          1088(SP), SI
+	VEXTRACTF32X4 $0x02, Z2, (SI)
+	VEXTRACTF32X4 $0x02, Z1, (SI)(BX*1)
+	ADDQ          1088(SP), SI
+	VEXTRACTF32X4 $0x03, Z2, (SI)
+	VEXTRACTF32X4 $0x03, Z1, (SI)(BX*1)
+	CMPQ          CX, DX
+	JGE           lastblock541
+	ADDQ          $0x10, CX
+	CMPQ          CX, DX
+	CMOVQGT       DX, CX
+	JMP           block540
+
+lastblock541:
+	VZEROUPPER
+	RET
+
+rows1:
+	CMPQ causal+8(FP), $0x00
+	JE   all542
+	LEAQ 1(SI), DI
+	LEAQ causalAVX512<>+54(SB), R8
+	JMP  set543
+
+all542:
+	MOVQ CX, DI
+	LEAQ causalAVX512<>+24(SB), R8
+
+set543:
+	ADDQ         SI, SI
+	SUBQ         SI, R8
+	VMOVAPS      Z0, (AX)
+	VMOVAPS      Z0, 64(AX)
+	VMOVAPS      Z0, 128(AX)
+	VMOVAPS      Z0, 192(AX)
+	VMOVAPS      Z0, 256(AX)
+	VMOVAPS      Z0, 320(AX)
+	VMOVAPS      Z0, 384(AX)
+	VMOVAPS      Z0, 448(AX)
+	VMOVAPS      Z0, 512(AX)
+	VMOVAPS      Z0, 576(AX)
+	VMOVAPS      Z0, 640(AX)
+	VMOVAPS      Z0, 704(AX)
+	VMOVAPS      Z0, 768(AX)
+	VMOVAPS      Z0, 832(AX)
+	VMOVAPS      Z0, 896(AX)
+	VMOVAPS      Z0, 960(AX)
+	MOVQ         R11, SI
+	VMOVUPS      (SI), Z2
+	VUNPCKLPS    Z0, Z2, Z3
+	VUNPCKHPS    Z0, Z2, Z4
+	VUNPCKLPS    Z0, Z0, Z5
+	VUNPCKHPS    Z0, Z0, Z6
+	VUNPCKLPD    Z5, Z3, Z2
+	VUNPCKHPD    Z5, Z3, Z3
+	VUNPCKLPD    Z6, Z4, Z5
+	VUNPCKHPD    Z6, Z4, Z4
+	VBROADCASTSS numbersAVX512<>+128(SB), Z6
+	XORL         R9, R9
+	XORL         SI, SI
+	MOVQ         k+56(FP), R13
+
+s544:
+	KMOVW       (R8)(R9*2), K1
+	VMOVUPS     (R13), Z7
+	VMOVAPS     Z0, Z8
+	VPERMILPS   $0x00, Z7, Z9
+	VFMADD231PS Z9, Z2, Z8
+	VPERMILPS   $0x55, Z7, Z9
+	VFMADD231PS Z9, Z3, Z8
+	VPERMILPS   $0xaa, Z7, Z9
+	VFMADD231PS Z9, Z5, Z8
+	VPERMILPS   $0xff, Z7, Z7
+	VFMADD231PS Z7, Z4, Z8
+	VMULPS      Z1, Z8, Z7
+	VMAXPS      Z6, Z7, K1, Z6
+	VMOVAPS     Z7, (AX)(SI*1)
+	ADDQ        $0x40, SI
+	ADDQ        DX, R13
+	INCQ        R9
+	CMPQ        R9, DI
+	JL          s544
+	XORL        R9, R9
+	XORL        SI, SI
+
+s545:
+	KMOVW            (R8)(R9*2), K1
+	VMOVUPS          (AX)(SI*1), Z1
+	VSUBPS           Z6, Z1, Z1
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z2
+	VMAXPS           Z1, Z2, Z1
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z2
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z1, Z2
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z2, Z2
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z2, Z1
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z2, Z1
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z3
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z3
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z1, Z3
+	VSCALEFPS        Z2, Z3, Z1
+	VMOVAPS.Z        Z1, K1, Z1
+	VMOVAPS          Z1, (AX)(SI*1)
+	ADDQ             $0x40, SI
+	INCQ             R9
+	CMPQ             R9, DI
+	JL               s545
+	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
+	CMPQ             CX, $0x08
+	JLE              short546
+	VMOVUPS          (AX), Z2
+	VMOVUPS          512(AX), Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVUPS          256(AX), Z3
+	VMOVUPS          768(AX), Z4
+	VADDPS           Z4, Z3, Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVUPS          128(AX), Z3
+	VMOVUPS          640(AX), Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          384(AX), Z4
+	VMOVUPS          896(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVUPS          64(AX), Z3
+	VMOVUPS          576(AX), Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          320(AX), Z4
+	VMOVUPS          832(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VMOVUPS          192(AX), Z4
+	VMOVUPS          704(AX), Z5
+	VADDPS           Z5, Z4, Z4
+	VMOVUPS          448(AX), Z5
+	VMOVUPS          960(AX), Z6
+	VADDPS           Z6, Z5, Z5
+	VADDPS           Z5, Z4, Z4
+	VADDPS           Z4, Z3, Z3
+	VADDPS           Z3, Z2, Z2
+	VMOVAPS          Z2, Z2
+	JMP              summed547
+
+short546:
+	VMOVUPS (AX), Z2
+	VMOVUPS 256(AX), Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVUPS 128(AX), Z3
+	VMOVUPS 384(AX), Z4
+	VADDPS  Z4, Z3, Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVUPS 64(AX), Z3
+	VMOVUPS 320(AX), Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS 192(AX), Z4
+	VMOVUPS 448(AX), Z5
+	VADDPS  Z5, Z4, Z4
+	VADDPS  Z4, Z3, Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVAPS Z2, Z2
+
+summed547:
+	VADDPS  Z0, Z2, Z2
+	VDIVPS  Z2, Z1, Z1
+	VMOVAPS Z0, Z0
+	XORL    R9, R9
+	XORL    SI, SI
+	MOVQ    v+64(FP), DI
+
+s548:
+	KMOVW       (R8)(R9*2), K1
+	VMULPS      (AX)(SI*1), Z1, Z2
+	VMOVAPS.Z   Z2, K1, Z2
+	VMOVAPS     Z2, (AX)(SI*1)
+	VMOVUPS     (DI), Z3
+	VPERMILPS   $0x00, Z2, Z2
+	VFMADD231PS Z2, Z3, Z0
+	ADDQ        $0x40, SI
+	ADDQ        DX, DI
+	INCQ        R9
+	CMPQ        R9, CX
+	JL          s548
+	MOVQ        ldc+24(FP), CX
+	VMOVUPS     Z0, (R12)
+	LEAQ        (R12)(CX*4), R12
+	LEAQ        (R11)(DX*4), R11
+	XORL        CX, CX
+	LEAQ        -16(BX), DX
+
+block549:
+	MOVQ          CX, SI
+	SHLQ          $0x04, SI
+	VMOVUPS       (AX)(SI*1), Z0
+	VMOVUPS       64(AX)(SI*1), Z1
+	VMOVUPS       128(AX)(SI*1), Z2
+	VMOVUPS       192(AX)(SI*1), Z3
+	VUNPCKLPS     Z1, Z0, Z4
+	VUNPCKHPS     Z1, Z0, Z0
+	VUNPCKLPS     Z3, Z2, Z1
+	VUNPCKHPS     Z3, Z2, Z3
+	VUNPCKLPD     Z1, Z4, Z2
+	VUNPCKHPD     Z1, Z4, Z1
+	VUNPCKLPD     Z3, Z0, Z1
+	VUNPCKHPD     Z3, Z0, Z0
+	LEAQ          (R10)(CX*1), SI
+	LEAQ          (BX)(BX*2), DI
+	VMOVUPS       X2, (SI)
+	ADDQ          1088(SP), SI
+	VEXTRACTF32X4 $0x01, Z2, (SI)
+	ADDQ          1088(SP), SI
+	VEXTRACTF32X4 $0x02, Z2, (SI)
+	ADDQ          1088(SP), SI
+	VEXTRACTF32X4 $0x03, Z2, (SI)
+	CMPQ          CX, DX
+	JGE           lastblock550
+	ADDQ          $0x10, CX
+	CMPQ          CX, DX
+	CMOVQGT       DX, CX
+	JMP           block549
+
+lastblock550:
+	VZEROUPPER
+	RET
+
+// func headsBackwardAVX512(t int, causal int, ld int, ldg int, dq *float32, dk *float32, dv *float32, grad *float32, q *float32, k *float32, v *float32, att *float32, scale float32)
+// Requires: AVX, AVX512F, CMOV
+TEXT ·headsBackwardAVX512(SB), $3144-100
+	LEAQ         63(SP), AX
+	ANDQ         $-64, AX
+	LEAQ         1024(AX), CX
+	LEAQ         2048(AX), DX
+	MOVQ         t+0(FP), BX
+	MOVQ         ld+16(FP), SI
+	MOVQ         att+88(FP), R12
+	SHLQ         $0x02, SI
+	MOVQ         BX, DI
+	SHLQ         $0x02, DI
+	MOVQ         DI, R11
+	IMULQ        BX, R11
+	MOVQ         R11, 3136(SP)
+	XORL         R8, R8
+	VPXORD       Z0, Z0, Z0
+	VBROADCASTSS scale+96(FP), Z1
+	MOVQ         dk+40(FP), R9
+	MOVQ         dv+48(FP), R10
+	MOVQ         BX, R11
+
+clear551:
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z0, (R10)
+	ADDQ    SI, R9
+	ADDQ    SI, R10
+	DECQ    R11
+	JNZ     clear551
+
+group:
+	MOVQ BX, R9
+	SUBQ R8, R9
+	CMPQ R9, $0x01
+	JE   rows1
+	CMPQ R9, $0x02
+	JE   rows2
+	CMPQ R9, $0x03
+	JE   rows3
+	CMPQ causal+8(FP), $0x00
+	JE   all552
+	LEAQ 4(R8), R9
+	LEAQ causalAVX512<>+54(SB), R10
+	JMP  set553
+
+all552:
+	MOVQ BX, R9
+	LEAQ causalAVX512<>+24(SB), R10
+
+set553:
+	MOVQ    R8, R11
+	ADDQ    R11, R11
+	SUBQ    R11, R10
+	VMOVAPS Z0, (CX)
+	VMOVAPS Z0, 64(CX)
+	VMOVAPS Z0, 128(CX)
+	VMOVAPS Z0, 192(CX)
+	VMOVAPS Z0, 256(CX)
+	VMOVAPS Z0, 320(CX)
+	VMOVAPS Z0, 384(CX)
+	VMOVAPS Z0, 448(CX)
+	VMOVAPS Z0, 512(CX)
+	VMOVAPS Z0, 576(CX)
+	VMOVAPS Z0, 640(CX)
+	VMOVAPS Z0, 704(CX)
+	VMOVAPS Z0, 768(CX)
+	VMOVAPS Z0, 832(CX)
+	VMOVAPS Z0, 896(CX)
+	VMOVAPS Z0, 960(CX)
+	VMOVAPS Z0, (DX)
+	VMOVAPS Z0, 64(DX)
+	VMOVAPS Z0, 128(DX)
+	VMOVAPS Z0, 192(DX)
+	VMOVAPS Z0, 256(DX)
+	VMOVAPS Z0, 320(DX)
+	VMOVAPS Z0, 384(DX)
+	VMOVAPS Z0, 448(DX)
+	VMOVAPS Z0, 512(DX)
+	VMOVAPS Z0, 576(DX)
+	VMOVAPS Z0, 640(DX)
+	VMOVAPS Z0, 704(DX)
+	VMOVAPS Z0, 768(DX)
+	VMOVAPS Z0, 832(DX)
+	VMOVAPS Z0, 896(DX)
+	VMOVAPS Z0, 960(DX)
+	XORL    R11, R11
+	LEAQ    -16(DI), R13
+
+block554:
+	LEAQ         (R12)(R11*1), R14
+	LEAQ         (DI)(DI*2), R15
+	VMOVUPS      (R14), X2
+	VMOVUPS      (R14)(DI*1), X3
+	VMOVUPS      (R14)(DI*2), X4
+	VMOVUPS      (R14)(R15*1), X5
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x01, (R14), Z2, Z2
+	VINSERTF32X4 $0x01, (R14)(DI*1), Z3, Z3
+	VINSERTF32X4 $0x01, (R14)(DI*2), Z4, Z4
+	VINSERTF32X4 $0x01, (R14)(R15*1), Z5, Z5
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x02, (R14), Z2, Z2
+	VINSERTF32X4 $0x02, (R14)(DI*1), Z3, Z3
+	VINSERTF32X4 $0x02, (R14)(DI*2), Z4, Z4
+	VINSERTF32X4 $0x02, (R14)(R15*1), Z5, Z5
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x03, (R14), Z2, Z2
+	VINSERTF32X4 $0x03, (R14)(DI*1), Z3, Z3
+	VINSERTF32X4 $0x03, (R14)(DI*2), Z4, Z4
+	VINSERTF32X4 $0x03, (R14)(R15*1), Z5, Z5
+	MOVQ         R11, R14
+	SHLQ         $0x04, R14
+	VUNPCKLPS    Z3, Z2, Z6
+	VUNPCKHPS    Z3, Z2, Z8
+	VUNPCKLPS    Z5, Z4, Z9
+	VUNPCKHPS    Z5, Z4, Z10
+	VUNPCKLPD    Z9, Z6, Z7
+	VUNPCKHPD    Z9, Z6, Z6
+	VUNPCKLPD    Z10, Z8, Z9
+	VUNPCKHPD    Z10, Z8, Z8
+	VMOVAPS      Z7, (AX)(R14*1)
+	VMOVAPS      Z6, 64(AX)(R14*1)
+	VMOVAPS      Z9, 128(AX)(R14*1)
+	VMOVAPS      Z8, 192(AX)(R14*1)
+	CMPQ         R11, R13
+	JGE          lastblock555
+	ADDQ         $0x10, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	JMP          block554
+
+lastblock555:
+	MOVQ      grad+56(FP), R11
+	MOVQ      ldg+24(FP), R13
+	SHLQ      $0x02, R13
+	MOVQ      R8, R14
+	IMULQ     R13, R14
+	ADDQ      R14, R11
+	VMOVUPS   (R11), Z6
+	ADDQ      R13, R11
+	VMOVUPS   (R11), Z7
+	ADDQ      R13, R11
+	VMOVUPS   (R11), Z8
+	ADDQ      R13, R11
+	VMOVUPS   (R11), Z9
+	VUNPCKLPS Z7, Z6, Z10
+	VUNPCKHPS Z7, Z6, Z15
+	VUNPCKLPS Z9, Z8, Z16
+	VUNPCKHPS Z9, Z8, Z17
+	VUNPCKLPD Z16, Z10, Z14
+	VUNPCKHPD Z16, Z10, Z10
+	VUNPCKLPD Z17, Z15, Z16
+	VUNPCKHPD Z17, Z15, Z15
+	XORL      R11, R11
+	XORL      R13, R13
+	MOVQ      v+80(FP), R14
+
+s556:
+	KMOVW       (R10)(R11*2), K1
+	VMOVUPS     (R14), Z17
+	VMOVAPS     Z0, Z18
+	VPERMILPS   $0x00, Z17, Z19
+	VFMADD231PS Z19, Z14, Z18
+	VPERMILPS   $0x55, Z17, Z19
+	VFMADD231PS Z19, Z10, Z18
+	VPERMILPS   $0xaa, Z17, Z19
+	VFMADD231PS Z19, Z16, Z18
+	VPERMILPS   $0xff, Z17, Z17
+	VFMADD231PS Z17, Z15, Z18
+	VMOVAPS.Z   Z18, K1, Z17
+	VMOVAPS     Z17, (CX)(R13*1)
+	VMOVAPS     Z0, Z18
+	VFMADD231PS (AX)(R13*1), Z17, Z18
+	VMOVAPS.Z   Z18, K1, Z17
+	VMOVAPS     Z17, (DX)(R13*1)
+	ADDQ        $0x40, R13
+	ADDQ        SI, R14
+	INCQ        R11
+	CMPQ        R11, R9
+	JL          s556
+	CMPQ        BX, $0x08
+	JLE         short557
+	VMOVUPS     (DX), Z10
+	VMOVUPS     512(DX), Z14
+	VADDPS      Z14, Z10, Z10
+	VMOVUPS     256(DX), Z14
+	VMOVUPS     768(DX), Z15
+	VADDPS      Z15, Z14, Z14
+	VADDPS      Z14, Z10, Z10
+	VMOVUPS     128(DX), Z14
+	VMOVUPS     640(DX), Z15
+	VADDPS      Z15, Z14, Z14
+	VMOVUPS     384(DX), Z15
+	VMOVUPS     896(DX), Z16
+	VADDPS      Z16, Z15, Z15
+	VADDPS      Z15, Z14, Z14
+	VADDPS      Z14, Z10, Z10
+	VMOVUPS     64(DX), Z14
+	VMOVUPS     576(DX), Z15
+	VADDPS      Z15, Z14, Z14
+	VMOVUPS     320(DX), Z15
+	VMOVUPS     832(DX), Z16
+	VADDPS      Z16, Z15, Z15
+	VADDPS      Z15, Z14, Z14
+	VMOVUPS     192(DX), Z15
+	VMOVUPS     704(DX), Z16
+	VADDPS      Z16, Z15, Z15
+	VMOVUPS     448(DX), Z16
+	VMOVUPS     960(DX), Z17
+	VADDPS      Z17, Z16, Z16
+	VADDPS      Z16, Z15, Z15
+	VADDPS      Z15, Z14, Z14
+	VADDPS      Z14, Z10, Z10
+	VMOVAPS     Z10, Z10
+	JMP         summed558
+
+short557:
+	VMOVUPS (DX), Z10
+	VMOVUPS 256(DX), Z14
+	VADDPS  Z14, Z10, Z10
+	VMOVUPS 128(DX), Z14
+	VMOVUPS 384(DX), Z15
+	VADDPS  Z15, Z14, Z14
+	VADDPS  Z14, Z10, Z10
+	VMOVUPS 64(DX), Z14
+	VMOVUPS 320(DX), Z15
+	VADDPS  Z15, Z14, Z14
+	VMOVUPS 192(DX), Z15
+	VMOVUPS 448(DX), Z16
+	VADDPS  Z16, Z15, Z15
+	VADDPS  Z15, Z14, Z14
+	VADDPS  Z14, Z10, Z10
+	VMOVAPS Z10, Z10
+
+summed558:
+	VADDPS  Z0, Z10, Z10
+	MOVQ    q+64(FP), R9
+	MOVQ    R8, R11
+	IMULQ   SI, R11
+	ADDQ    R11, R9
+	VMOVUPS (R9), Z14
+	ADDQ    SI, R9
+	VMOVUPS (R9), Z15
+	ADDQ    SI, R9
+	VMOVUPS (R9), Z16
+	ADDQ    SI, R9
+	VMOVUPS (R9), Z17
+	VMOVAPS Z0, Z18
+	VMOVAPS Z0, Z19
+	VMOVAPS Z0, Z20
+	VMOVAPS Z0, Z21
+	XORL    R11, R11
+	XORL    R9, R9
+	MOVQ    k+72(FP), R13
+	MOVQ    dk+40(FP), R14
+	MOVQ    dv+48(FP), R15
+
+s559:
+	KMOVW       (R10)(R11*2), K1
+	VMOVUPS     (AX)(R9*1), Z22
+	VMULPS      Z1, Z22, Z23
+	VMOVUPS     (CX)(R9*1), Z24
+	VSUBPS      Z10, Z24, Z24
+	VMULPS      Z24, Z23, Z23
+	VMOVAPS.Z   Z23, K1, Z23
+	VMOVUPS     (R13), Z24
+	VMOVUPS     (R14), Z25
+	VMOVUPS     (R15), Z26
+	VPERMILPS   $0x00, Z22, Z27
+	VFMADD231PS Z27, Z6, Z26
+	VPERMILPS   $0x00, Z23, Z27
+	VFMADD231PS Z27, Z24, Z18
+	VFMADD231PS Z27, Z14, Z25
+	VPERMILPS   $0x55, Z22, Z27
+	VFMADD231PS Z27, Z7, Z26
+	VPERMILPS   $0x55, Z23, Z27
+	VFMADD231PS Z27, Z24, Z19
+	VFMADD231PS Z27, Z15, Z25
+	VPERMILPS   $0xaa, Z22, Z27
+	VFMADD231PS Z27, Z8, Z26
+	VPERMILPS   $0xaa, Z23, Z27
+	VFMADD231PS Z27, Z24, Z20
+	VFMADD231PS Z27, Z16, Z25
+	VPERMILPS   $0xff, Z22, Z22
+	VFMADD231PS Z22, Z9, Z26
+	VPERMILPS   $0xff, Z23, Z22
+	VFMADD231PS Z22, Z24, Z21
+	VFMADD231PS Z22, Z17, Z25
+	VMOVUPS     Z25, (R14)
+	VMOVUPS     Z26, (R15)
+	ADDQ        $0x40, R9
+	ADDQ        SI, R13
+	ADDQ        SI, R14
+	ADDQ        SI, R15
+	INCQ        R11
+	CMPQ        R11, BX
+	JL          s559
+	MOVQ        dq+32(FP), R9
+	MOVQ        R8, R10
+	IMULQ       SI, R10
+	ADDQ        R10, R9
+	VMOVUPS     Z18, (R9)
+	ADDQ        SI, R9
+	VMOVUPS     Z19, (R9)
+	ADDQ        SI, R9
+	VMOVUPS     Z20, (R9)
+	ADDQ        SI, R9
+	VMOVUPS     Z21, (R9)
+	ADDQ        $0x04, R8
+	LEAQ        (R12)(DI*4), R12
+	CMPQ        R8, BX
+	JL          group
+	VZEROUPPER
+	RET
+
+rows3:
+	CMPQ causal+8(FP), $0x00
+	JE   all560
+	LEAQ 3(R8), R9
+	LEAQ causalAVX512<>+54(SB), R10
+	JMP  set561
+
+all560:
+	MOVQ BX, R9
+	LEAQ causalAVX512<>+24(SB), R10
+
+set561:
+	MOVQ    R8, R11
+	ADDQ    R11, R11
+	SUBQ    R11, R10
+	VMOVAPS Z0, (CX)
+	VMOVAPS Z0, 64(CX)
+	VMOVAPS Z0, 128(CX)
+	VMOVAPS Z0, 192(CX)
+	VMOVAPS Z0, 256(CX)
+	VMOVAPS Z0, 320(CX)
+	VMOVAPS Z0, 384(CX)
+	VMOVAPS Z0, 448(CX)
+	VMOVAPS Z0, 512(CX)
+	VMOVAPS Z0, 576(CX)
+	VMOVAPS Z0, 640(CX)
+	VMOVAPS Z0, 704(CX)
+	VMOVAPS Z0, 768(CX)
+	VMOVAPS Z0, 832(CX)
+	VMOVAPS Z0, 896(CX)
+	VMOVAPS Z0, 960(CX)
+	VMOVAPS Z0, (DX)
+	VMOVAPS Z0, 64(DX)
+	VMOVAPS Z0, 128(DX)
+	VMOVAPS Z0, 192(DX)
+	VMOVAPS Z0, 256(DX)
+	VMOVAPS Z0, 320(DX)
+	VMOVAPS Z0, 384(DX)
+	VMOVAPS Z0, 448(DX)
+	VMOVAPS Z0, 512(DX)
+	VMOVAPS Z0, 576(DX)
+	VMOVAPS Z0, 640(DX)
+	VMOVAPS Z0, 704(DX)
+	VMOVAPS Z0, 768(DX)
+	VMOVAPS Z0, 832(DX)
+	VMOVAPS Z0, 896(DX)
+	VMOVAPS Z0, 960(DX)
+	XORL    R11, R11
+	LEAQ    -16(DI), R13
+
+block562:
+	LEAQ         (R12)(R11*1), R14
+	LEAQ         (DI)(DI*2), R15
+	VMOVUPS      (R14), X11
+	VMOVUPS      (R14)(DI*1), X12
+	VMOVUPS      (R14)(DI*2), X13
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x01, (R14), Z11, Z11
+	VINSERTF32X4 $0x01, (R14)(DI*1), Z12, Z12
+	VINSERTF32X4 $0x01, (R14)(DI*2), Z13, Z13
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x02, (R14), Z11, Z11
+	VINSERTF32X4 $0x02, (R14)(DI*1), Z12, Z12
+	VINSERTF32X4 $0x02, (R14)(DI*2), Z13, Z13
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x03, (R14), Z11, Z11
+	VINSERTF32X4 $0x03, (R14)(DI*1), Z12, Z12
+	VINSERTF32X4 $0x03, (R14)(DI*2), Z13, Z13
+	MOVQ         R11, R14
+	SHLQ         $0x04, R14
+	VUNPCKLPS    Z12, Z11, Z2
+	VUNPCKHPS    Z12, Z11, Z4
+	VUNPCKLPS    Z0, Z13, Z5
+	VUNPCKHPS    Z0, Z13, Z6
+	VUNPCKLPD    Z5, Z2, Z3
+	VUNPCKHPD    Z5, Z2, Z2
+	VUNPCKLPD    Z6, Z4, Z5
+	VUNPCKHPD    Z6, Z4, Z4
+	VMOVAPS      Z3, (AX)(R14*1)
+	VMOVAPS      Z2, 64(AX)(R14*1)
+	VMOVAPS      Z5, 128(AX)(R14*1)
+	VMOVAPS      Z4, 192(AX)(R14*1)
+	CMPQ         R11, R13
+	JGE          lastblock563
+	ADDQ         $0x10, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	JMP          block562
+
+lastblock563:
+	MOVQ      grad+56(FP), DI
+	MOVQ      ldg+24(FP), R11
+	SHLQ      $0x02, R11
+	MOVQ      R8, R12
+	IMULQ     R11, R12
+	ADDQ      R12, DI
+	VMOVUPS   (DI), Z2
+	ADDQ      R11, DI
+	VMOVUPS   (DI), Z3
+	ADDQ      R11, DI
+	VMOVUPS   (DI), Z4
+	VUNPCKLPS Z3, Z2, Z5
+	VUNPCKHPS Z3, Z2, Z7
+	VUNPCKLPS Z0, Z4, Z8
+	VUNPCKHPS Z0, Z4, Z9
+	VUNPCKLPD Z8, Z5, Z6
+	VUNPCKHPD Z8, Z5, Z5
+	VUNPCKLPD Z9, Z7, Z8
+	VUNPCKHPD Z9, Z7, Z7
+	XORL      R11, R11
+	XORL      DI, DI
+	MOVQ      v+80(FP), R12
+
+s564:
+	KMOVW       (R10)(R11*2), K1
+	VMOVUPS     (R12), Z9
+	VMOVAPS     Z0, Z10
+	VPERMILPS   $0x00, Z9, Z11
+	VFMADD231PS Z11, Z6, Z10
+	VPERMILPS   $0x55, Z9, Z11
+	VFMADD231PS Z11, Z5, Z10
+	VPERMILPS   $0xaa, Z9, Z11
+	VFMADD231PS Z11, Z8, Z10
+	VPERMILPS   $0xff, Z9, Z9
+	VFMADD231PS Z9, Z7, Z10
+	VMOVAPS.Z   Z10, K1, Z9
+	VMOVAPS     Z9, (CX)(DI*1)
+	VMOVAPS     Z0, Z10
+	VFMADD231PS (AX)(DI*1), Z9, Z10
+	VMOVAPS.Z   Z10, K1, Z9
+	VMOVAPS     Z9, (DX)(DI*1)
+	ADDQ        $0x40, DI
+	ADDQ        SI, R12
+	INCQ        R11
+	CMPQ        R11, R9
+	JL          s564
+	CMPQ        BX, $0x08
+	JLE         short565
+	VMOVUPS     (DX), Z5
+	VMOVUPS     512(DX), Z6
+	VADDPS      Z6, Z5, Z5
+	VMOVUPS     256(DX), Z6
+	VMOVUPS     768(DX), Z7
+	VADDPS      Z7, Z6, Z6
+	VADDPS      Z6, Z5, Z5
+	VMOVUPS     128(DX), Z6
+	VMOVUPS     640(DX), Z7
+	VADDPS      Z7, Z6, Z6
+	VMOVUPS     384(DX), Z7
+	VMOVUPS     896(DX), Z8
+	VADDPS      Z8, Z7, Z7
+	VADDPS      Z7, Z6, Z6
+	VADDPS      Z6, Z5, Z5
+	VMOVUPS     64(DX), Z6
+	VMOVUPS     576(DX), Z7
+	VADDPS      Z7, Z6, Z6
+	VMOVUPS     320(DX), Z7
+	VMOVUPS     832(DX), Z8
+	VADDPS      Z8, Z7, Z7
+	VADDPS      Z7, Z6, Z6
+	VMOVUPS     192(DX), Z7
+	VMOVUPS     704(DX), Z8
+	VADDPS      Z8, Z7, Z7
+	VMOVUPS     448(DX), Z8
+	VMOVUPS     960(DX), Z9
+	VADDPS      Z9, Z8, Z8
+	VADDPS      Z8, Z7, Z7
+	VADDPS      Z7, Z6, Z6
+	VADDPS      Z6, Z5, Z5
+	VMOVAPS     Z5, Z5
+	JMP         summed566
+
+short565:
+	VMOVUPS (DX), Z5
+	VMOVUPS 256(DX), Z6
+	VADDPS  Z6, Z5, Z5
+	VMOVUPS 128(DX), Z6
+	VMOVUPS 384(DX), Z7
+	VADDPS  Z7, Z6, Z6
+	VADDPS  Z6, Z5, Z5
+	VMOVUPS 64(DX), Z6
+	VMOVUPS 320(DX), Z7
+	VADDPS  Z7, Z6, Z6
+	VMOVUPS 192(DX), Z7
+	VMOVUPS 448(DX), Z8
+	VADDPS  Z8, Z7, Z7
+	VADDPS  Z7, Z6, Z6
+	VADDPS  Z6, Z5, Z5
+	VMOVAPS Z5, Z5
+
+summed566:
+	VADDPS  Z0, Z5, Z5
+	MOVQ    q+64(FP), DX
+	MOVQ    R8, DI
+	IMULQ   SI, DI
+	ADDQ    DI, DX
+	VMOVUPS (DX), Z6
+	ADDQ    SI, DX
+	VMOVUPS (DX), Z7
+	ADDQ    SI, DX
+	VMOVUPS (DX), Z8
+	VMOVAPS Z0, Z9
+	VMOVAPS Z0, Z10
+	VMOVAPS Z0, Z0
+	XORL    R11, R11
+	XORL    DX, DX
+	MOVQ    k+72(FP), DI
+	MOVQ    dk+40(FP), R9
+	MOVQ    dv+48(FP), R12
+
+s567:
+	KMOVW       (R10)(R11*2), K1
+	VMOVUPS     (AX)(DX*1), Z11
+	VMULPS      Z1, Z11, Z12
+	VMOVUPS     (CX)(DX*1), Z13
+	VSUBPS      Z5, Z13, Z13
+	VMULPS      Z13, Z12, Z12
+	VMOVAPS.Z   Z12, K1, Z12
+	VMOVUPS     (DI), Z13
+	VMOVUPS     (R9), Z14
+	VMOVUPS     (R12), Z15
+	VPERMILPS   $0x00, Z11, Z16
+	VFMADD231PS Z16, Z2, Z15
+	VPERMILPS   $0x00, Z12, Z16
+	VFMADD231PS Z16, Z13, Z9
+	VFMADD231PS Z16, Z6, Z14
+	VPERMILPS   $0x55, Z11, Z16
+	VFMADD231PS Z16, Z3, Z15
+	VPERMILPS   $0x55, Z12, Z16
+	VFMADD231PS Z16, Z13, Z10
+	VFMADD231PS Z16, Z7, Z14
+	VPERMILPS   $0xaa, Z11, Z11
+	VFMADD231PS Z11, Z4, Z15
+	VPERMILPS   $0xaa, Z12, Z11
+	VFMADD231PS Z11, Z13, Z0
+	VFMADD231PS Z11, Z8, Z14
+	VMOVUPS     Z14, (R9)
+	VMOVUPS     Z15, (R12)
+	ADDQ        $0x40, DX
+	ADDQ        SI, DI
+	ADDQ        SI, R9
+	ADDQ        SI, R12
+	INCQ        R11
+	CMPQ        R11, BX
+	JL          s567
+	MOVQ        dq+32(FP), AX
+	MOVQ        R8, CX
+	IMULQ       SI, CX
+	ADDQ        CX, AX
+	VMOVUPS     Z9, (AX)
+	ADDQ        SI, AX
+	VMOVUPS     Z10, (AX)
+	ADDQ        SI, AX
+	VMOVUPS     Z0, (AX)
+	VZEROUPPER
+	RET
+
+rows2:
+	CMPQ causal+8(FP), $0x00
+	JE   all568
+	LEAQ 2(R8), R9
+	LEAQ causalAVX512<>+54(SB), R10
+	JMP  set569
+
+all568:
+	MOVQ BX, R9
+	LEAQ causalAVX512<>+24(SB), R10
+
+set569:
+	MOVQ    R8, R11
+	ADDQ    R11, R11
+	SUBQ    R11, R10
+	VMOVAPS Z0, (CX)
+	VMOVAPS Z0, 64(CX)
+	VMOVAPS Z0, 128(CX)
+	VMOVAPS Z0, 192(CX)
+	VMOVAPS Z0, 256(CX)
+	VMOVAPS Z0, 320(CX)
+	VMOVAPS Z0, 384(CX)
+	VMOVAPS Z0, 448(CX)
+	VMOVAPS Z0, 512(CX)
+	VMOVAPS Z0, 576(CX)
+	VMOVAPS Z0, 640(CX)
+	VMOVAPS Z0, 704(CX)
+	VMOVAPS Z0, 768(CX)
+	VMOVAPS Z0, 832(CX)
+	VMOVAPS Z0, 896(CX)
+	VMOVAPS Z0, 960(CX)
+	VMOVAPS Z0, (DX)
+	VMOVAPS Z0, 64(DX)
+	VMOVAPS Z0, 128(DX)
+	VMOVAPS Z0, 192(DX)
+	VMOVAPS Z0, 256(DX)
+	VMOVAPS Z0, 320(DX)
+	VMOVAPS Z0, 384(DX)
+	VMOVAPS Z0, 448(DX)
+	VMOVAPS Z0, 512(DX)
+	VMOVAPS Z0, 576(DX)
+	VMOVAPS Z0, 640(DX)
+	VMOVAPS Z0, 704(DX)
+	VMOVAPS Z0, 768(DX)
+	VMOVAPS Z0, 832(DX)
+	VMOVAPS Z0, 896(DX)
+	VMOVAPS Z0, 960(DX)
+	XORL    R11, R11
+	LEAQ    -16(DI), R13
+
+block570:
+	LEAQ         (R12)(R11*1), R14
+	LEAQ         (DI)(DI*2), R15
+	VMOVUPS      (R14), X11
+	VMOVUPS      (R14)(DI*1), X12
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x01, (R14), Z11, Z11
+	VINSERTF32X4 $0x01, (R14)(DI*1), Z12, Z12
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x02, (R14), Z11, Z11
+	VINSERTF32X4 $0x02, (R14)(DI*1), Z12, Z12
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x03, (R14), Z11, Z11
+	VINSERTF32X4 $0x03, (R14)(DI*1), Z12, Z12
+	MOVQ         R11, R14
+	SHLQ         $0x04, R14
+	VUNPCKLPS    Z12, Z11, Z2
+	VUNPCKHPS    Z12, Z11, Z4
+	VUNPCKLPS    Z0, Z0, Z5
+	VUNPCKHPS    Z0, Z0, Z6
+	VUNPCKLPD    Z5, Z2, Z3
+	VUNPCKHPD    Z5, Z2, Z2
+	VUNPCKLPD    Z6, Z4, Z5
+	VUNPCKHPD    Z6, Z4, Z4
+	VMOVAPS      Z3, (AX)(R14*1)
+	VMOVAPS      Z2, 64(AX)(R14*1)
+	VMOVAPS      Z5, 128(AX)(R14*1)
+	VMOVAPS      Z4, 192(AX)(R14*1)
+	CMPQ         R11, R13
+	JGE          lastblock571
+	ADDQ         $0x10, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	JMP          block570
+
+lastblock571:
+	MOVQ      grad+56(FP), DI
+	MOVQ      ldg+24(FP), R11
+	SHLQ      $0x02, R11
+	MOVQ      R8, R12
+	IMULQ     R11, R12
+	ADDQ      R12, DI
+	VMOVUPS   (DI), Z2
+	ADDQ      R11, DI
+	VMOVUPS   (DI), Z3
+	VUNPCKLPS Z3, Z2, Z4
+	VUNPCKHPS Z3, Z2, Z6
+	VUNPCKLPS Z0, Z0, Z7
+	VUNPCKHPS Z0, Z0, Z8
+	VUNPCKLPD Z7, Z4, Z5
+	VUNPCKHPD Z7, Z4, Z4
+	VUNPCKLPD Z8, Z6, Z7
+	VUNPCKHPD Z8, Z6, Z6
+	XORL      R11, R11
+	XORL      DI, DI
+	MOVQ      v+80(FP), R12
+
+s572:
+	KMOVW       (R10)(R11*2), K1
+	VMOVUPS     (R12), Z8
+	VMOVAPS     Z0, Z9
+	VPERMILPS   $0x00, Z8, Z10
+	VFMADD231PS Z10, Z5, Z9
+	VPERMILPS   $0x55, Z8, Z10
+	VFMADD231PS Z10, Z4, Z9
+	VPERMILPS   $0xaa, Z8, Z10
+	VFMADD231PS Z10, Z7, Z9
+	VPERMILPS   $0xff, Z8, Z8
+	VFMADD231PS Z8, Z6, Z9
+	VMOVAPS.Z   Z9, K1, Z8
+	VMOVAPS     Z8, (CX)(DI*1)
+	VMOVAPS     Z0, Z9
+	VFMADD231PS (AX)(DI*1), Z8, Z9
+	VMOVAPS.Z   Z9, K1, Z8
+	VMOVAPS     Z8, (DX)(DI*1)
+	ADDQ        $0x40, DI
+	ADDQ        SI, R12
+	INCQ        R11
+	CMPQ        R11, R9
+	JL          s572
+	CMPQ        BX, $0x08
+	JLE         short573
+	VMOVUPS     (DX), Z4
+	VMOVUPS     512(DX), Z5
+	VADDPS      Z5, Z4, Z4
+	VMOVUPS     256(DX), Z5
+	VMOVUPS     768(DX), Z6
+	VADDPS      Z6, Z5, Z5
+	VADDPS      Z5, Z4, Z4
+	VMOVUPS     128(DX), Z5
+	VMOVUPS     640(DX), Z6
+	VADDPS      Z6, Z5, Z5
+	VMOVUPS     384(DX), Z6
+	VMOVUPS     896(DX), Z7
+	VADDPS      Z7, Z6, Z6
+	VADDPS      Z6, Z5, Z5
+	VADDPS      Z5, Z4, Z4
+	VMOVUPS     64(DX), Z5
+	VMOVUPS     576(DX), Z6
+	VADDPS      Z6, Z5, Z5
+	VMOVUPS     320(DX), Z6
+	VMOVUPS     832(DX), Z7
+	VADDPS      Z7, Z6, Z6
+	VADDPS      Z6, Z5, Z5
+	VMOVUPS     192(DX), Z6
+	VMOVUPS     704(DX), Z7
+	VADDPS      Z7, Z6, Z6
+	VMOVUPS     448(DX), Z7
+	VMOVUPS     960(DX), Z8
+	VADDPS      Z8, Z7, Z7
+	VADDPS      Z7, Z6, Z6
+	VADDPS      Z6, Z5, Z5
+	VADDPS      Z5, Z4, Z4
+	VMOVAPS     Z4, Z4
+	JMP         summed574
+
+short573:
+	VMOVUPS (DX), Z4
+	VMOVUPS 256(DX), Z5
+	VADDPS  Z5, Z4, Z4
+	VMOVUPS 128(DX), Z5
+	VMOVUPS 384(DX), Z6
+	VADDPS  Z6, Z5, Z5
+	VADDPS  Z5, Z4, Z4
+	VMOVUPS 64(DX), Z5
+	VMOVUPS 320(DX), Z6
+	VADDPS  Z6, Z5, Z5
+	VMOVUPS 192(DX), Z6
+	VMOVUPS 448(DX), Z7
+	VADDPS  Z7, Z6, Z6
+	VADDPS  Z6, Z5, Z5
+	VADDPS  Z5, Z4, Z4
+	VMOVAPS Z4, Z4
+
+summed574:
+	VADDPS  Z0, Z4, Z4
+	MOVQ    q+64(FP), DX
+	MOVQ    R8, DI
+	IMULQ   SI, DI
+	ADDQ    DI, DX
+	VMOVUPS (DX), Z5
+	ADDQ    SI, DX
+	VMOVUPS (DX), Z6
+	VMOVAPS Z0, Z7
+	VMOVAPS Z0, Z0
+	XORL    R11, R11
+	XORL    DX, DX
+	MOVQ    k+72(FP), DI
+	MOVQ    dk+40(FP), R9
+	MOVQ    dv+48(FP), R12
+
+s575:
+	KMOVW       (R10)(R11*2), K1
+	VMOVUPS     (AX)(DX*1), Z8
+	VMULPS      Z1, Z8, Z9
+	VMOVUPS     (CX)(DX*1), Z10
+	VSUBPS      Z4, Z10, Z10
+	VMULPS      Z10, Z9, Z9
+	VMOVAPS.Z   Z9, K1, Z9
+	VMOVUPS     (DI), Z10
+	VMOVUPS     (R9), Z11
+	VMOVUPS     (R12), Z12
+	VPERMILPS   $0x00, Z8, Z13
+	VFMADD231PS Z13, Z2, Z12
+	VPERMILPS   $0x00, Z9, Z13
+	VFMADD231PS Z13, Z10, Z7
+	VFMADD231PS Z13, Z5, Z11
+	VPERMILPS   $0x55, Z8, Z8
+	VFMADD231PS Z8, Z3, Z12
+	VPERMILPS   $0x55, Z9, Z8
+	VFMADD231PS Z8, Z10, Z0
+	VFMADD231PS Z8, Z6, Z11
+	VMOVUPS     Z11, (R9)
+	VMOVUPS     Z12, (R12)
+	ADDQ        $0x40, DX
+	ADDQ        SI, DI
+	ADDQ        SI, R9
+	ADDQ        SI, R12
+	INCQ        R11
+	CMPQ        R11, BX
+	JL          s575
+	MOVQ        dq+32(FP), AX
+	MOVQ        R8, CX
+	IMULQ       SI, CX
+	ADDQ        CX, AX
+	VMOVUPS     Z7, (AX)
+	ADDQ        SI, AX
+	VMOVUPS     Z0, (AX)
+	VZEROUPPER
+	RET
+
+rows1:
+	CMPQ causal+8(FP), $0x00
+	JE   all576
+	LEAQ 1(R8), R9
+	LEAQ causalAVX512<>+54(SB), R10
+	JMP  set577
+
+all576:
+	MOVQ BX, R9
+	LEAQ causalAVX512<>+24(SB), R10
+
+set577:
+	MOVQ    R8, R11
+	ADDQ    R11, R11
+	SUBQ    R11, R10
+	VMOVAPS Z0, (CX)
+	VMOVAPS Z0, 64(CX)
+	VMOVAPS Z0, 128(CX)
+	VMOVAPS Z0, 192(CX)
+	VMOVAPS Z0, 256(CX)
+	VMOVAPS Z0, 320(CX)
+	VMOVAPS Z0, 384(CX)
+	VMOVAPS Z0, 448(CX)
+	VMOVAPS Z0, 512(CX)
+	VMOVAPS Z0, 576(CX)
+	VMOVAPS Z0, 640(CX)
+	VMOVAPS Z0, 704(CX)
+	VMOVAPS Z0, 768(CX)
+	VMOVAPS Z0, 832(CX)
+	VMOVAPS Z0, 896(CX)
+	VMOVAPS Z0, 960(CX)
+	VMOVAPS Z0, (DX)
+	VMOVAPS Z0, 64(DX)
+	VMOVAPS Z0, 128(DX)
+	VMOVAPS Z0, 192(DX)
+	VMOVAPS Z0, 256(DX)
+	VMOVAPS Z0, 320(DX)
+	VMOVAPS Z0, 384(DX)
+	VMOVAPS Z0, 448(DX)
+	VMOVAPS Z0, 512(DX)
+	VMOVAPS Z0, 576(DX)
+	VMOVAPS Z0, 640(DX)
+	VMOVAPS Z0, 704(DX)
+	VMOVAPS Z0, 768(DX)
+	VMOVAPS Z0, 832(DX)
+	VMOVAPS Z0, 896(DX)
+	VMOVAPS Z0, 960(DX)
+	XORL    R11, R11
+	LEAQ    -16(DI), R13
+
+block578:
+	LEAQ         (R12)(R11*1), R14
+	LEAQ         (DI)(DI*2), R15
+	VMOVUPS      (R14), X11
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x01, (R14), Z11, Z11
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x02, (R14), Z11, Z11
+	ADDQ         3136(SP), R14
+	VINSERTF32X4 $0x03, (R14), Z11, Z11
+	MOVQ         R11, R14
+	SHLQ         $0x04, R14
+	VUNPCKLPS    Z0, Z11, Z2
+	VUNPCKHPS    Z0, Z11, Z4
+	VUNPCKLPS    Z0, Z0, Z5
+	VUNPCKHPS    Z0, Z0, Z6
+	VUNPCKLPD    Z5, Z2, Z3
+	VUNPCKHPD    Z5, Z2, Z2
+	VUNPCKLPD    Z6, Z4, Z5
+	VUNPCKHPD    Z6, Z4, Z4
+	VMOVAPS      Z3, (AX)(R14*1)
+	VMOVAPS      Z2, 64(AX)(R14*1)
+	VMOVAPS      Z5, 128(AX)(R14*1)
+	VMOVAPS      Z4, 192(AX)(R14*1)
+	CMPQ         R11, R13
+	JGE          lastblock579
+	ADDQ         $0x10, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	JMP          block578
+
+lastblock579:
+	MOVQ      grad+56(FP), DI
+	MOVQ      ldg+24(FP), R11
+	SHLQ      $0x02, R11
+	MOVQ      R8, R12
+	IMULQ     R11, R12
+	ADDQ      R12, DI
+	VMOVUPS   (DI), Z2
+	VUNPCKLPS Z0, Z2, Z3
+	VUNPCKHPS Z0, Z2, Z5
+	VUNPCKLPS Z0, Z0, Z6
+	VUNPCKHPS Z0, Z0, Z7
+	VUNPCKLPD Z6, Z3, Z4
+	VUNPCKHPD Z6, Z3, Z3
+	VUNPCKLPD Z7, Z5, Z6
+	VUNPCKHPD Z7, Z5, Z5
+	XORL      R11, R11
+	XORL      DI, DI
+	MOVQ      v+80(FP), R12
+
+s580:
+	KMOVW       (R10)(R11*2), K1
+	VMOVUPS     (R12), Z7
+	VMOVAPS     Z0, Z8
+	VPERMILPS   $0x00, Z7, Z9
+	VFMADD231PS Z9, Z4, Z8
+	VPERMILPS   $0x55, Z7, Z9
+	VFMADD231PS Z9, Z3, Z8
+	VPERMILPS   $0xaa, Z7, Z9
+	VFMADD231PS Z9, Z6, Z8
+	VPERMILPS   $0xff, Z7, Z7
+	VFMADD231PS Z7, Z5, Z8
+	VMOVAPS.Z   Z8, K1, Z7
+	VMOVAPS     Z7, (CX)(DI*1)
+	VMOVAPS     Z0, Z8
+	VFMADD231PS (AX)(DI*1), Z7, Z8
+	VMOVAPS.Z   Z8, K1, Z7
+	VMOVAPS     Z7, (DX)(DI*1)
+	ADDQ        $0x40, DI
+	ADDQ        SI, R12
+	INCQ        R11
+	CMPQ        R11, R9
+	JL          s580
+	CMPQ        BX, $0x08
+	JLE         short581
+	VMOVUPS     (DX), Z3
+	VMOVUPS     512(DX), Z4
+	VADDPS      Z4, Z3, Z3
+	VMOVUPS     256(DX), Z4
+	VMOVUPS     768(DX), Z5
+	VADDPS      Z5, Z4, Z4
+	VADDPS      Z4, Z3, Z3
+	VMOVUPS     128(DX), Z4
+	VMOVUPS     640(DX), Z5
+	VADDPS      Z5, Z4, Z4
+	VMOVUPS     384(DX), Z5
+	VMOVUPS     896(DX), Z6
+	VADDPS      Z6, Z5, Z5
+	VADDPS      Z5, Z4, Z4
+	VADDPS      Z4, Z3, Z3
+	VMOVUPS     64(DX), Z4
+	VMOVUPS     576(DX), Z5
+	VADDPS      Z5, Z4, Z4
+	VMOVUPS     320(DX), Z5
+	VMOVUPS     832(DX), Z6
+	VADDPS      Z6, Z5, Z5
+	VADDPS      Z5, Z4, Z4
+	VMOVUPS     192(DX), Z5
+	VMOVUPS     704(DX), Z6
+	VADDPS      Z6, Z5, Z5
+	VMOVUPS     448(DX), Z6
+	VMOVUPS     960(DX), Z7
+	VADDPS      Z7, Z6, Z6
+	VADDPS      Z6, Z5, Z5
+	VADDPS      Z5, Z4, Z4
+	VADDPS      Z4, Z3, Z3
+	VMOVAPS     Z3, Z3
+	JMP         summed582
+
+short581:
+	VMOVUPS (DX), Z3
+	VMOVUPS 256(DX), Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS 128(DX), Z4
+	VMOVUPS 384(DX), Z5
+	VADDPS  Z5, Z4, Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS 64(DX), Z4
+	VMOVUPS 320(DX), Z5
+	VADDPS  Z5, Z4, Z4
+	VMOVUPS 192(DX), Z5
+	VMOVUPS 448(DX), Z6
+	VADDPS  Z6, Z5, Z5
+	VADDPS  Z5, Z4, Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVAPS Z3, Z3
+
+summed582:
+	VADDPS  Z0, Z3, Z3
+	MOVQ    q+64(FP), DX
+	MOVQ    R8, DI
+	IMULQ   SI, DI
+	ADDQ    DI, DX
+	VMOVUPS (DX), Z4
+	VMOVAPS Z0, Z0
+	XORL    R11, R11
+	XORL    DX, DX
+	MOVQ    k+72(FP), DI
+	MOVQ    dk+40(FP), R9
+	MOVQ    dv+48(FP), R12
+
+s583:
+	KMOVW       (R10)(R11*2), K1
+	VMOVUPS     (AX)(DX*1), Z5
+	VMULPS      Z1, Z5, Z6
+	VMOVUPS     (CX)(DX*1), Z7
+	VSUBPS      Z3, Z7, Z7
+	VMULPS      Z7, Z6, Z6
+	VMOVAPS.Z   Z6, K1, Z6
+	VMOVUPS     (DI), Z7
+	VMOVUPS     (R9), Z8
+	VMOVUPS     (R12), Z9
+	VPERMILPS   $0x00, Z5, Z5
+	VFMADD231PS Z5, Z2, Z9
+	VPERMILPS   $0x00, Z6, Z5
+	VFMADD231PS Z5, Z7, Z0
+	VFMADD231PS Z5, Z4, Z8
+	VMOVUPS     Z8, (R9)
+	VMOVUPS     Z9, (R12)
+	ADDQ        $0x40, DX
+	ADDQ        SI, DI
+	ADDQ        SI, R9
+	ADDQ        SI, R12
+	INCQ        R11
+	CMPQ        R11, BX
+	JL          s583
+	MOVQ        dq+32(FP), AX
+	MOVQ        R8, CX
+	IMULQ       SI, CX
+	ADDQ        CX, AX
+	VMOVUPS     Z0, (AX)
+	VZEROUPPER
+	RET
+
+DATA causalAVX512<>+0(SB)/2, $0xffff
+DATA causalAVX512<>+2(SB)/2, $0xffff
+DATA causalAVX512<>+4(SB)/2, $0xffff
+DATA causalAVX512<>+6(SB)/2, $0xffff
+DATA causalAVX512<>+8(SB)/2, $0xffff
+DATA causalAVX512<>+10(SB)/2, $0xffff
+DATA causalAVX512<>+12(SB)/2, $0xffff
+DATA causalAVX512<>+14(SB)/2, $0xffff
+DATA causalAVX512<>+16(SB)/2, $0xffff
+DATA causalAVX512<>+18(SB)/2, $0xffff
+DATA causalAVX512<>+20(SB)/2, $0xffff
+DATA causalAVX512<>+22(SB)/2, $0xffff
+DATA causalAVX512<>+24(SB)/2, $0xffff
+DATA causalAVX512<>+26(SB)/2, $0xffff
+DATA causalAVX512<>+28(SB)/2, $0xffff
+DATA causalAVX512<>+30(SB)/2, $0xffff
+DATA causalAVX512<>+32(SB)/2, $0xffff
+DATA causalAVX512<>+34(SB)/2, $0xffff
+DATA causalAVX512<>+36(SB)/2, $0xffff
+DATA causalAVX512<>+38(SB)/2, $0xffff
+DATA causalAVX512<>+40(SB)/2, $0xffff
+DATA causalAVX512<>+42(SB)/2, $0xffff
+DATA causalAVX512<>+44(SB)/2, $0xffff
+DATA causalAVX512<>+46(SB)/2, $0xffff
+DATA causalAVX512<>+48(SB)/2, $0xffff
+DATA causalAVX512<>+50(SB)/2, $0xffff
+DATA causalAVX512<>+52(SB)/2, $0xffff
+DATA causalAVX512<>+54(SB)/2, $0xffff
+DATA causalAVX512<>+56(SB)/2, $0xeeee
+DATA causalAVX512<>+58(SB)/2, $0xcccc
+DATA causalAVX512<>+60(SB)/2, $0x8888
+DATA causalAVX512<>+62(SB)/2, $0x0000
+DATA causalAVX512<>+64(SB)/2, $0x0000
+DATA causalAVX512<>+66(SB)/2, $0x0000
+DATA causalAVX512<>+68(SB)/2, $0x0000
+DATA causalAVX512<>+70(SB)/2, $0x0000
+DATA causalAVX512<>+72(SB)/2, $0x0000
+DATA causalAVX512<>+74(SB)/2, $0x0000
+DATA causalAVX512<>+76(SB)/2, $0x0000
+DATA causalAVX512<>+78(SB)/2, $0x0000
+DATA causalAVX512<>+80(SB)/2, $0x0000
+DATA causalAVX512<>+82(SB)/2, $0x0000
+DATA causalAVX512<>+84(SB)/2, $0x0000
+DATA causalAVX512<>+86(SB)/2, $0x0000
+GLOBL causalAVX512<>(SB), RODATA|NOPTR, $88
 
 // func axpy4AVX512(n int, y *float32, a *float32, lda int, x *float32)
 // Requires: AVX, AVX512F, BMI2, MMX+
@@ -7134,9 +9812,9 @@ TEXT ·axpy4AVX512(SB), NOSPLIT, $0-40
 	LEAQ         (R11)(BX*1), BX
 	XORL         R12, R12
 	SUBQ         $+64, AX
-	JL           one493start
+	JL           one585start
 
-main492:
+main584:
 	VMOVUPS     (CX)(R12*4), Z4
 	VMOVUPS     (DX)(R12*4), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -7195,14 +9873,14 @@ main492:
 	VMOVUPS     Z4, 192(CX)(R12*4)
 	ADDQ        $+64, R12
 	SUBQ        $+64, AX
-	JGE         main492
+	JGE         main584
 
-one493start:
+one585start:
 	ADDQ $+64, AX
 	SUBQ $+16, AX
-	JL   tail494
+	JL   tail586
 
-one493:
+one585:
 	VMOVUPS     (CX)(R12*4), Z4
 	VMOVUPS     (DX)(R12*4), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -7219,11 +9897,11 @@ one493:
 	VMOVUPS     Z4, (CX)(R12*4)
 	ADDQ        $+16, R12
 	SUBQ        $+16, AX
-	JGE         one493
+	JGE         one585
 
-tail494:
+tail586:
 	ADDQ        $+16, AX
-	JZ          done495
+	JZ          done587
 	MOVQ        $-1, R13
 	BZHIQ       AX, R13, R13
 	KMOVW       R13, K1
@@ -7242,7 +9920,7 @@ tail494:
 	PREFETCHT0  (BX)(R12*4)
 	VMOVUPS     Z4, K1, (CX)(R12*4)
 
-done495:
+done587:
 	VZEROUPPER
 	RET
 
@@ -7256,20 +9934,20 @@ TEXT ·squaredErrorAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x+16(FP), BX
 	MOVQ         y+24(FP), SI
 	TESTQ        DX, DX
-	JZ           fresh496
+	JZ           fresh588
 	VMOVUPS      (DX), Z1
 	VMOVUPS      64(DX), Z2
 	VMOVUPS      128(DX), Z3
 	VMOVUPS      192(DX), Z4
-	JMP          ready497
+	JMP          ready589
 
-fresh496:
+fresh588:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-ready497:
+ready589:
 	MOVQ  CX, DI
 	ANDQ  $0x3f, DI
 	MOVQ  $-1, R8
@@ -7278,9 +9956,9 @@ ready497:
 	SUBQ  DI, R9
 	XORL  CX, CX
 	CMPQ  CX, R9
-	JGE   last500
+	JGE   last592
 
-block499:
+block591:
 	VMOVUPS     (BX)(CX*4), Z5
 	VMOVUPS     (SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -7307,11 +9985,11 @@ block499:
 	VMOVUPS     Z5, 192(AX)(CX*4)
 	ADDQ        $0x40, CX
 	CMPQ        CX, R9
-	JL          block499
+	JL          block591
 
-last500:
+last592:
 	CMPQ        DI, $0x10
-	JL          part502
+	JL          part594
 	VMOVUPS     (BX)(CX*4), Z5
 	VMOVUPS     (SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -7319,7 +9997,7 @@ last500:
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, (AX)(CX*4)
 	CMPQ        DI, $0x20
-	JL          part503
+	JL          part595
 	VMOVUPS     64(BX)(CX*4), Z5
 	VMOVUPS     64(SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -7327,18 +10005,18 @@ last500:
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, 64(AX)(CX*4)
 	CMPQ        DI, $0x30
-	JL          part504
+	JL          part596
 	VMOVUPS     128(BX)(CX*4), Z5
 	VMOVUPS     128(SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
 	VFMADD231PS Z5, Z5, Z3
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, 128(AX)(CX*4)
-	JMP         part505
+	JMP         part597
 
-part502:
+part594:
 	CMPQ        DI, $0x00
-	JE          rowdone501
+	JE          rowdone593
 	KMOVW       R8, K1
 	VMOVUPS.Z   (BX)(CX*4), K1, Z5
 	VMOVUPS.Z   (SI)(CX*4), K1, Z6
@@ -7346,11 +10024,11 @@ part502:
 	VFMADD231PS Z5, Z5, Z1
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(CX*4)
-	JMP         rowdone501
+	JMP         rowdone593
 
-part503:
+part595:
 	CMPQ        DI, $0x10
-	JE          rowdone501
+	JE          rowdone593
 	MOVQ        R8, DI
 	SHRQ        $0x10, DI
 	KMOVW       DI, K1
@@ -7360,11 +10038,11 @@ part503:
 	VFMADD231PS Z5, Z5, Z2
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 64(AX)(CX*4)
-	JMP         rowdone501
+	JMP         rowdone593
 
-part504:
+part596:
 	CMPQ        DI, $0x20
-	JE          rowdone501
+	JE          rowdone593
 	MOVQ        R8, DI
 	SHRQ        $0x20, DI
 	KMOVW       DI, K1
@@ -7374,11 +10052,11 @@ part504:
 	VFMADD231PS Z5, Z5, Z3
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 128(AX)(CX*4)
-	JMP         rowdone501
+	JMP         rowdone593
 
-part505:
+part597:
 	CMPQ        DI, $0x30
-	JE          rowdone501
+	JE          rowdone593
 	MOVQ        R8, DI
 	SHRQ        $0x30, DI
 	KMOVW       DI, K1
@@ -7389,15 +10067,15 @@ part505:
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 192(AX)(CX*4)
 
-rowdone501:
+rowdone593:
 	TESTQ   DX, DX
-	JZ      whole498
+	JZ      whole590
 	VMOVUPS Z1, (DX)
 	VMOVUPS Z2, 64(DX)
 	VMOVUPS Z3, 128(DX)
 	VMOVUPS Z4, 192(DX)
 
-whole498:
+whole590:
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z4, Z2, Z2
 	VADDPS     Z2, Z1, Z1
@@ -7449,9 +10127,9 @@ TEXT ·dot4AVX512(SB), NOSPLIT, $0-40
 	SUBQ   R9, R11
 	XORL   AX, AX
 	CMPQ   AX, R11
-	JGE    last507
+	JGE    last599
 
-block506:
+block598:
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
@@ -7474,35 +10152,35 @@ block506:
 	VFMADD231PS 192(DX)(AX*4), Z16, Z15
 	ADDQ        $0x40, AX
 	CMPQ        AX, R11
-	JL          block506
+	JL          block598
 
-last507:
+last599:
 	CMPQ        R9, $0x10
-	JL          part509
+	JL          part601
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
 	VFMADD231PS (R8)(AX*4), Z16, Z8
 	VFMADD231PS (DX)(AX*4), Z16, Z12
 	CMPQ        R9, $0x20
-	JL          part510
+	JL          part602
 	VMOVUPS     64(BX)(AX*4), Z16
 	VFMADD231PS 64(CX)(AX*4), Z16, Z1
 	VFMADD231PS 64(DI)(AX*4), Z16, Z5
 	VFMADD231PS 64(R8)(AX*4), Z16, Z9
 	VFMADD231PS 64(DX)(AX*4), Z16, Z13
 	CMPQ        R9, $0x30
-	JL          part511
+	JL          part603
 	VMOVUPS     128(BX)(AX*4), Z16
 	VFMADD231PS 128(CX)(AX*4), Z16, Z2
 	VFMADD231PS 128(DI)(AX*4), Z16, Z6
 	VFMADD231PS 128(R8)(AX*4), Z16, Z10
 	VFMADD231PS 128(DX)(AX*4), Z16, Z14
-	JMP         part512
+	JMP         part604
 
-part509:
+part601:
 	CMPQ        R9, $0x00
-	JE          rowdone508
+	JE          rowdone600
 	KMOVW       R10, K1
 	VMOVUPS.Z   (BX)(AX*4), K1, Z16
 	VMOVUPS.Z   (CX)(AX*4), K1, Z17
@@ -7513,11 +10191,11 @@ part509:
 	VFMADD231PS Z17, Z16, Z8
 	VMOVUPS.Z   (DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z12
-	JMP         rowdone508
+	JMP         rowdone600
 
-part510:
+part602:
 	CMPQ        R9, $0x10
-	JE          rowdone508
+	JE          rowdone600
 	MOVQ        R10, R9
 	SHRQ        $0x10, R9
 	KMOVW       R9, K1
@@ -7530,11 +10208,11 @@ part510:
 	VFMADD231PS Z17, Z16, Z9
 	VMOVUPS.Z   64(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z13
-	JMP         rowdone508
+	JMP         rowdone600
 
-part511:
+part603:
 	CMPQ        R9, $0x20
-	JE          rowdone508
+	JE          rowdone600
 	MOVQ        R10, R9
 	SHRQ        $0x20, R9
 	KMOVW       R9, K1
@@ -7547,11 +10225,11 @@ part511:
 	VFMADD231PS Z17, Z16, Z10
 	VMOVUPS.Z   128(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z14
-	JMP         rowdone508
+	JMP         rowdone600
 
-part512:
+part604:
 	CMPQ        R9, $0x30
-	JE          rowdone508
+	JE          rowdone600
 	MOVQ        R10, R9
 	SHRQ        $0x30, R9
 	KMOVW       R9, K1
@@ -7565,7 +10243,7 @@ part512:
 	VMOVUPS.Z   192(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z15
 
-rowdone508:
+rowdone600:
 	VADDPS     Z2, Z0, Z0
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z1, Z0, Z0
@@ -7692,7 +10370,11 @@ DATA numbersAVX512<>+284(SB)/4, $0x3ecc422a
 DATA numbersAVX512<>+288(SB)/4, $0x3e095d4f
 DATA numbersAVX512<>+292(SB)/4, $0x0d000000
 DATA numbersAVX512<>+296(SB)/4, $0x71000000
-GLOBL numbersAVX512<>(SB), RODATA|NOPTR, $300
+DATA numbersAVX512<>+300(SB)/4, $0x00000000
+DATA numbersAVX512<>+304(SB)/4, $0x00000001
+DATA numbersAVX512<>+308(SB)/4, $0x00000002
+DATA numbersAVX512<>+312(SB)/4, $0x00000003
+GLOBL numbersAVX512<>(SB), RODATA|NOPTR, $316
 
 DATA iotaAVX512<>+0(SB)/4, $0x00000000
 DATA iotaAVX512<>+4(SB)/4, $0x00000001

@@ -33,7 +33,7 @@ func rmsNorm(y, rstd, x, w []float32, rows, n int, inv, eps float32) bool { retu
 func rmsNormBackward(dx, dw, dy, x, rstd, w []float32, rows, n int, inv float32, acc bool) bool {
 	return false
 }
-func adam(w, g, m, v []float32, c *adamScalars) bool                               { return false }
+func adam(w, g, m, v []float32, c *AdamStep) bool                                  { return false }
 func sgd(w, g []float32, step, wd float32) bool                                    { return false }
 func momentum(w, g, v []float32, step, mu, keep, wd float32, nesterov bool) bool   { return false }
 func adagrad(w, g, h []float32, step, eps, wd float32) bool                        { return false }
@@ -44,4 +44,10 @@ func scores(att, q, k []float32, heads, t, hs, ld int, scale float32, causal boo
 }
 func scoresBackward(datt, g, v, att []float32, t, hs, ldg, ld int, scale float32, causal bool) bool {
 	return false
+}
+func attend(att, ctx, q, k, v []float32, heads, t, hs, ldc, ld int, scale float32, causal bool) int {
+	return 0
+}
+func attendBackward(dq, dk, dv, g, q, k, v, att []float32, heads, t, hs, ldg, ld int, scale float32, causal bool) int {
+	return 0
 }

@@ -253,6 +253,26 @@ func scoresAVX512(t int, hs int, n int, step int, ld int, ldg int, att *float32,
 //go:noescape
 func scoresBackwardAVX512(t int, hs int, n int, step int, ld int, ldg int, datt *float32, grad *float32, v *float32, att *float32, scale float32)
 
+// rmsNorm16AVX512 is RMSNorm for rows of 16 elements; w may be nil, inv is 1/16.
+//
+//go:noescape
+func rmsNorm16AVX512(rows int, y *float32, rstd *float32, x *float32, w *float32, inv float32, eps float32)
+
+// rmsNormBackward16AVX512 is RMSNormBackward for rows of 16 elements, without dw; w may be nil, inv is 1/16.
+//
+//go:noescape
+func rmsNormBackward16AVX512(rows int, dx *float32, dy *float32, x *float32, rstd *float32, w *float32, inv float32, acc int)
+
+// headsAVX512 is the loop that Heads gives for four heads of four channels, t from 4 to 16.
+//
+//go:noescape
+func headsAVX512(t int, causal int, ld int, ldc int, att *float32, ctx *float32, q *float32, k *float32, v *float32, scale float32)
+
+// headsBackwardAVX512 is the loop that HeadsBackward gives for four heads of four channels, t from 4 to 16.
+//
+//go:noescape
+func headsBackwardAVX512(t int, causal int, ld int, ldg int, dq *float32, dk *float32, dv *float32, grad *float32, q *float32, k *float32, v *float32, att *float32, scale float32)
+
 // axpy4AVX512 is y[j] = FMA(x[r], A[r,j], y[j]) for r = 0, 1, 2, 3, for n columns; rows lie lda apart. The four rows after these are asked for: it is the caller's loop that comes to them next.
 //
 //go:noescape

@@ -78,3 +78,42 @@ func AttendBackward(y, att, g []float32, t, hs, ldy, ldg int, causal bool) {
 		Gemm(TN, min(high, t-j), hs, t-lo, att[lo*t+j:], t, g[lo*ldg:], ldg, y[j*ldy:], ldy, false)
 	}
 }
+
+// Heads is attention for each of the heads: att as Scores makes it, ctx = Attend of it. q, k, v (T,heads·hs) with rows ld apart, att (heads,T,T), ctx
+// (T,heads·hs) with rows ldc apart.
+func Heads(att, ctx, q, k, v []float32, heads, t, hs, ldc, ld int, scale float32, causal bool) {
+	need("att", len(att), heads*t*t)
+	need("ctx", len(ctx), span(t, heads*hs, ldc))
+	need("q", len(q), span(t, heads*hs, ld))
+	need("k", len(k), span(t, heads*hs, ld))
+	need("v", len(v), span(t, heads*hs, ld))
+	done := attend(att, ctx, q, k, v, heads, t, hs, ldc, ld, scale, causal)
+	if done == heads || t == 0 {
+		return
+	}
+	at := done * hs
+	Scores(att[done*t*t:], q[at:], k[at:], heads-done, t, hs, ld, scale, causal)
+	for h := done; h < heads; h++ {
+		Attend(ctx[h*hs:], att[h*t*t:], v[h*hs:], t, hs, ldc, ld, causal)
+	}
+}
+
+// HeadsBackward is the gradient of Heads: datt = ScoresBackward, dq = Attend(datt, k), dk and dv = AttendBackward(datt, q) and (att, g). g is the gradient of ctx, with rows ldg
+// apart; dq, dk, dv have rows as q, k, v. datt (T,T) is room to work in.
+func HeadsBackward(dq, dk, dv, datt, g, q, k, v, att []float32, heads, t, hs, ldg, ld int, scale float32, causal bool) {
+	need("att", len(att), heads*t*t)
+	need("g", len(g), span(t, heads*hs, ldg))
+	for _, s := range [][]float32{dq, dk, dv, q, k, v} {
+		need("a matrix", len(s), span(t, heads*hs, ld))
+	}
+	if t == 0 {
+		return
+	}
+	for h := attendBackward(dq, dk, dv, g, q, k, v, att, heads, t, hs, ldg, ld, scale, causal); h < heads; h++ {
+		a, at := att[h*t*t:][:t*t], h*hs
+		ScoresBackward(datt, g[at:], v[at:], a, t, hs, ldg, ld, scale, causal)
+		AttendBackward(dv[at:], a, g[at:], t, hs, ld, ldg, causal)
+		Attend(dq[at:], datt, k[at:], t, hs, ld, ld, causal)
+		AttendBackward(dk[at:], datt, q[at:], t, hs, ld, ld, causal)
+	}
+}

@@ -78,8 +78,9 @@ func twins() []twin {
 			SGDMomentum(s[0], s[1], s[2], 0.1, 0.9, 0.2, 0.01, k == 1, k == 2)
 		}, 3, 0},
 		twin{"Adam", flat(4), func(s [][]float32, _, _, k int) {
-			Adam(s[0], s[1], s[2], s[3], &AdamParams{LR: 0.01, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, WeightDecay: 0.1, Decoupled: k == 1, Correct1: 0.2, Correct2: 0.03})
-		}, 2, 0},
+			Adam(s[0], s[1], s[2], s[3], &AdamParams{LR: 0.01, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, WeightDecay: []float32{0.1, 0.1, 0}[k], Decoupled: k == 1,
+				Correct1: 0.2, Correct2: 0.03})
+		}, 3, 0},
 		twin{"Adagrad", flat(3), func(s [][]float32, _, _, k int) { Adagrad(s[0], s[1], s[2], 0.1, 1e-10, number[k]) }, 3, 0},
 		twin{"RMSProp", flat(4), func(s [][]float32, _, _, k int) {
 			var mom []float32
@@ -137,6 +138,21 @@ func twins() []twin {
 		twin{"PairDotsBackward", func(f, d int) []int { return []int{f * (f - 1) / 2, f * d, d, (f - 1) * d} }, func(s [][]float32, f, d, _ int) {
 			PairDotsBackward(f, d, s[0], s[1], s[2], s[3])
 		}, 1, 67},
+		twin{"Heads", func(heads, n int) []int {
+			n = min(n%20, 17)
+			m := span(n, heads*4, heads*12+3)
+			return []int{heads * n * n, m, m, m, m}
+		}, func(s [][]float32, heads, n, k int) {
+			Heads(s[0], s[1], s[2], s[3], s[4], heads, min(n%20, 17), 4-k/2, heads*12+3, heads*12+3, []float32{0.5, 0.7, -3}[k], k != 1)
+		}, 3, 9},
+		twin{"HeadsBackward", func(heads, n int) []int {
+			n = min(n%20, 17)
+			m := span(n, heads*4, heads*12+3)
+			return []int{m, m, m, m, m, m, m, heads * n * n}
+		}, func(s [][]float32, heads, n, k int) {
+			datt := make([]float32, n*n)
+			HeadsBackward(s[0], s[1], s[2], datt, s[3], s[4], s[5], s[6], s[7], heads, min(n%20, 17), 4-k/2, heads*12+3, heads*12+3, number[k], k != 1)
+		}, 3, 9},
 		twin{"SoftmaxXent", func(rows, n int) []int { return []int{rows, rows * n, rows * n, rows * n} }, func(s [][]float32, rows, n, k int) {
 			targets := make([]int32, rows)
 			for i := range targets {
@@ -188,9 +204,13 @@ func twins() []twin {
 				w, dw = nil, nil
 			case 2:
 				dx = nil
+			case 3:
+				dw, dx = nil, s[1]
+			case 4:
+				dw = nil
 			}
-			RMSNormBackward(dx, dw, s[1], s[2], s[3], w, rows, n, k == 0, k > 1)
-		}, 3, 5},
+			RMSNormBackward(dx, dw, s[1], s[2], s[3], w, rows, n, k == 0 || k == 4, k > 1)
+		}, 5, 5},
 	)
 	return all
 }
@@ -319,4 +339,27 @@ func FuzzTwins(f *testing.F) {
 		}
 		tw.check(t, rand.New(rand.NewPCG(seed, 0)), &heap{int(seed % 16)}, int(rows), int(n%700), int(k)%tw.variants, odd, false)
 	})
+}
+
+// TestRowsOfOneRegister: rows of 16 have kernels of their own, which work on four at a time.
+func TestRowsOfOneRegister(t *testing.T) {
+	was := ISA()
+	defer func() { _ = SetISA(was) }()
+	guard := guarded(t)
+	for _, tw := range twins() {
+		if tw.name != "RMSNorm" && tw.name != "RMSNormBackward" {
+			continue
+		}
+		r := rand.New(rand.NewPCG(3, 3))
+		for rows := range 14 {
+			for k := range tw.variants {
+				p := place(&heap{rows})
+				if guard != nil {
+					p = guard
+				}
+				tw.check(t, r, p, rows, 16, k, rows%3 == 1, k%2 == 0)
+				tw.check(t, r, &heap{rows + k}, rows, 16, k, false, false)
+			}
+		}
+	}
 }

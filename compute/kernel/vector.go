@@ -101,7 +101,12 @@ func ArgMax(x []float32) int {
 }
 
 // AllFinite says that no element is NaN or Inf.
-func AllFinite(x []float32) bool { return allFinite(x) }
+func AllFinite(x []float32) bool {
+	if len(x) == 1 {
+		return x[0]-x[0] == 0
+	}
+	return allFinite(x)
+}
 
 func allFiniteGeneric(x []float32) bool {
 	// v-v is 0 for finite v and NaN otherwise; NaN survives every addition.

@@ -35,8 +35,7 @@ type Engine struct {
 	reduce absorber // among close, or nil
 	early  *early   // the update inside backward, or nil
 	team   *stages.Team
-	serial []unit // gather, work and close as one chain: one lane, one part
-	fused  stages.Outbox
+	serial []unit // gather, work and close as one: one lane, one part
 
 	version int64 // steps committed, as the conductor knows it
 	stop    atomic.Bool
@@ -175,7 +174,6 @@ func New(p Program, pl Placement) (*Engine, error) {
 	}
 	if pl.D == 1 && pl.S == 0 && p.Parts == 1 {
 		e.serial = append(append(append([]unit{}, e.gather...), e.work[0]...), e.close...)
-		e.fused = e.chain(e.serial, &e.out)
 	}
 	e.start(helpers)
 	return e, nil
@@ -429,7 +427,7 @@ func (e *Engine) Run(ctx context.Context, until int64, every int64, seen func(Ou
 	return nil
 }
 
-// runSerial is Run where everything is one fused chain: no queue, no clock, no lock.
+// runSerial is Run where everything is fused: no queue, no clock, no lock.
 func (e *Engine) runSerial(until, every int64, seen func(Outcome)) error {
 	m := e.free[0]
 	if e.bodies[0] != nil {
@@ -439,14 +437,7 @@ func (e *Engine) runSerial(until, every int64, seen func(Outcome)) error {
 	left := every - e.version%every // steps until the next one that is seen
 	for e.version < until && !e.stop.Load() {
 		m.Head = stages.Head{Step: e.version, Gathered: e.version, Parts: 1}
-		var got *stages.Message
-		var err error
-		if measured(m.Step) {
-			got, err = e.walkTimed(e.serial, m, &e.out)
-		} else {
-			e.out.m = nil
-			err, got = e.fused.Send(m), e.out.m
-		}
+		got, err := e.walk(e.serial, m, &e.out)
 		if err != nil {
 			if e.halts(err) {
 				return nil

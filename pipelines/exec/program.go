@@ -128,7 +128,8 @@ func closeUnits(us []unit) error {
 // measured says whether a step is timed stage by stage: few are, the others run without a look at the clock.
 func measured(step int64) bool { return step&1023 == 1023 || step&63 == 63 && step < 1024 }
 
-// walk takes m through fused stages. It returns nil without an error where a stage absorbed the message.
+// walk takes m through fused stages. It returns nil without an error where a stage absorbed the message. It is a loop, not a chain in which Send calls the next
+// stage: a core predicts some 16 nested returns, and with the 25 stages of W5 the others took 0.6 of 7.7 µs.
 func (e *Engine) walk(us []unit, m *stages.Message, o *outbox) (*stages.Message, error) {
 	if measured(m.Step) {
 		return e.walkTimed(us, m, o)
@@ -143,34 +144,6 @@ func (e *Engine) walk(us []unit, m *stages.Message, o *outbox) (*stages.Message,
 		}
 	}
 	return m, nil
-}
-
-// A link is a fused stage whose Send calls the next stage directly, the last one the outbox at the end: a hop costs one indirect call.
-type link struct {
-	unit
-	e    *Engine
-	next stages.Outbox
-}
-
-// chain joins stages into links that end in o.
-func (e *Engine) chain(us []unit, o *outbox) stages.Outbox {
-	var next stages.Outbox = o
-	for i := len(us) - 1; i >= 0; i-- {
-		next = &link{us[i], e, next}
-	}
-	return next
-}
-
-// Send hands m to the stage of the link. An error comes back through all the stages before, which return what Send returned.
-func (l *link) Send(m *stages.Message) error {
-	if err := l.stage.Process(l.e.ctx, m, l.next); err != nil {
-		var where *StageError
-		if !errors.As(err, &where) {
-			err = &StageError{m.Step, l.name, err}
-		}
-		return err
-	}
-	return nil
 }
 
 func (e *Engine) walkTimed(us []unit, m *stages.Message, o *outbox) (*stages.Message, error) {

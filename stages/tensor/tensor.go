@@ -35,17 +35,29 @@ func Of(dims ...int) Shape {
 		panic(fmt.Sprintf("tensor: %d dimensions, at most %d", len(dims), MaxRank))
 	}
 	s := Shape{Rank: len(dims)}
-	copy(s.Dims[:], dims)
+	for i, d := range dims {
+		s.Dims[i] = d
+	}
 	return s
 }
 
 // Len is the number of elements; 1 for a scalar (rank 0).
-func (s Shape) Len() int {
-	n := 1
-	for i := 0; i < s.Rank; i++ {
-		n *= s.Dims[i]
+func (s Shape) Len() int { return s.len() }
+
+// len is Len without a copy or a loop: steps whose shapes change ask for it for each of their tensors.
+func (s *Shape) len() int {
+	d := &s.Dims
+	switch s.Rank {
+	case 0:
+		return 1
+	case 1:
+		return d[0]
+	case 2:
+		return d[0] * d[1]
+	case 3:
+		return d[0] * d[1] * d[2]
 	}
-	return n
+	return d[0] * d[1] * d[2] * d[3]
 }
 
 // Last is the size of the fastest dimension; 1 for a scalar.
@@ -181,14 +193,14 @@ func (t *Tensor) Cap() int {
 // panics when the storage is too small.
 func (t *Tensor) Resize(s Shape) {
 	if !t.Shape.is(&s) {
-		t.resize(s)
+		t.resize(&s)
 	}
 }
 
 // ResizeAs is Resize to the shape of x. In a small step a copy of the shape would cost more than the work.
 func (t *Tensor) ResizeAs(x *Tensor) {
 	if !t.Shape.is(&x.Shape) {
-		t.resize(x.Shape)
+		t.resize(&x.Shape)
 	}
 }
 
@@ -208,9 +220,9 @@ func (s *Shape) is(o *Shape) bool {
 	return s.Rank == o.Rank && s.Dims[0] == o.Dims[0] && s.Dims[1] == o.Dims[1] && s.Dims[2] == o.Dims[2] && s.Dims[3] == o.Dims[3]
 }
 
-func (t *Tensor) resize(s Shape) {
-	n := s.Len()
-	t.Shape = s
+func (t *Tensor) resize(s *Shape) {
+	n := s.len()
+	t.Shape = *s
 	if t.DType == I32 {
 		t.I32 = t.I32[:n]
 	} else {
@@ -228,11 +240,16 @@ func (t *Tensor) Last() int {
 
 // Rows is the product of all dimensions but the last.
 func (t *Tensor) Rows() int {
-	n := 1
-	for i := 0; i < t.Shape.Rank-1; i++ {
-		n *= t.Shape.Dims[i]
+	d := &t.Shape.Dims
+	switch t.Shape.Rank {
+	case 0, 1:
+		return 1
+	case 2:
+		return d[0]
+	case 3:
+		return d[0] * d[1]
 	}
-	return n
+	return d[0] * d[1] * d[2]
 }
 
 // Row is row r of a float32 tensor seen as a matrix of Shape.Last() columns.

@@ -39,6 +39,10 @@ func main() {
 	if v.wide() {
 		v.scores(false)
 		v.scores(true)
+		v.rmsNorm16()
+		v.rmsNormBackward16()
+		v.attend()
+		v.attendBackward()
 	}
 	v.axpy4()
 	v.squaredError()

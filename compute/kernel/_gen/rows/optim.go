@@ -26,16 +26,13 @@ func (v isa) settle(a vector) vector {
 }
 
 // fastSqrt is √a, rounded as the instruction rounds it, of which AVX-512 does 16 lanes in 19 cycles: less where an estimate and Markstein's steps (IBM J.
-// Res. Dev. 34(1), 1990, section on square roots) can take its place. They are exact to the last bit while no residual is denormal; other numbers (0 too)
-// take the instruction. TestRootsAreRounded goes through all fractions.
-func (v isa) fastSqrt(a vector) vector {
-	if !v.wide() {
-		return v.sqrt(a)
-	}
+// Res. Dev. 34(1), 1990, section on square roots) can take its place. They are exact to the last bit while no residual is denormal; other numbers
+// take the instruction. Lanes that are not in some are 0. TestRootsAreRounded goes through all fractions.
+func (v isa) fastSqrt(a vector, some *mask) vector {
 	slow, done, k, g := label("slow"), label("rooted"), K(), v.vec()
 	t := v.vec()
-	VPSUBD_BCST(v.consts.addr(0x0d000000), a, t)                  // 2^-101
-	VPCMPUD_BCST(operand.Imm(5), v.consts.addr(0x71000000), t, k) // not below 2^125
+	VPSUBD_BCST(v.consts.addr(0x0d000000), a, t)                          // 2^-101
+	VPCMPUD_BCST(operand.Imm(5), v.consts.addr(0x71000000), t, some.k, k) // not below 2^125
 	h := v.vec()
 	VRSQRT14PS(a, h)
 	VMULPS(a, h, g)
@@ -48,7 +45,7 @@ func (v isa) fastSqrt(a vector) vector {
 	VFMADD231PS(h, r, h)
 	d := v.copy(a)
 	VFNMADD231PS(g, g, d)
-	VFMADD231PS(d, h, g)
+	VFMADD231PS_Z(d, h, some.k, g)
 	JMP(operand.LabelRef(done))
 	Label(slow)
 	VSQRTPS(a, g)
@@ -64,27 +61,62 @@ func (v isa) optimizers() {
 		for _, name := range []string{"beta1", "rest1", "beta2", "rest2", "step", "eps", "shrink", "wd"} {
 			c[name] = v.broadcast(name)
 		}
-		v.loop(n, 1, func(at atFn, mk *mask) {
-			x := v.mul(v.load(at(w), mk), c["shrink"])
-			d := v.decayed(c["wd"], x, v.load(at(g), mk))
-			mi := v.mul(v.load(at(m), mk), c["beta1"])
-			VFMADD231PS(c["rest1"], d, mi)
-			mi = v.settle(mi)
-			v.store(mi, at(m), mk)
-			vi := v.mul(v.load(at(vv), mk), c["beta2"])
-			VFMADD231PS(v.mul(d, c["rest2"]), d, vi)
-			vi = v.settle(vi)
-			v.store(vi, at(vv), mk)
-			t := v.add(v.fastSqrt(vi), c["eps"])
-			VFMADD231PS(c["step"], v.div(mi, t), x)
-			v.store(x, at(w), mk)
-		})
+		at3 := 0
+		body := func(decay bool) func(at atFn, mk *mask) {
+			return func(at atFn, mk *mask) {
+				x, d := v.load(at(w), mk), v.load(at(g), mk)
+				if decay {
+					x = v.mul(x, c["shrink"])
+					d = v.decayed(c["wd"], x, d)
+				}
+				mi := v.mul(v.load(at(m), mk), c["beta1"])
+				VFMADD231PS(c["rest1"], d, mi)
+				mi = v.settle(mi)
+				v.store(mi, at(m), mk)
+				vi := v.mul(v.load(at(vv), mk), c["beta2"])
+				VFMADD231PS(v.mul(d, c["rest2"]), d, vi)
+				var root vector
+				if v.wide() {
+					k := K()
+					VPTESTMD_BCST(v.consts.addr(0x7f800000), vi, k)
+					VMOVAPS_Z(vi, k, vi) // settle
+					v.store(vi, at(vv), mk)
+					if at3 = (at3 + 1) % 3; at3 == 0 { // the divider takes one root of three: it would be idle between the quotients
+						root = v.sqrt(vi)
+					} else {
+						root = v.fastSqrt(vi, &mask{k: k})
+					}
+				} else {
+					vi = v.settle(vi)
+					v.store(vi, at(vv), mk)
+					root = v.sqrt(vi)
+				}
+				VFMADD231PS(c["step"], v.div(mi, v.add(root, c["eps"])), x)
+				v.store(x, at(w), mk)
+			}
+		}
+		if v.wide() { // without a decay, g is what g + 0·w is, but for the sign of a 0, which settles
+			decay, t := label("decay"), GP64()
+			MOVL(param("wd"), t.As32())
+			TESTL(t.As32(), t.As32())
+			JNZ(operand.LabelRef(decay))
+			CMPL(param("shrink"), operand.Imm(0x3f800000))
+			JNE(operand.LabelRef(decay))
+			v.loop(n, 3, body(false))
+			ret()
+			Label(decay)
+		}
+		v.loop(n, 1, body(true))
 		ret()
 	}
 	if v.wide() {
 		v.text("roots", "func(n int, y, x *float32)", "is y[i] = √x[i] for n elements, as Adam takes the root.")
 		n, y, x := gp("n"), gp("y"), gp("x")
-		v.loop(n, 1, func(at atFn, mk *mask) { v.store(v.fastSqrt(v.load(at(x), mk)), at(y), mk) })
+		v.loop(n, 1, func(at atFn, mk *mask) {
+			a, k := v.load(at(x), mk), K()
+			VPTESTMD(a, a, k)
+			v.store(v.fastSqrt(a, &mask{k: k}), at(y), mk)
+		})
 		ret()
 	}
 	v.text("sgd", "func(n int, w, grad *float32, step, wd float32)", "is w[i] = FMA(step, FMA(wd, w[i], grad[i]), w[i]) for n elements.")

@@ -76,7 +76,7 @@ func (v isa) scores(backward bool) {
 		w := v.load(operand.Mem{Base: att}, mk)
 		s := v.zeros()
 		VFMADD231PS(d, w, s)
-		sum := v.sum([]vector{s})
+		sum := v.add(v.sum([]vector{s}), v.zeros()) // -0, which may be the sum here, is +0 with the empty lanes
 		v.store(v.clean(v.mul(v.mul(w, scale), v.sub(d, sum)), mk), operand.Mem{Base: y}, &mask{k: cols})
 		ADDQ(width, att)
 	} else {

@@ -155,10 +155,13 @@ func MeasureSpeed(ctx context.Context, file string, sets []string, peaks []Peak,
 	}
 	big := plan.Flops() >= laneFlops
 	for _, pk := range peaks {
-		if pk.Lanes > 1 && (!big || plan.Pipe.Parts == 1) {
+		if pk.Lanes > 1 && !big {
 			break
 		}
-		places := [][2]int{{min(pk.Lanes, plan.Pipe.Parts), 0}}
+		places := [][2]int{{pk.Lanes, 0}}
+		if plan.Pipe.Parts > 1 { // one part is shared by all lanes
+			places[0][0] = min(pk.Lanes, plan.Pipe.Parts)
+		}
 		if d := pk.Lanes - 1; d > 0 && d <= plan.Pipe.Parts {
 			places = append(places, [2]int{d, 1})
 		}

@@ -42,18 +42,33 @@ const (
 	tuneTime   = 100 * time.Millisecond
 )
 
-// trials are the placements worth a try: no more lanes than parts or CPUs, steps gathered ahead where something runs beside gather.
+// trials are the placements worth a try: no more lanes than parts or CPUs, steps gathered ahead where something runs beside gather. Lanes share a single part, if
+// none of them is an S lane.
 func (p *Plan) trials() []Trial {
 	avail := min(len(smtpool.CPUs()), runtime.GOMAXPROCS(0))
 	looks := []int{0, 1, 2}
 	if l := p.Pipe.Place.LookAhead; !slices.Contains(looks, l) {
 		looks = append(looks, l)
 	}
-	var ts []Trial
+	var ds []int
 	for d := 1; d <= min(p.Pipe.Parts, avail); d++ {
+		ds = append(ds, d)
+	}
+	if p.Pipe.Parts == 1 {
+		for d := 2; d < avail; d *= 2 {
+			ds = append(ds, d)
+		}
+		ds = append(ds, avail)
+	}
+	ds = slices.Compact(ds)
+	var ts []Trial
+	for _, d := range ds {
 		for s := 0; s <= 2 && d+s <= avail; s++ {
+			if d > p.Pipe.Parts && s > 0 {
+				continue
+			}
 			for _, look := range looks {
-				if d == 1 && s == 0 && look > 0 {
+				if s == 0 && (d == 1 || p.Pipe.Parts == 1) && look > 0 {
 					continue
 				}
 				ts = append(ts, Trial{Lanes: Lanes{D: d, S: s}.String(), LookAhead: look, d: d, s: s})

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"vtpu/pipelines"
+	"vtpu/smtpool"
 	"vtpu/stages"
 )
 
@@ -44,6 +46,15 @@ func TestTune(t *testing.T) {
 	}
 	if again := read(); again.Lanes != c.Lanes || d.Lanes != c.Lanes {
 		t.Errorf("resumed on %s, %s was chosen", d.Lanes, c.Lanes)
+	}
+	if len(smtpool.CPUs()) > 1 { // a single part may be shared
+		one := pipelines.Options{File: "clicks", Steps: 2, Sets: []string{"data.rows=2000", "parts=1"}, LookAhead: -1, Tune: true, Out: filepath.Join(t.TempDir(), "one")}
+		train(t, one)
+		o.Out, one.Out = one.Out, o.Out
+		if c := read(); !slices.ContainsFunc(c.Trials, func(x pipelines.Trial) bool { return x.Lanes == "d=2,s=0" }) {
+			t.Errorf("trials of one part: %+v", c.Trials)
+		}
+		o.Out = one.Out
 	}
 	o.Lanes = "d=1"
 	var q quiet

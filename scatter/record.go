@@ -37,8 +37,12 @@ func (c *RecordConfig) options(env stages.Env, name string) reclog.Options {
 		fsys = disk.OS{Direct: true}
 	}
 	return reclog.Options{Name: name, About: env.Record.About, Run: env.Record.Run, Segment: c.Segment << 20, Keep: c.Keep << 20, Sync: c.Sync, Zstd: c.Zstd,
-		Background: true, From: env.Store.Version(), FS: fsys}
+		Background: true, From: env.Store.Version(), FS: fsys,
+		Spread: func(n int, f func(lo, hi int)) { env.Team.Split(n, spreadGrain, f) }}
 }
+
+// spreadGrain is the number of elements below which it doesn't pay to share the copying out.
+const spreadGrain = 1 << 14
 
 func init() {
 	stages.MustRegister(stages.Spec[RecordConfig]{

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"vtpu/stages"
 	"vtpu/stages/tensor"
 )
 
@@ -16,12 +18,23 @@ type Encoder struct {
 	// Packer shortens the data of each frame if not nil and if that saves an eighth or more.
 	Packer Packer
 
+	// Spread calls f on ranges that cover 0..n, perhaps at the same time, to copy n elements of large frames; nil: one goroutine copies all. Every tensor is cut in proportion (stages.Of).
+	Spread func(n int, f func(lo, hi int))
+
 	buf    []byte
 	packed []byte
 	enc    *msgpack.Encoder
 	out    sink
 	last   template
+
+	to    []byte // where some copies the tensors
+	from  []Tensor
+	total int // their elements
+	some  func(lo, hi int)
 }
+
+// spreadMin is the number of elements above which Spread is asked.
+const spreadMin = 1 << 15
 
 // A template is the metadata of the frame before. The frames of a stream differ in numbers alone, which stand in the same places: they are set there, for a tenth of what it takes to
 // encode all anew.
@@ -138,15 +151,9 @@ func (e *Encoder) Draft(dst []byte, f *Frame) ([]byte, error) {
 		return nil, fmt.Errorf("wire: %d bytes of metadata, at most %d are possible", meta, MaxMeta)
 	}
 	dst = pad(dst, start)
-	for i := range f.Tensors {
-		t := &f.Tensors[i]
-		if t.DType == tensor.I32 {
-			dst = appendI32(dst, t.I32)
-		} else {
-			dst = appendF32(dst, t.F32)
-		}
-		dst = pad(dst, start)
-	}
+	at := len(dst)
+	dst = slices.Grow(dst, int(raw))[:at+int(raw)]
+	e.data(dst[at:], f.Tensors)
 	h, le := dst[start:start+HeaderSize], binary.LittleEndian
 	copy(h, magic[:])
 	h[4], h[5] = version, byte(f.Kind)
@@ -155,6 +162,44 @@ func (e *Encoder) Draft(dst []byte, f *Frame) ([]byte, error) {
 	le.PutUint64(h[16:], uint64(raw))
 	le.PutUint64(h[24:], uint64(raw))
 	return dst, nil
+}
+
+// data copies tensors, each padded with zeros.
+func (e *Encoder) data(to []byte, ts []Tensor) {
+	e.to, e.from, e.total = to, ts, 0
+	for i := range ts {
+		e.total += ts[i].len()
+	}
+	if e.Spread == nil || e.total < spreadMin {
+		e.share(0, e.total)
+	} else {
+		if e.some == nil {
+			e.some = e.share
+		}
+		e.Spread(e.total, e.some)
+	}
+	e.to, e.from = nil, nil
+}
+
+// share copies what of each tensor corresponds to the share lo to hi of all their elements.
+func (e *Encoder) share(lo, hi int) {
+	at := 0
+	for i := range e.from {
+		t := &e.from[i]
+		n := t.len()
+		from, to := stages.Of(n, lo, hi, max(e.total, 1))
+		if b := e.to[at+4*from : at+4*to]; t.DType == tensor.I32 {
+			putI32(b, t.I32[from:to])
+		} else {
+			putF32(b, t.F32[from:to])
+		}
+		at += 4 * n
+		next := int(up(int64(at)))
+		if hi == e.total {
+			clear(e.to[at:next])
+		}
+		at = next
+	}
 }
 
 // Seal gives a draft its place in a stream and the checksums: it is a frame then. It costs a look at every byte.

@@ -52,22 +52,23 @@ func viewI32(b []byte) []int32 {
 	return unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
 
-func appendF32(dst []byte, v []float32) []byte {
+// putF32 writes numbers to dst, which has room for just these.
+func putF32(dst []byte, v []float32) {
 	if little && len(v) > 0 {
-		return append(dst, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))...)
+		copy(dst, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v)))
+		return
 	}
-	for _, x := range v {
-		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(x))
+	for i, x := range v {
+		binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(x))
 	}
-	return dst
 }
 
-func appendI32(dst []byte, v []int32) []byte {
+func putI32(dst []byte, v []int32) {
 	if little && len(v) > 0 {
-		return append(dst, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))...)
+		copy(dst, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v)))
+		return
 	}
-	for _, x := range v {
-		dst = binary.LittleEndian.AppendUint32(dst, uint32(x))
+	for i, x := range v {
+		binary.LittleEndian.PutUint32(dst[4*i:], uint32(x))
 	}
-	return dst
 }

@@ -243,7 +243,11 @@ func (b *base) dense(lo, hi int) {
 		if it.Sparse || it.early {
 			continue
 		}
-		if from, to := stages.Of(len(it.T.F32), lo, hi, b.total); from < to {
+		from, to := 0, len(it.T.F32)
+		if lo > 0 || hi < b.total {
+			from, to = stages.Of(to, lo, hi, b.total)
+		}
+		if from < to {
 			b.apply(it, it.T.F32[from:to], b.m.T(it.Grad).F32[from:to], from)
 		}
 	}

@@ -326,6 +326,16 @@ func softmaxRows(y, x []float32, rows, cols, ld int, scale float32, causal bool,
 
 // softmaxFrom is softmaxRows for rows after the first so many of a matrix.
 func softmaxFrom(before int, y, x []float32, rows, cols, ld int, scale float32, causal bool, stats []float32) {
+	if level == 2 && !causal && cols <= 32 && rows > 0 {
+		for r := 0; r < rows; r += piece / 32 {
+			s := first(stats)
+			if s != nil {
+				s = &stats[2*r]
+			}
+			softmax32AVX512(min(rows-r, piece/32), cols, ld, &y[r*ld], &x[r*ld], scale, s)
+		}
+		return
+	}
 	for g := (group{phase: before}); g.next(rows, cols, causal); {
 		s := first(stats)
 		if s != nil {

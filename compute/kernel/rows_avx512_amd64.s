@@ -7309,6 +7309,713 @@ multiplied502:
 	VZEROUPPER
 	RET
 
+// func softmax32AVX512(rows int, n int, ld int, y *float32, x *float32, scale float32, stats *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·softmax32AVX512(SB), NOSPLIT, $0-56
+	MOVQ         rows+0(FP), AX
+	MOVQ         ld+16(FP), CX
+	MOVQ         y+24(FP), DX
+	MOVQ         x+32(FP), BX
+	MOVQ         stats+48(FP), SI
+	VBROADCASTSS scale+40(FP), Z0
+	VBROADCASTSS numbersAVX512<>+44(SB), Z1
+	VPXORD       Z2, Z2, Z2
+	SHLQ         $0x02, CX
+	MOVQ         n+8(FP), DI
+	MOVQ         $-1, R8
+	BZHIQ        DI, R8, R8
+	KMOVW        R8, K1
+	MOVQ         R8, DI
+	SHRQ         $0x10, DI
+	KMOVW        DI, K2
+	VPBROADCASTD numbersAVX512<>+300(SB), Z3
+	VPBROADCASTD numbersAVX512<>+304(SB), Z4
+	VPBROADCASTD numbersAVX512<>+308(SB), Z5
+	VPBROADCASTD numbersAVX512<>+312(SB), Z6
+	VPSLLD       $0x02, iotaAVX512<>+0(SB), Z7
+	VBROADCASTSS numbersAVX512<>+128(SB), Z8
+	SUBQ         $0x04, AX
+	JL           rest
+
+four:
+	MOVQ             BX, DI
+	VMOVAPS          Z8, Z9
+	VMOVUPS.Z        (DI), K1, Z10
+	VMULPS           Z0, Z10, Z10
+	VMAXPS           Z9, Z10, K1, Z9
+	VMOVUPS.Z        64(DI), K2, Z11
+	VMULPS           Z0, Z11, Z11
+	VMAXPS           Z9, Z11, K2, Z9
+	ADDQ             CX, DI
+	VMOVAPS          Z8, Z12
+	VMOVUPS.Z        (DI), K1, Z13
+	VMULPS           Z0, Z13, Z13
+	VMAXPS           Z12, Z13, K1, Z12
+	VMOVUPS.Z        64(DI), K2, Z14
+	VMULPS           Z0, Z14, Z14
+	VMAXPS           Z12, Z14, K2, Z12
+	ADDQ             CX, DI
+	VMOVAPS          Z8, Z15
+	VMOVUPS.Z        (DI), K1, Z16
+	VMULPS           Z0, Z16, Z16
+	VMAXPS           Z15, Z16, K1, Z15
+	VMOVUPS.Z        64(DI), K2, Z17
+	VMULPS           Z0, Z17, Z17
+	VMAXPS           Z15, Z17, K2, Z15
+	ADDQ             CX, DI
+	VMOVAPS          Z8, Z18
+	VMOVUPS.Z        (DI), K1, Z19
+	VMULPS           Z0, Z19, Z19
+	VMAXPS           Z18, Z19, K1, Z18
+	VMOVUPS.Z        64(DI), K2, Z20
+	VMULPS           Z0, Z20, Z20
+	VMAXPS           Z18, Z20, K2, Z18
+	VSHUFF32X4       $0x44, Z12, Z9, Z21
+	VSHUFF32X4       $0xee, Z12, Z9, Z9
+	VMAXPS           Z9, Z21, Z9
+	VSHUFF32X4       $0x44, Z18, Z15, Z12
+	VSHUFF32X4       $0xee, Z18, Z15, Z15
+	VMAXPS           Z15, Z12, Z12
+	VSHUFF32X4       $0x88, Z12, Z9, Z15
+	VSHUFF32X4       $0xdd, Z12, Z9, Z9
+	VMAXPS           Z9, Z15, Z9
+	VPERMILPS        $0x4e, Z9, Z12
+	VMAXPS           Z12, Z9, Z9
+	VPERMILPS        $0xb1, Z9, Z12
+	VMAXPS           Z12, Z9, Z9
+	VSHUFF32X4       $0x00, Z9, Z9, Z12
+	VSUBPS           Z12, Z10, Z10
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z15
+	VMAXPS           Z10, Z15, Z10
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z15
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z10, Z15
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z15, Z15
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z15, Z10
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z15, Z10
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z18
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z10, Z18
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z10, Z18
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z10, Z18
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z10, Z18
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z10, Z18
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z10, Z18
+	VSCALEFPS        Z15, Z18, Z10
+	VMOVAPS.Z        Z10, K1, Z10
+	VSUBPS           Z12, Z11, Z11
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z12
+	VMAXPS           Z11, Z12, Z11
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z12
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z11, Z12
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z12, Z12
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z12, Z11
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z12, Z11
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z15
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z11, Z15
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z11, Z15
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z11, Z15
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z11, Z15
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z11, Z15
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z11, Z15
+	VSCALEFPS        Z12, Z15, Z11
+	VMOVAPS.Z        Z11, K2, Z11
+	VADDPS           Z11, Z10, Z12
+	VSHUFF32X4       $0x55, Z9, Z9, Z15
+	VSUBPS           Z15, Z13, Z13
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z18
+	VMAXPS           Z13, Z18, Z13
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z18
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z13, Z18
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z18, Z18
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z18, Z13
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z18, Z13
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z21
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z13, Z21
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z13, Z21
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z13, Z21
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z13, Z21
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z13, Z21
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z13, Z21
+	VSCALEFPS        Z18, Z21, Z13
+	VMOVAPS.Z        Z13, K1, Z13
+	VSUBPS           Z15, Z14, Z14
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z15
+	VMAXPS           Z14, Z15, Z14
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z15
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z14, Z15
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z15, Z15
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z15, Z14
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z15, Z14
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z18
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z14, Z18
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z14, Z18
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z14, Z18
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z14, Z18
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z14, Z18
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z14, Z18
+	VSCALEFPS        Z15, Z18, Z14
+	VMOVAPS.Z        Z14, K2, Z14
+	VADDPS           Z14, Z13, Z15
+	VSHUFF32X4       $0xaa, Z9, Z9, Z18
+	VSUBPS           Z18, Z16, Z16
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z21
+	VMAXPS           Z16, Z21, Z16
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z21
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z16, Z21
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z21, Z21
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z21, Z16
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z21, Z16
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z22
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z16, Z22
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z16, Z22
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z16, Z22
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z16, Z22
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z16, Z22
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z16, Z22
+	VSCALEFPS        Z21, Z22, Z16
+	VMOVAPS.Z        Z16, K1, Z16
+	VSUBPS           Z18, Z17, Z17
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z18
+	VMAXPS           Z17, Z18, Z17
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z18
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z17, Z18
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z18, Z18
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z18, Z17
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z18, Z17
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z21
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z17, Z21
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z17, Z21
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z17, Z21
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z17, Z21
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z17, Z21
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z17, Z21
+	VSCALEFPS        Z18, Z21, Z17
+	VMOVAPS.Z        Z17, K2, Z17
+	VADDPS           Z17, Z16, Z18
+	VSHUFF32X4       $0xff, Z9, Z9, Z21
+	VSUBPS           Z21, Z19, Z19
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z22
+	VMAXPS           Z19, Z22, Z19
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z22
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z19, Z22
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z22, Z22
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z22, Z19
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z22, Z19
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z23
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z19, Z23
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z19, Z23
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z19, Z23
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z19, Z23
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z19, Z23
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z19, Z23
+	VSCALEFPS        Z22, Z23, Z19
+	VMOVAPS.Z        Z19, K1, Z19
+	VSUBPS           Z21, Z20, Z20
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z21
+	VMAXPS           Z20, Z21, Z20
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z21
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z20, Z21
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z21, Z21
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z21, Z20
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z21, Z20
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z22
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z20, Z22
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z20, Z22
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z20, Z22
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z20, Z22
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z20, Z22
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z20, Z22
+	VSCALEFPS        Z21, Z22, Z20
+	VMOVAPS.Z        Z20, K2, Z20
+	VADDPS           Z20, Z19, Z21
+	VSHUFF32X4       $0x44, Z15, Z12, Z22
+	VSHUFF32X4       $0xee, Z15, Z12, Z12
+	VADDPS           Z12, Z22, Z12
+	VSHUFF32X4       $0x44, Z21, Z18, Z15
+	VSHUFF32X4       $0xee, Z21, Z18, Z18
+	VADDPS           Z18, Z15, Z15
+	VSHUFF32X4       $0x88, Z15, Z12, Z18
+	VSHUFF32X4       $0xdd, Z15, Z12, Z12
+	VADDPS           Z12, Z18, Z12
+	VPERMILPS        $0x4e, Z12, Z15
+	VADDPS           Z15, Z12, Z12
+	VPERMILPS        $0xb1, Z12, Z15
+	VADDPS           Z15, Z12, Z12
+	VPERMPS          Z12, Z7, Z12
+	TESTQ            SI, SI
+	JZ               nostats503
+	VPERMPS          Z9, Z7, Z9
+	VUNPCKLPS        X12, X9, X15
+	VUNPCKHPS        X12, X9, X9
+	VMOVUPS          X15, (SI)
+	VMOVUPS          X9, 16(SI)
+	ADDQ             $0x20, SI
+
+nostats503:
+	VDIVPS  X12, X1, X12
+	MOVQ    DX, DI
+	VPERMPS Z12, Z3, Z9
+	VMULPS  Z9, Z10, Z10
+	VMOVUPS Z10, K1, (DI)
+	VMULPS  Z9, Z11, Z9
+	VMOVUPS Z9, K2, 64(DI)
+	ADDQ    CX, DI
+	VPERMPS Z12, Z4, Z9
+	VMULPS  Z9, Z13, Z10
+	VMOVUPS Z10, K1, (DI)
+	VMULPS  Z9, Z14, Z9
+	VMOVUPS Z9, K2, 64(DI)
+	ADDQ    CX, DI
+	VPERMPS Z12, Z5, Z9
+	VMULPS  Z9, Z16, Z10
+	VMOVUPS Z10, K1, (DI)
+	VMULPS  Z9, Z17, Z9
+	VMOVUPS Z9, K2, 64(DI)
+	ADDQ    CX, DI
+	VPERMPS Z12, Z6, Z9
+	VMULPS  Z9, Z19, Z10
+	VMOVUPS Z10, K1, (DI)
+	VMULPS  Z9, Z20, Z9
+	VMOVUPS Z9, K2, 64(DI)
+	LEAQ    (BX)(CX*4), BX
+	LEAQ    (DX)(CX*4), DX
+	SUBQ    $0x04, AX
+	JGE     four
+
+rest:
+	ADDQ $0x04, AX
+	CMPQ AX, $0x03
+	JE   rows3
+	CMPQ AX, $0x02
+	JE   rows2
+	CMPQ AX, $0x01
+	JE   rows1
+	VZEROUPPER
+	RET
+
+rows3:
+	MOVQ             BX, AX
+	VMOVAPS          Z8, Z6
+	VMOVUPS.Z        (AX), K1, Z9
+	VMULPS           Z0, Z9, Z9
+	VMAXPS           Z6, Z9, K1, Z6
+	VMOVUPS.Z        64(AX), K2, Z10
+	VMULPS           Z0, Z10, Z10
+	VMAXPS           Z6, Z10, K2, Z6
+	ADDQ             CX, AX
+	VMOVAPS          Z8, Z11
+	VMOVUPS.Z        (AX), K1, Z12
+	VMULPS           Z0, Z12, Z12
+	VMAXPS           Z11, Z12, K1, Z11
+	VMOVUPS.Z        64(AX), K2, Z13
+	VMULPS           Z0, Z13, Z13
+	VMAXPS           Z11, Z13, K2, Z11
+	ADDQ             CX, AX
+	VMOVAPS          Z8, Z14
+	VMOVUPS.Z        (AX), K1, Z15
+	VMULPS           Z0, Z15, Z15
+	VMAXPS           Z14, Z15, K1, Z14
+	VMOVUPS.Z        64(AX), K2, Z16
+	VMULPS           Z0, Z16, Z0
+	VMAXPS           Z14, Z0, K2, Z14
+	VSHUFF32X4       $0x44, Z11, Z6, Z16
+	VSHUFF32X4       $0xee, Z11, Z6, Z6
+	VMAXPS           Z6, Z16, Z6
+	VSHUFF32X4       $0x44, Z8, Z14, Z11
+	VSHUFF32X4       $0xee, Z8, Z14, Z8
+	VMAXPS           Z8, Z11, Z8
+	VSHUFF32X4       $0x88, Z8, Z6, Z11
+	VSHUFF32X4       $0xdd, Z8, Z6, Z6
+	VMAXPS           Z6, Z11, Z6
+	VPERMILPS        $0x4e, Z6, Z8
+	VMAXPS           Z8, Z6, Z6
+	VPERMILPS        $0xb1, Z6, Z8
+	VMAXPS           Z8, Z6, Z6
+	VSHUFF32X4       $0x00, Z6, Z6, Z8
+	VSUBPS           Z8, Z9, Z9
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z11
+	VMAXPS           Z9, Z11, Z9
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z11
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z9, Z11
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z11, Z11
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z11, Z9
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z11, Z9
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z14
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z9, Z14
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z9, Z14
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z9, Z14
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z9, Z14
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z9, Z14
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z9, Z14
+	VSCALEFPS        Z11, Z14, Z9
+	VMOVAPS.Z        Z9, K1, Z9
+	VSUBPS           Z8, Z10, Z8
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z10
+	VMAXPS           Z8, Z10, Z8
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z10
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z8, Z10
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z10, Z10
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z10, Z8
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z10, Z8
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z11
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z8, Z11
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z8, Z11
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z8, Z11
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z8, Z11
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z8, Z11
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z8, Z11
+	VSCALEFPS        Z10, Z11, Z8
+	VMOVAPS.Z        Z8, K2, Z8
+	VADDPS           Z8, Z9, Z10
+	VSHUFF32X4       $0x55, Z6, Z6, Z11
+	VSUBPS           Z11, Z12, Z12
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z14
+	VMAXPS           Z12, Z14, Z12
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z14
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z12, Z14
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z14, Z14
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z14, Z12
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z14, Z12
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z16
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z12, Z16
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z12, Z16
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z12, Z16
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z12, Z16
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z12, Z16
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z12, Z16
+	VSCALEFPS        Z14, Z16, Z12
+	VMOVAPS.Z        Z12, K1, Z12
+	VSUBPS           Z11, Z13, Z11
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z13
+	VMAXPS           Z11, Z13, Z11
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z13
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z11, Z13
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z13, Z13
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z13, Z11
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z13, Z11
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z14
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z11, Z14
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z11, Z14
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z11, Z14
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z11, Z14
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z11, Z14
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z11, Z14
+	VSCALEFPS        Z13, Z14, Z11
+	VMOVAPS.Z        Z11, K2, Z11
+	VADDPS           Z11, Z12, Z13
+	VSHUFF32X4       $0xaa, Z6, Z6, Z14
+	VSUBPS           Z14, Z15, Z15
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z16
+	VMAXPS           Z15, Z16, Z15
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z16
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z15, Z16
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z16, Z16
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z16, Z15
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z16, Z15
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z17
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z15, Z17
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z15, Z17
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z15, Z17
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z15, Z17
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z15, Z17
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z15, Z17
+	VSCALEFPS        Z16, Z17, Z15
+	VMOVAPS.Z        Z15, K1, Z15
+	VSUBPS           Z14, Z0, Z0
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z14
+	VMAXPS           Z0, Z14, Z0
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z14
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z0, Z14
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z14, Z14
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z14, Z0
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z14, Z0
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z16
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z0, Z16
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z0, Z16
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z0, Z16
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z0, Z16
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z0, Z16
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z0, Z16
+	VSCALEFPS        Z14, Z16, Z0
+	VMOVAPS.Z        Z0, K2, Z0
+	VADDPS           Z0, Z15, Z14
+	VSHUFF32X4       $0x44, Z13, Z10, Z16
+	VSHUFF32X4       $0xee, Z13, Z10, Z10
+	VADDPS           Z10, Z16, Z10
+	VSHUFF32X4       $0x44, Z2, Z14, Z13
+	VSHUFF32X4       $0xee, Z2, Z14, Z2
+	VADDPS           Z2, Z13, Z2
+	VSHUFF32X4       $0x88, Z2, Z10, Z13
+	VSHUFF32X4       $0xdd, Z2, Z10, Z2
+	VADDPS           Z2, Z13, Z2
+	VPERMILPS        $0x4e, Z2, Z10
+	VADDPS           Z10, Z2, Z2
+	VPERMILPS        $0xb1, Z2, Z10
+	VADDPS           Z10, Z2, Z2
+	VPERMPS          Z2, Z7, Z2
+	TESTQ            SI, SI
+	JZ               nostats504
+	VPERMPS          Z6, Z7, Z6
+	VUNPCKLPS        X2, X6, X7
+	VUNPCKHPS        X2, X6, X6
+	VMOVUPS          X7, (SI)
+	VMOVSD           X6, 16(SI)
+	ADDQ             $0x20, SI
+
+nostats504:
+	VDIVPS  X2, X1, X2
+	MOVQ    DX, AX
+	VPERMPS Z2, Z3, Z1
+	VMULPS  Z1, Z9, Z3
+	VMOVUPS Z3, K1, (AX)
+	VMULPS  Z1, Z8, Z1
+	VMOVUPS Z1, K2, 64(AX)
+	ADDQ    CX, AX
+	VPERMPS Z2, Z4, Z1
+	VMULPS  Z1, Z12, Z3
+	VMOVUPS Z3, K1, (AX)
+	VMULPS  Z1, Z11, Z1
+	VMOVUPS Z1, K2, 64(AX)
+	ADDQ    CX, AX
+	VPERMPS Z2, Z5, Z1
+	VMULPS  Z1, Z15, Z2
+	VMOVUPS Z2, K1, (AX)
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+rows2:
+	MOVQ             BX, AX
+	VMOVAPS          Z8, Z5
+	VMOVUPS.Z        (AX), K1, Z6
+	VMULPS           Z0, Z6, Z6
+	VMAXPS           Z5, Z6, K1, Z5
+	VMOVUPS.Z        64(AX), K2, Z9
+	VMULPS           Z0, Z9, Z9
+	VMAXPS           Z5, Z9, K2, Z5
+	ADDQ             CX, AX
+	VMOVAPS          Z8, Z10
+	VMOVUPS.Z        (AX), K1, Z11
+	VMULPS           Z0, Z11, Z11
+	VMAXPS           Z10, Z11, K1, Z10
+	VMOVUPS.Z        64(AX), K2, Z12
+	VMULPS           Z0, Z12, Z0
+	VMAXPS           Z10, Z0, K2, Z10
+	VSHUFF32X4       $0x44, Z10, Z5, Z12
+	VSHUFF32X4       $0xee, Z10, Z5, Z5
+	VMAXPS           Z5, Z12, Z5
+	VSHUFF32X4       $0x44, Z8, Z8, Z10
+	VSHUFF32X4       $0xee, Z8, Z8, Z8
+	VMAXPS           Z8, Z10, Z8
+	VSHUFF32X4       $0x88, Z8, Z5, Z10
+	VSHUFF32X4       $0xdd, Z8, Z5, Z5
+	VMAXPS           Z5, Z10, Z5
+	VPERMILPS        $0x4e, Z5, Z8
+	VMAXPS           Z8, Z5, Z5
+	VPERMILPS        $0xb1, Z5, Z8
+	VMAXPS           Z8, Z5, Z5
+	VSHUFF32X4       $0x00, Z5, Z5, Z8
+	VSUBPS           Z8, Z6, Z6
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z10
+	VMAXPS           Z6, Z10, Z6
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z10
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z6, Z10
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z10, Z10
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z10, Z6
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z10, Z6
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z12
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z6, Z12
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z6, Z12
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z6, Z12
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z6, Z12
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z6, Z12
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z6, Z12
+	VSCALEFPS        Z10, Z12, Z6
+	VMOVAPS.Z        Z6, K1, Z6
+	VSUBPS           Z8, Z9, Z8
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z9
+	VMAXPS           Z8, Z9, Z8
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z9
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z8, Z9
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z9, Z9
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z9, Z8
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z9, Z8
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z10
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z8, Z10
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z8, Z10
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z8, Z10
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z8, Z10
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z8, Z10
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z8, Z10
+	VSCALEFPS        Z9, Z10, Z8
+	VMOVAPS.Z        Z8, K2, Z8
+	VADDPS           Z8, Z6, Z9
+	VSHUFF32X4       $0x55, Z5, Z5, Z10
+	VSUBPS           Z10, Z11, Z11
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z12
+	VMAXPS           Z11, Z12, Z11
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z12
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z11, Z12
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z12, Z12
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z12, Z11
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z12, Z11
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z13
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z11, Z13
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z11, Z13
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z11, Z13
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z11, Z13
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z11, Z13
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z11, Z13
+	VSCALEFPS        Z12, Z13, Z11
+	VMOVAPS.Z        Z11, K1, Z11
+	VSUBPS           Z10, Z0, Z0
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z10
+	VMAXPS           Z0, Z10, Z0
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z10
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z0, Z10
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z10, Z10
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z10, Z0
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z10, Z0
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z12
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z0, Z12
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z0, Z12
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z0, Z12
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z0, Z12
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z0, Z12
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z0, Z12
+	VSCALEFPS        Z10, Z12, Z0
+	VMOVAPS.Z        Z0, K2, Z0
+	VADDPS           Z0, Z11, Z10
+	VSHUFF32X4       $0x44, Z10, Z9, Z12
+	VSHUFF32X4       $0xee, Z10, Z9, Z9
+	VADDPS           Z9, Z12, Z9
+	VSHUFF32X4       $0x44, Z2, Z2, Z10
+	VSHUFF32X4       $0xee, Z2, Z2, Z2
+	VADDPS           Z2, Z10, Z2
+	VSHUFF32X4       $0x88, Z2, Z9, Z10
+	VSHUFF32X4       $0xdd, Z2, Z9, Z2
+	VADDPS           Z2, Z10, Z2
+	VPERMILPS        $0x4e, Z2, Z9
+	VADDPS           Z9, Z2, Z2
+	VPERMILPS        $0xb1, Z2, Z9
+	VADDPS           Z9, Z2, Z2
+	VPERMPS          Z2, Z7, Z2
+	TESTQ            SI, SI
+	JZ               nostats505
+	VPERMPS          Z5, Z7, Z5
+	VUNPCKLPS        X2, X5, X7
+	VUNPCKHPS        X2, X5, X5
+	VMOVUPS          X7, (SI)
+	ADDQ             $0x20, SI
+
+nostats505:
+	VDIVPS  X2, X1, X2
+	MOVQ    DX, AX
+	VPERMPS Z2, Z3, Z1
+	VMULPS  Z1, Z6, Z3
+	VMOVUPS Z3, K1, (AX)
+	VMULPS  Z1, Z8, Z1
+	VMOVUPS Z1, K2, 64(AX)
+	ADDQ    CX, AX
+	VPERMPS Z2, Z4, Z1
+	VMULPS  Z1, Z11, Z2
+	VMOVUPS Z2, K1, (AX)
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, K2, 64(AX)
+	VZEROUPPER
+	RET
+
+rows1:
+	MOVQ             BX, AX
+	VMOVAPS          Z8, Z4
+	VMOVUPS.Z        (AX), K1, Z5
+	VMULPS           Z0, Z5, Z5
+	VMAXPS           Z4, Z5, K1, Z4
+	VMOVUPS.Z        64(AX), K2, Z6
+	VMULPS           Z0, Z6, Z0
+	VMAXPS           Z4, Z0, K2, Z4
+	VSHUFF32X4       $0x44, Z8, Z4, Z6
+	VSHUFF32X4       $0xee, Z8, Z4, Z4
+	VMAXPS           Z4, Z6, Z4
+	VSHUFF32X4       $0x44, Z8, Z8, Z6
+	VSHUFF32X4       $0xee, Z8, Z8, Z8
+	VMAXPS           Z8, Z6, Z6
+	VSHUFF32X4       $0x88, Z6, Z4, Z8
+	VSHUFF32X4       $0xdd, Z6, Z4, Z4
+	VMAXPS           Z4, Z8, Z4
+	VPERMILPS        $0x4e, Z4, Z6
+	VMAXPS           Z6, Z4, Z4
+	VPERMILPS        $0xb1, Z4, Z6
+	VMAXPS           Z6, Z4, Z4
+	VSHUFF32X4       $0x00, Z4, Z4, Z6
+	VSUBPS           Z6, Z5, Z5
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z8
+	VMAXPS           Z5, Z8, Z5
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z8
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z5, Z8
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z8, Z8
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z8, Z5
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z8, Z5
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z9
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z5, Z9
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z5, Z9
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z5, Z9
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z5, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z5, Z9
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z5, Z9
+	VSCALEFPS        Z8, Z9, Z5
+	VMOVAPS.Z        Z5, K1, Z5
+	VSUBPS           Z6, Z0, Z0
+	VBROADCASTSS     numbersAVX512<>+4(SB), Z6
+	VMAXPS           Z0, Z6, Z0
+	VBROADCASTSS     numbersAVX512<>+8(SB), Z6
+	VFMADD231PS.BCST numbersAVX512<>+12(SB), Z0, Z6
+	VSUBPS.BCST      numbersAVX512<>+8(SB), Z6, Z6
+	VFMADD231PS.BCST numbersAVX512<>+16(SB), Z6, Z0
+	VFMADD231PS.BCST numbersAVX512<>+20(SB), Z6, Z0
+	VBROADCASTSS     numbersAVX512<>+24(SB), Z8
+	VFMADD213PS.BCST numbersAVX512<>+28(SB), Z0, Z8
+	VFMADD213PS.BCST numbersAVX512<>+32(SB), Z0, Z8
+	VFMADD213PS.BCST numbersAVX512<>+36(SB), Z0, Z8
+	VFMADD213PS.BCST numbersAVX512<>+40(SB), Z0, Z8
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z0, Z8
+	VFMADD213PS.BCST numbersAVX512<>+44(SB), Z0, Z8
+	VSCALEFPS        Z6, Z8, Z0
+	VMOVAPS.Z        Z0, K2, Z0
+	VADDPS           Z0, Z5, Z6
+	VSHUFF32X4       $0x44, Z2, Z6, Z8
+	VSHUFF32X4       $0xee, Z2, Z6, Z6
+	VADDPS           Z6, Z8, Z6
+	VSHUFF32X4       $0x44, Z2, Z2, Z8
+	VSHUFF32X4       $0xee, Z2, Z2, Z2
+	VADDPS           Z2, Z8, Z2
+	VSHUFF32X4       $0x88, Z2, Z6, Z8
+	VSHUFF32X4       $0xdd, Z2, Z6, Z2
+	VADDPS           Z2, Z8, Z2
+	VPERMILPS        $0x4e, Z2, Z6
+	VADDPS           Z6, Z2, Z2
+	VPERMILPS        $0xb1, Z2, Z6
+	VADDPS           Z6, Z2, Z2
+	VPERMPS          Z2, Z7, Z2
+	TESTQ            SI, SI
+	JZ               nostats506
+	VPERMPS          Z4, Z7, Z4
+	VUNPCKLPS        X2, X4, X6
+	VUNPCKHPS        X2, X4, X4
+	VMOVSD           X6, (SI)
+	ADDQ             $0x20, SI
+
+nostats506:
+	VDIVPS  X2, X1, X2
+	MOVQ    DX, AX
+	VPERMPS Z2, Z3, Z1
+	VMULPS  Z1, Z5, Z2
+	VMOVUPS Z2, K1, (AX)
+	VMULPS  Z1, Z0, Z0
+	VMOVUPS Z0, K2, 64(AX)
+	VZEROUPPER
+	RET
+
 // func rmsNorm16AVX512(rows int, y *float32, rstd *float32, x *float32, w *float32, inv float32, eps float32)
 // Requires: AVX, AVX512F, FMA3
 TEXT ·rmsNorm16AVX512(SB), NOSPLIT, $0-48
@@ -7319,10 +8026,10 @@ TEXT ·rmsNorm16AVX512(SB), NOSPLIT, $0-48
 	MOVQ         w+32(FP), SI
 	VBROADCASTSS numbersAVX512<>+44(SB), Z0
 	TESTQ        SI, SI
-	JZ           nogain503
+	JZ           nogain507
 	VMOVUPS      (SI), Z0
 
-nogain503:
+nogain507:
 	VBROADCASTSS inv+40(FP), Z1
 	VBROADCASTSS eps+44(FP), Z2
 	VBROADCASTSS numbersAVX512<>+44(SB), Z3
@@ -7511,10 +8218,10 @@ TEXT ·rmsNormBackward16AVX512(SB), NOSPLIT, $0-64
 	MOVQ         w+40(FP), DI
 	VBROADCASTSS numbersAVX512<>+44(SB), Z0
 	TESTQ        DI, DI
-	JZ           nogain504
+	JZ           nogain508
 	VMOVUPS      (DI), Z0
 
-nogain504:
+nogain508:
 	VBROADCASTSS inv+48(FP), Z1
 	MOVQ         acc+56(FP), DI
 	VPXORD       Z2, Z2, Z2
@@ -7561,41 +8268,41 @@ four:
 	VFNMADD231PS Z4, Z10, Z5
 	VMULPS       Z3, Z5, Z3
 	TESTQ        DI, DI
-	JZ           set505
+	JZ           set509
 	VMOVUPS      (CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set505:
+set509:
 	VMOVUPS      Z3, (CX)
 	VSHUFF32X4   $0x55, Z6, Z6, Z3
 	VFNMADD231PS Z8, Z3, Z9
 	VMULPS       Z7, Z9, Z3
 	TESTQ        DI, DI
-	JZ           set506
+	JZ           set510
 	VMOVUPS      64(CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set506:
+set510:
 	VMOVUPS      Z3, 64(CX)
 	VSHUFF32X4   $0xaa, Z6, Z6, Z3
 	VFNMADD231PS Z12, Z3, Z13
 	VMULPS       Z11, Z13, Z3
 	TESTQ        DI, DI
-	JZ           set507
+	JZ           set511
 	VMOVUPS      128(CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set507:
+set511:
 	VMOVUPS      Z3, 128(CX)
 	VSHUFF32X4   $0xff, Z6, Z6, Z3
 	VFNMADD231PS Z16, Z3, Z17
 	VMULPS       Z15, Z17, Z3
 	TESTQ        DI, DI
-	JZ           set508
+	JZ           set512
 	VMOVUPS      192(CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set508:
+set512:
 	VMOVUPS Z3, 192(CX)
 	ADDQ    $0x00000100, CX
 	ADDQ    $0x00000100, DX
@@ -7650,31 +8357,31 @@ rows3:
 	VFNMADD231PS Z4, Z2, Z5
 	VMULPS       Z3, Z5, Z2
 	TESTQ        DI, DI
-	JZ           set509
+	JZ           set513
 	VMOVUPS      (CX), Z3
 	VADDPS       Z2, Z3, Z2
 
-set509:
+set513:
 	VMOVUPS      Z2, (CX)
 	VSHUFF32X4   $0x55, Z1, Z1, Z2
 	VFNMADD231PS Z8, Z2, Z9
 	VMULPS       Z7, Z9, Z2
 	TESTQ        DI, DI
-	JZ           set510
+	JZ           set514
 	VMOVUPS      64(CX), Z3
 	VADDPS       Z2, Z3, Z2
 
-set510:
+set514:
 	VMOVUPS      Z2, 64(CX)
 	VSHUFF32X4   $0xaa, Z1, Z1, Z1
 	VFNMADD231PS Z12, Z1, Z0
 	VMULPS       Z11, Z0, Z0
 	TESTQ        DI, DI
-	JZ           set511
+	JZ           set515
 	VMOVUPS      128(CX), Z1
 	VADDPS       Z0, Z1, Z0
 
-set511:
+set515:
 	VMOVUPS Z0, 128(CX)
 	VZEROUPPER
 	RET
@@ -7709,21 +8416,21 @@ rows2:
 	VFNMADD231PS Z4, Z2, Z5
 	VMULPS       Z3, Z5, Z2
 	TESTQ        DI, DI
-	JZ           set512
+	JZ           set516
 	VMOVUPS      (CX), Z3
 	VADDPS       Z2, Z3, Z2
 
-set512:
+set516:
 	VMOVUPS      Z2, (CX)
 	VSHUFF32X4   $0x55, Z1, Z1, Z1
 	VFNMADD231PS Z8, Z1, Z0
 	VMULPS       Z7, Z0, Z0
 	TESTQ        DI, DI
-	JZ           set513
+	JZ           set517
 	VMOVUPS      64(CX), Z1
 	VADDPS       Z0, Z1, Z0
 
-set513:
+set517:
 	VMOVUPS Z0, 64(CX)
 	VZEROUPPER
 	RET
@@ -7753,11 +8460,11 @@ rows1:
 	VFNMADD231PS Z4, Z1, Z0
 	VMULPS       Z3, Z0, Z0
 	TESTQ        DI, DI
-	JZ           set514
+	JZ           set518
 	VMOVUPS      (CX), Z1
 	VADDPS       Z0, Z1, Z0
 
-set514:
+set518:
 	VMOVUPS Z0, (CX)
 	VZEROUPPER
 	RET
@@ -7792,16 +8499,16 @@ group:
 	CMPQ DI, $0x03
 	JE   rows3
 	CMPQ causal+8(FP), $0x00
-	JE   all515
+	JE   all519
 	LEAQ 4(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set516
+	JMP  set520
 
-all515:
+all519:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set516:
+set520:
 	MOVQ         SI, R9
 	ADDQ         R9, R9
 	SUBQ         R9, R8
@@ -7842,7 +8549,7 @@ set516:
 	XORL         R13, R13
 	MOVQ         k+56(FP), R14
 
-s517:
+s521:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R14), Z7
 	VMOVAPS     Z0, Z8
@@ -7861,11 +8568,11 @@ s517:
 	ADDQ        DX, R14
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s517
+	JL          s521
 	XORL        R9, R9
 	XORL        R13, R13
 
-s518:
+s522:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(R13*1), Z2
 	VSUBPS           Z5, Z2, Z2
@@ -7889,10 +8596,10 @@ s518:
 	ADDQ             $0x40, R13
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s518
+	JL               s522
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z2
 	CMPQ             CX, $0x08
-	JLE              short519
+	JLE              short523
 	VMOVUPS          (AX), Z3
 	VMOVUPS          512(AX), Z4
 	VADDPS           Z4, Z3, Z3
@@ -7925,9 +8632,9 @@ s518:
 	VADDPS           Z5, Z4, Z4
 	VADDPS           Z4, Z3, Z3
 	VMOVAPS          Z3, Z3
-	JMP              summed520
+	JMP              summed524
 
-short519:
+short523:
 	VMOVUPS (AX), Z3
 	VMOVUPS 256(AX), Z4
 	VADDPS  Z4, Z3, Z3
@@ -7945,7 +8652,7 @@ short519:
 	VADDPS  Z4, Z3, Z3
 	VMOVAPS Z3, Z3
 
-summed520:
+summed524:
 	VADDPS  Z0, Z3, Z3
 	VDIVPS  Z3, Z2, Z2
 	VMOVAPS Z0, Z3
@@ -7956,7 +8663,7 @@ summed520:
 	XORL    DI, DI
 	MOVQ    v+64(FP), R13
 
-s521:
+s525:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(DI*1), Z2, Z7
 	VMOVAPS.Z   Z7, K1, Z7
@@ -7974,7 +8681,7 @@ s521:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s521
+	JL          s525
 	MOVQ        ldc+24(FP), DI
 	VMOVUPS     Z3, (R12)
 	LEAQ        (R12)(DI*4), R12
@@ -7988,7 +8695,7 @@ s521:
 	XORL        DI, DI
 	LEAQ        -16(BX), R8
 
-block522:
+block526:
 	MOVQ          DI, R9
 	SHLQ          $0x04, R9
 	VMOVUPS       (AX)(R9*1), Z2
@@ -8025,13 +8732,13 @@ block522:
 	VEXTRACTF32X4 $0x03, Z6, (R9)(BX*2)
 	VEXTRACTF32X4 $0x03, Z2, (R9)(R13*1)
 	CMPQ          DI, R8
-	JGE           lastblock523
+	JGE           lastblock527
 	ADDQ          $0x10, DI
 	CMPQ          DI, R8
 	CMOVQGT       R8, DI
-	JMP           block522
+	JMP           block526
 
-lastblock523:
+lastblock527:
 	ADDQ $0x04, SI
 	LEAQ (R10)(BX*4), R10
 	CMPQ SI, CX
@@ -8041,16 +8748,16 @@ lastblock523:
 
 rows3:
 	CMPQ causal+8(FP), $0x00
-	JE   all524
+	JE   all528
 	LEAQ 3(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set525
+	JMP  set529
 
-all524:
+all528:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set525:
+set529:
 	ADDQ         SI, SI
 	SUBQ         SI, R8
 	VMOVAPS      Z0, (AX)
@@ -8088,7 +8795,7 @@ set525:
 	XORL         SI, SI
 	MOVQ         k+56(FP), R13
 
-s526:
+s530:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R13), Z7
 	VMOVAPS     Z0, Z8
@@ -8107,11 +8814,11 @@ s526:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s526
+	JL          s530
 	XORL        R9, R9
 	XORL        SI, SI
 
-s527:
+s531:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(SI*1), Z1
 	VSUBPS           Z6, Z1, Z1
@@ -8135,10 +8842,10 @@ s527:
 	ADDQ             $0x40, SI
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s527
+	JL               s531
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
 	CMPQ             CX, $0x08
-	JLE              short528
+	JLE              short532
 	VMOVUPS          (AX), Z2
 	VMOVUPS          512(AX), Z3
 	VADDPS           Z3, Z2, Z2
@@ -8171,9 +8878,9 @@ s527:
 	VADDPS           Z4, Z3, Z3
 	VADDPS           Z3, Z2, Z2
 	VMOVAPS          Z2, Z2
-	JMP              summed529
+	JMP              summed533
 
-short528:
+short532:
 	VMOVUPS (AX), Z2
 	VMOVUPS 256(AX), Z3
 	VADDPS  Z3, Z2, Z2
@@ -8191,7 +8898,7 @@ short528:
 	VADDPS  Z3, Z2, Z2
 	VMOVAPS Z2, Z2
 
-summed529:
+summed533:
 	VADDPS  Z0, Z2, Z2
 	VDIVPS  Z2, Z1, Z1
 	VMOVAPS Z0, Z2
@@ -8201,7 +8908,7 @@ summed529:
 	XORL    SI, SI
 	MOVQ    v+64(FP), DI
 
-s530:
+s534:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(SI*1), Z1, Z4
 	VMOVAPS.Z   Z4, K1, Z4
@@ -8217,7 +8924,7 @@ s530:
 	ADDQ        DX, DI
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s530
+	JL          s534
 	MOVQ        ldc+24(FP), CX
 	VMOVUPS     Z2, (R12)
 	LEAQ        (R12)(CX*4), R12
@@ -8229,7 +8936,7 @@ s530:
 	XORL        CX, CX
 	LEAQ        -16(BX), DX
 
-block531:
+block535:
 	MOVQ          CX, SI
 	SHLQ          $0x04, SI
 	VMOVUPS       (AX)(SI*1), Z0
@@ -8262,28 +8969,28 @@ block531:
 	VEXTRACTF32X4 $0x03, Z1, (SI)(BX*1)
 	VEXTRACTF32X4 $0x03, Z4, (SI)(BX*2)
 	CMPQ          CX, DX
-	JGE           lastblock532
+	JGE           lastblock536
 	ADDQ          $0x10, CX
 	CMPQ          CX, DX
 	CMOVQGT       DX, CX
-	JMP           block531
+	JMP           block535
 
-lastblock532:
+lastblock536:
 	VZEROUPPER
 	RET
 
 rows2:
 	CMPQ causal+8(FP), $0x00
-	JE   all533
+	JE   all537
 	LEAQ 2(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set534
+	JMP  set538
 
-all533:
+all537:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set534:
+set538:
 	ADDQ         SI, SI
 	SUBQ         SI, R8
 	VMOVAPS      Z0, (AX)
@@ -8319,7 +9026,7 @@ set534:
 	XORL         SI, SI
 	MOVQ         k+56(FP), R13
 
-s535:
+s539:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R13), Z7
 	VMOVAPS     Z0, Z8
@@ -8338,11 +9045,11 @@ s535:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s535
+	JL          s539
 	XORL        R9, R9
 	XORL        SI, SI
 
-s536:
+s540:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(SI*1), Z1
 	VSUBPS           Z6, Z1, Z1
@@ -8366,10 +9073,10 @@ s536:
 	ADDQ             $0x40, SI
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s536
+	JL               s540
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
 	CMPQ             CX, $0x08
-	JLE              short537
+	JLE              short541
 	VMOVUPS          (AX), Z2
 	VMOVUPS          512(AX), Z3
 	VADDPS           Z3, Z2, Z2
@@ -8402,9 +9109,9 @@ s536:
 	VADDPS           Z4, Z3, Z3
 	VADDPS           Z3, Z2, Z2
 	VMOVAPS          Z2, Z2
-	JMP              summed538
+	JMP              summed542
 
-short537:
+short541:
 	VMOVUPS (AX), Z2
 	VMOVUPS 256(AX), Z3
 	VADDPS  Z3, Z2, Z2
@@ -8422,7 +9129,7 @@ short537:
 	VADDPS  Z3, Z2, Z2
 	VMOVAPS Z2, Z2
 
-summed538:
+summed542:
 	VADDPS  Z0, Z2, Z2
 	VDIVPS  Z2, Z1, Z1
 	VMOVAPS Z0, Z2
@@ -8431,7 +9138,7 @@ summed538:
 	XORL    SI, SI
 	MOVQ    v+64(FP), DI
 
-s539:
+s543:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(SI*1), Z1, Z3
 	VMOVAPS.Z   Z3, K1, Z3
@@ -8445,7 +9152,7 @@ s539:
 	ADDQ        DX, DI
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s539
+	JL          s543
 	MOVQ        ldc+24(FP), CX
 	VMOVUPS     Z2, (R12)
 	LEAQ        (R12)(CX*4), R12
@@ -8455,7 +9162,7 @@ s539:
 	XORL        CX, CX
 	LEAQ        -16(BX), DX
 
-block540:
+block544:
 	MOVQ          CX, SI
 	SHLQ          $0x04, SI
 	VMOVUPS       (AX)(SI*1), Z0
@@ -8484,28 +9191,28 @@ block540:
 	VEXTRACTF32X4 $0x03, Z2, (SI)
 	VEXTRACTF32X4 $0x03, Z1, (SI)(BX*1)
 	CMPQ          CX, DX
-	JGE           lastblock541
+	JGE           lastblock545
 	ADDQ          $0x10, CX
 	CMPQ          CX, DX
 	CMOVQGT       DX, CX
-	JMP           block540
+	JMP           block544
 
-lastblock541:
+lastblock545:
 	VZEROUPPER
 	RET
 
 rows1:
 	CMPQ causal+8(FP), $0x00
-	JE   all542
+	JE   all546
 	LEAQ 1(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set543
+	JMP  set547
 
-all542:
+all546:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set543:
+set547:
 	ADDQ         SI, SI
 	SUBQ         SI, R8
 	VMOVAPS      Z0, (AX)
@@ -8539,7 +9246,7 @@ set543:
 	XORL         SI, SI
 	MOVQ         k+56(FP), R13
 
-s544:
+s548:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R13), Z7
 	VMOVAPS     Z0, Z8
@@ -8558,11 +9265,11 @@ s544:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s544
+	JL          s548
 	XORL        R9, R9
 	XORL        SI, SI
 
-s545:
+s549:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(SI*1), Z1
 	VSUBPS           Z6, Z1, Z1
@@ -8586,10 +9293,10 @@ s545:
 	ADDQ             $0x40, SI
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s545
+	JL               s549
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
 	CMPQ             CX, $0x08
-	JLE              short546
+	JLE              short550
 	VMOVUPS          (AX), Z2
 	VMOVUPS          512(AX), Z3
 	VADDPS           Z3, Z2, Z2
@@ -8622,9 +9329,9 @@ s545:
 	VADDPS           Z4, Z3, Z3
 	VADDPS           Z3, Z2, Z2
 	VMOVAPS          Z2, Z2
-	JMP              summed547
+	JMP              summed551
 
-short546:
+short550:
 	VMOVUPS (AX), Z2
 	VMOVUPS 256(AX), Z3
 	VADDPS  Z3, Z2, Z2
@@ -8642,7 +9349,7 @@ short546:
 	VADDPS  Z3, Z2, Z2
 	VMOVAPS Z2, Z2
 
-summed547:
+summed551:
 	VADDPS  Z0, Z2, Z2
 	VDIVPS  Z2, Z1, Z1
 	VMOVAPS Z0, Z0
@@ -8650,7 +9357,7 @@ summed547:
 	XORL    SI, SI
 	MOVQ    v+64(FP), DI
 
-s548:
+s552:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(SI*1), Z1, Z2
 	VMOVAPS.Z   Z2, K1, Z2
@@ -8662,7 +9369,7 @@ s548:
 	ADDQ        DX, DI
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s548
+	JL          s552
 	MOVQ        ldc+24(FP), CX
 	VMOVUPS     Z0, (R12)
 	LEAQ        (R12)(CX*4), R12
@@ -8670,7 +9377,7 @@ s548:
 	XORL        CX, CX
 	LEAQ        -16(BX), DX
 
-block549:
+block553:
 	MOVQ          CX, SI
 	SHLQ          $0x04, SI
 	VMOVUPS       (AX)(SI*1), Z0
@@ -8695,13 +9402,13 @@ block549:
 	ADDQ          1088(SP), SI
 	VEXTRACTF32X4 $0x03, Z2, (SI)
 	CMPQ          CX, DX
-	JGE           lastblock550
+	JGE           lastblock554
 	ADDQ          $0x10, CX
 	CMPQ          CX, DX
 	CMOVQGT       DX, CX
-	JMP           block549
+	JMP           block553
 
-lastblock550:
+lastblock554:
 	VZEROUPPER
 	RET
 
@@ -8728,13 +9435,13 @@ TEXT ·headsBackwardAVX512(SB), $3144-100
 	MOVQ         dv+48(FP), R10
 	MOVQ         BX, R11
 
-clear551:
+clear555:
 	VMOVUPS Z0, (R9)
 	VMOVUPS Z0, (R10)
 	ADDQ    SI, R9
 	ADDQ    SI, R10
 	DECQ    R11
-	JNZ     clear551
+	JNZ     clear555
 
 group:
 	MOVQ BX, R9
@@ -8746,16 +9453,16 @@ group:
 	CMPQ R9, $0x03
 	JE   rows3
 	CMPQ causal+8(FP), $0x00
-	JE   all552
+	JE   all556
 	LEAQ 4(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set553
+	JMP  set557
 
-all552:
+all556:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set553:
+set557:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -8794,7 +9501,7 @@ set553:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block554:
+block558:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X2
@@ -8831,13 +9538,13 @@ block554:
 	VMOVAPS      Z9, 128(AX)(R14*1)
 	VMOVAPS      Z8, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock555
+	JGE          lastblock559
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block554
+	JMP          block558
 
-lastblock555:
+lastblock559:
 	MOVQ      grad+56(FP), R11
 	MOVQ      ldg+24(FP), R13
 	SHLQ      $0x02, R13
@@ -8863,7 +9570,7 @@ lastblock555:
 	XORL      R13, R13
 	MOVQ      v+80(FP), R14
 
-s556:
+s560:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R14), Z17
 	VMOVAPS     Z0, Z18
@@ -8885,9 +9592,9 @@ s556:
 	ADDQ        SI, R14
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s556
+	JL          s560
 	CMPQ        BX, $0x08
-	JLE         short557
+	JLE         short561
 	VMOVUPS     (DX), Z10
 	VMOVUPS     512(DX), Z14
 	VADDPS      Z14, Z10, Z10
@@ -8920,9 +9627,9 @@ s556:
 	VADDPS      Z15, Z14, Z14
 	VADDPS      Z14, Z10, Z10
 	VMOVAPS     Z10, Z10
-	JMP         summed558
+	JMP         summed562
 
-short557:
+short561:
 	VMOVUPS (DX), Z10
 	VMOVUPS 256(DX), Z14
 	VADDPS  Z14, Z10, Z10
@@ -8940,7 +9647,7 @@ short557:
 	VADDPS  Z14, Z10, Z10
 	VMOVAPS Z10, Z10
 
-summed558:
+summed562:
 	VADDPS  Z0, Z10, Z10
 	MOVQ    q+64(FP), R9
 	MOVQ    R8, R11
@@ -8963,7 +9670,7 @@ summed558:
 	MOVQ    dk+40(FP), R14
 	MOVQ    dv+48(FP), R15
 
-s559:
+s563:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(R9*1), Z22
 	VMULPS      Z1, Z22, Z23
@@ -9002,7 +9709,7 @@ s559:
 	ADDQ        SI, R15
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s559
+	JL          s563
 	MOVQ        dq+32(FP), R9
 	MOVQ        R8, R10
 	IMULQ       SI, R10
@@ -9023,16 +9730,16 @@ s559:
 
 rows3:
 	CMPQ causal+8(FP), $0x00
-	JE   all560
+	JE   all564
 	LEAQ 3(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set561
+	JMP  set565
 
-all560:
+all564:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set561:
+set565:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -9071,7 +9778,7 @@ set561:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block562:
+block566:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X11
@@ -9104,13 +9811,13 @@ block562:
 	VMOVAPS      Z5, 128(AX)(R14*1)
 	VMOVAPS      Z4, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock563
+	JGE          lastblock567
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block562
+	JMP          block566
 
-lastblock563:
+lastblock567:
 	MOVQ      grad+56(FP), DI
 	MOVQ      ldg+24(FP), R11
 	SHLQ      $0x02, R11
@@ -9134,7 +9841,7 @@ lastblock563:
 	XORL      DI, DI
 	MOVQ      v+80(FP), R12
 
-s564:
+s568:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R12), Z9
 	VMOVAPS     Z0, Z10
@@ -9156,9 +9863,9 @@ s564:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s564
+	JL          s568
 	CMPQ        BX, $0x08
-	JLE         short565
+	JLE         short569
 	VMOVUPS     (DX), Z5
 	VMOVUPS     512(DX), Z6
 	VADDPS      Z6, Z5, Z5
@@ -9191,9 +9898,9 @@ s564:
 	VADDPS      Z7, Z6, Z6
 	VADDPS      Z6, Z5, Z5
 	VMOVAPS     Z5, Z5
-	JMP         summed566
+	JMP         summed570
 
-short565:
+short569:
 	VMOVUPS (DX), Z5
 	VMOVUPS 256(DX), Z6
 	VADDPS  Z6, Z5, Z5
@@ -9211,7 +9918,7 @@ short565:
 	VADDPS  Z6, Z5, Z5
 	VMOVAPS Z5, Z5
 
-summed566:
+summed570:
 	VADDPS  Z0, Z5, Z5
 	MOVQ    q+64(FP), DX
 	MOVQ    R8, DI
@@ -9231,7 +9938,7 @@ summed566:
 	MOVQ    dk+40(FP), R9
 	MOVQ    dv+48(FP), R12
 
-s567:
+s571:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(DX*1), Z11
 	VMULPS      Z1, Z11, Z12
@@ -9265,7 +9972,7 @@ s567:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s567
+	JL          s571
 	MOVQ        dq+32(FP), AX
 	MOVQ        R8, CX
 	IMULQ       SI, CX
@@ -9280,16 +9987,16 @@ s567:
 
 rows2:
 	CMPQ causal+8(FP), $0x00
-	JE   all568
+	JE   all572
 	LEAQ 2(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set569
+	JMP  set573
 
-all568:
+all572:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set569:
+set573:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -9328,7 +10035,7 @@ set569:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block570:
+block574:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X11
@@ -9357,13 +10064,13 @@ block570:
 	VMOVAPS      Z5, 128(AX)(R14*1)
 	VMOVAPS      Z4, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock571
+	JGE          lastblock575
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block570
+	JMP          block574
 
-lastblock571:
+lastblock575:
 	MOVQ      grad+56(FP), DI
 	MOVQ      ldg+24(FP), R11
 	SHLQ      $0x02, R11
@@ -9385,7 +10092,7 @@ lastblock571:
 	XORL      DI, DI
 	MOVQ      v+80(FP), R12
 
-s572:
+s576:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R12), Z8
 	VMOVAPS     Z0, Z9
@@ -9407,9 +10114,9 @@ s572:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s572
+	JL          s576
 	CMPQ        BX, $0x08
-	JLE         short573
+	JLE         short577
 	VMOVUPS     (DX), Z4
 	VMOVUPS     512(DX), Z5
 	VADDPS      Z5, Z4, Z4
@@ -9442,9 +10149,9 @@ s572:
 	VADDPS      Z6, Z5, Z5
 	VADDPS      Z5, Z4, Z4
 	VMOVAPS     Z4, Z4
-	JMP         summed574
+	JMP         summed578
 
-short573:
+short577:
 	VMOVUPS (DX), Z4
 	VMOVUPS 256(DX), Z5
 	VADDPS  Z5, Z4, Z4
@@ -9462,7 +10169,7 @@ short573:
 	VADDPS  Z5, Z4, Z4
 	VMOVAPS Z4, Z4
 
-summed574:
+summed578:
 	VADDPS  Z0, Z4, Z4
 	MOVQ    q+64(FP), DX
 	MOVQ    R8, DI
@@ -9479,7 +10186,7 @@ summed574:
 	MOVQ    dk+40(FP), R9
 	MOVQ    dv+48(FP), R12
 
-s575:
+s579:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(DX*1), Z8
 	VMULPS      Z1, Z8, Z9
@@ -9508,7 +10215,7 @@ s575:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s575
+	JL          s579
 	MOVQ        dq+32(FP), AX
 	MOVQ        R8, CX
 	IMULQ       SI, CX
@@ -9521,16 +10228,16 @@ s575:
 
 rows1:
 	CMPQ causal+8(FP), $0x00
-	JE   all576
+	JE   all580
 	LEAQ 1(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set577
+	JMP  set581
 
-all576:
+all580:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set577:
+set581:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -9569,7 +10276,7 @@ set577:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block578:
+block582:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X11
@@ -9594,13 +10301,13 @@ block578:
 	VMOVAPS      Z5, 128(AX)(R14*1)
 	VMOVAPS      Z4, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock579
+	JGE          lastblock583
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block578
+	JMP          block582
 
-lastblock579:
+lastblock583:
 	MOVQ      grad+56(FP), DI
 	MOVQ      ldg+24(FP), R11
 	SHLQ      $0x02, R11
@@ -9620,7 +10327,7 @@ lastblock579:
 	XORL      DI, DI
 	MOVQ      v+80(FP), R12
 
-s580:
+s584:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R12), Z7
 	VMOVAPS     Z0, Z8
@@ -9642,9 +10349,9 @@ s580:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s580
+	JL          s584
 	CMPQ        BX, $0x08
-	JLE         short581
+	JLE         short585
 	VMOVUPS     (DX), Z3
 	VMOVUPS     512(DX), Z4
 	VADDPS      Z4, Z3, Z3
@@ -9677,9 +10384,9 @@ s580:
 	VADDPS      Z5, Z4, Z4
 	VADDPS      Z4, Z3, Z3
 	VMOVAPS     Z3, Z3
-	JMP         summed582
+	JMP         summed586
 
-short581:
+short585:
 	VMOVUPS (DX), Z3
 	VMOVUPS 256(DX), Z4
 	VADDPS  Z4, Z3, Z3
@@ -9697,7 +10404,7 @@ short581:
 	VADDPS  Z4, Z3, Z3
 	VMOVAPS Z3, Z3
 
-summed582:
+summed586:
 	VADDPS  Z0, Z3, Z3
 	MOVQ    q+64(FP), DX
 	MOVQ    R8, DI
@@ -9711,7 +10418,7 @@ summed582:
 	MOVQ    dk+40(FP), R9
 	MOVQ    dv+48(FP), R12
 
-s583:
+s587:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(DX*1), Z5
 	VMULPS      Z1, Z5, Z6
@@ -9735,7 +10442,7 @@ s583:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s583
+	JL          s587
 	MOVQ        dq+32(FP), AX
 	MOVQ        R8, CX
 	IMULQ       SI, CX
@@ -9812,9 +10519,9 @@ TEXT ·axpy4AVX512(SB), NOSPLIT, $0-40
 	LEAQ         (R11)(BX*1), BX
 	XORL         R12, R12
 	SUBQ         $+64, AX
-	JL           one585start
+	JL           one589start
 
-main584:
+main588:
 	VMOVUPS     (CX)(R12*4), Z4
 	VMOVUPS     (DX)(R12*4), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -9873,14 +10580,14 @@ main584:
 	VMOVUPS     Z4, 192(CX)(R12*4)
 	ADDQ        $+64, R12
 	SUBQ        $+64, AX
-	JGE         main584
+	JGE         main588
 
-one585start:
+one589start:
 	ADDQ $+64, AX
 	SUBQ $+16, AX
-	JL   tail586
+	JL   tail590
 
-one585:
+one589:
 	VMOVUPS     (CX)(R12*4), Z4
 	VMOVUPS     (DX)(R12*4), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -9897,11 +10604,11 @@ one585:
 	VMOVUPS     Z4, (CX)(R12*4)
 	ADDQ        $+16, R12
 	SUBQ        $+16, AX
-	JGE         one585
+	JGE         one589
 
-tail586:
+tail590:
 	ADDQ        $+16, AX
-	JZ          done587
+	JZ          done591
 	MOVQ        $-1, R13
 	BZHIQ       AX, R13, R13
 	KMOVW       R13, K1
@@ -9920,7 +10627,7 @@ tail586:
 	PREFETCHT0  (BX)(R12*4)
 	VMOVUPS     Z4, K1, (CX)(R12*4)
 
-done587:
+done591:
 	VZEROUPPER
 	RET
 
@@ -9934,20 +10641,20 @@ TEXT ·squaredErrorAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x+16(FP), BX
 	MOVQ         y+24(FP), SI
 	TESTQ        DX, DX
-	JZ           fresh588
+	JZ           fresh592
 	VMOVUPS      (DX), Z1
 	VMOVUPS      64(DX), Z2
 	VMOVUPS      128(DX), Z3
 	VMOVUPS      192(DX), Z4
-	JMP          ready589
+	JMP          ready593
 
-fresh588:
+fresh592:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-ready589:
+ready593:
 	MOVQ  CX, DI
 	ANDQ  $0x3f, DI
 	MOVQ  $-1, R8
@@ -9956,9 +10663,9 @@ ready589:
 	SUBQ  DI, R9
 	XORL  CX, CX
 	CMPQ  CX, R9
-	JGE   last592
+	JGE   last596
 
-block591:
+block595:
 	VMOVUPS     (BX)(CX*4), Z5
 	VMOVUPS     (SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -9985,11 +10692,11 @@ block591:
 	VMOVUPS     Z5, 192(AX)(CX*4)
 	ADDQ        $0x40, CX
 	CMPQ        CX, R9
-	JL          block591
+	JL          block595
 
-last592:
+last596:
 	CMPQ        DI, $0x10
-	JL          part594
+	JL          part598
 	VMOVUPS     (BX)(CX*4), Z5
 	VMOVUPS     (SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -9997,7 +10704,7 @@ last592:
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, (AX)(CX*4)
 	CMPQ        DI, $0x20
-	JL          part595
+	JL          part599
 	VMOVUPS     64(BX)(CX*4), Z5
 	VMOVUPS     64(SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -10005,18 +10712,18 @@ last592:
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, 64(AX)(CX*4)
 	CMPQ        DI, $0x30
-	JL          part596
+	JL          part600
 	VMOVUPS     128(BX)(CX*4), Z5
 	VMOVUPS     128(SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
 	VFMADD231PS Z5, Z5, Z3
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, 128(AX)(CX*4)
-	JMP         part597
+	JMP         part601
 
-part594:
+part598:
 	CMPQ        DI, $0x00
-	JE          rowdone593
+	JE          rowdone597
 	KMOVW       R8, K1
 	VMOVUPS.Z   (BX)(CX*4), K1, Z5
 	VMOVUPS.Z   (SI)(CX*4), K1, Z6
@@ -10024,11 +10731,11 @@ part594:
 	VFMADD231PS Z5, Z5, Z1
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(CX*4)
-	JMP         rowdone593
+	JMP         rowdone597
 
-part595:
+part599:
 	CMPQ        DI, $0x10
-	JE          rowdone593
+	JE          rowdone597
 	MOVQ        R8, DI
 	SHRQ        $0x10, DI
 	KMOVW       DI, K1
@@ -10038,11 +10745,11 @@ part595:
 	VFMADD231PS Z5, Z5, Z2
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 64(AX)(CX*4)
-	JMP         rowdone593
+	JMP         rowdone597
 
-part596:
+part600:
 	CMPQ        DI, $0x20
-	JE          rowdone593
+	JE          rowdone597
 	MOVQ        R8, DI
 	SHRQ        $0x20, DI
 	KMOVW       DI, K1
@@ -10052,11 +10759,11 @@ part596:
 	VFMADD231PS Z5, Z5, Z3
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 128(AX)(CX*4)
-	JMP         rowdone593
+	JMP         rowdone597
 
-part597:
+part601:
 	CMPQ        DI, $0x30
-	JE          rowdone593
+	JE          rowdone597
 	MOVQ        R8, DI
 	SHRQ        $0x30, DI
 	KMOVW       DI, K1
@@ -10067,15 +10774,15 @@ part597:
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 192(AX)(CX*4)
 
-rowdone593:
+rowdone597:
 	TESTQ   DX, DX
-	JZ      whole590
+	JZ      whole594
 	VMOVUPS Z1, (DX)
 	VMOVUPS Z2, 64(DX)
 	VMOVUPS Z3, 128(DX)
 	VMOVUPS Z4, 192(DX)
 
-whole590:
+whole594:
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z4, Z2, Z2
 	VADDPS     Z2, Z1, Z1
@@ -10127,9 +10834,9 @@ TEXT ·dot4AVX512(SB), NOSPLIT, $0-40
 	SUBQ   R9, R11
 	XORL   AX, AX
 	CMPQ   AX, R11
-	JGE    last599
+	JGE    last603
 
-block598:
+block602:
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
@@ -10152,35 +10859,35 @@ block598:
 	VFMADD231PS 192(DX)(AX*4), Z16, Z15
 	ADDQ        $0x40, AX
 	CMPQ        AX, R11
-	JL          block598
+	JL          block602
 
-last599:
+last603:
 	CMPQ        R9, $0x10
-	JL          part601
+	JL          part605
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
 	VFMADD231PS (R8)(AX*4), Z16, Z8
 	VFMADD231PS (DX)(AX*4), Z16, Z12
 	CMPQ        R9, $0x20
-	JL          part602
+	JL          part606
 	VMOVUPS     64(BX)(AX*4), Z16
 	VFMADD231PS 64(CX)(AX*4), Z16, Z1
 	VFMADD231PS 64(DI)(AX*4), Z16, Z5
 	VFMADD231PS 64(R8)(AX*4), Z16, Z9
 	VFMADD231PS 64(DX)(AX*4), Z16, Z13
 	CMPQ        R9, $0x30
-	JL          part603
+	JL          part607
 	VMOVUPS     128(BX)(AX*4), Z16
 	VFMADD231PS 128(CX)(AX*4), Z16, Z2
 	VFMADD231PS 128(DI)(AX*4), Z16, Z6
 	VFMADD231PS 128(R8)(AX*4), Z16, Z10
 	VFMADD231PS 128(DX)(AX*4), Z16, Z14
-	JMP         part604
+	JMP         part608
 
-part601:
+part605:
 	CMPQ        R9, $0x00
-	JE          rowdone600
+	JE          rowdone604
 	KMOVW       R10, K1
 	VMOVUPS.Z   (BX)(AX*4), K1, Z16
 	VMOVUPS.Z   (CX)(AX*4), K1, Z17
@@ -10191,11 +10898,11 @@ part601:
 	VFMADD231PS Z17, Z16, Z8
 	VMOVUPS.Z   (DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z12
-	JMP         rowdone600
+	JMP         rowdone604
 
-part602:
+part606:
 	CMPQ        R9, $0x10
-	JE          rowdone600
+	JE          rowdone604
 	MOVQ        R10, R9
 	SHRQ        $0x10, R9
 	KMOVW       R9, K1
@@ -10208,11 +10915,11 @@ part602:
 	VFMADD231PS Z17, Z16, Z9
 	VMOVUPS.Z   64(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z13
-	JMP         rowdone600
+	JMP         rowdone604
 
-part603:
+part607:
 	CMPQ        R9, $0x20
-	JE          rowdone600
+	JE          rowdone604
 	MOVQ        R10, R9
 	SHRQ        $0x20, R9
 	KMOVW       R9, K1
@@ -10225,11 +10932,11 @@ part603:
 	VFMADD231PS Z17, Z16, Z10
 	VMOVUPS.Z   128(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z14
-	JMP         rowdone600
+	JMP         rowdone604
 
-part604:
+part608:
 	CMPQ        R9, $0x30
-	JE          rowdone600
+	JE          rowdone604
 	MOVQ        R10, R9
 	SHRQ        $0x30, R9
 	KMOVW       R9, K1
@@ -10243,7 +10950,7 @@ part604:
 	VMOVUPS.Z   192(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z15
 
-rowdone600:
+rowdone604:
 	VADDPS     Z2, Z0, Z0
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z1, Z0, Z0

@@ -253,6 +253,11 @@ func scoresAVX512(t int, hs int, n int, step int, ld int, ldg int, att *float32,
 //go:noescape
 func scoresBackwardAVX512(t int, hs int, n int, step int, ld int, ldg int, datt *float32, grad *float32, v *float32, att *float32, scale float32)
 
+// softmax32AVX512 is the softmax of scale·x for rows of n elements, 1 to 32, ld elements apart, with stats as in softmaxRows.
+//
+//go:noescape
+func softmax32AVX512(rows int, n int, ld int, y *float32, x *float32, scale float32, stats *float32)
+
 // rmsNorm16AVX512 is RMSNorm for rows of 16 elements; w may be nil, inv is 1/16.
 //
 //go:noescape

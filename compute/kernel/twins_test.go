@@ -341,24 +341,24 @@ func FuzzTwins(f *testing.F) {
 	})
 }
 
-// TestRowsOfOneRegister: rows of 16 have kernels of their own, which work on four at a time.
-func TestRowsOfOneRegister(t *testing.T) {
+// TestShortRows: rows of one or two registers have kernels of their own, which work on four at a time.
+func TestShortRows(t *testing.T) {
 	was := ISA()
 	defer func() { _ = SetISA(was) }()
 	guard := guarded(t)
 	for _, tw := range twins() {
-		if tw.name != "RMSNorm" && tw.name != "RMSNormBackward" {
-			continue
-		}
+		ns := map[string][]int{"RMSNorm": {16}, "RMSNormBackward": {16}, "SoftmaxRows": {1, 15, 16, 17, 27, 31, 32}, "SoftmaxXent": {3, 16, 27, 32}}[tw.name]
 		r := rand.New(rand.NewPCG(3, 3))
-		for rows := range 14 {
+		for rows := range 14 * len(ns) {
+			n := ns[rows/14]
+			rows %= 14
 			for k := range tw.variants {
 				p := place(&heap{rows})
 				if guard != nil {
 					p = guard
 				}
-				tw.check(t, r, p, rows, 16, k, rows%3 == 1, k%2 == 0)
-				tw.check(t, r, &heap{rows + k}, rows, 16, k, false, false)
+				tw.check(t, r, p, rows, n, k, rows%3 == 1, k%2 == 0)
+				tw.check(t, r, &heap{rows + k}, rows, n, k, false, false)
 			}
 		}
 	}

@@ -39,6 +39,7 @@ func main() {
 	if v.wide() {
 		v.scores(false)
 		v.scores(true)
+		v.softmax32()
 		v.rmsNorm16()
 		v.rmsNormBackward16()
 		v.attend()

@@ -10,20 +10,24 @@ import (
 
 // fold is the sum over each of four registers, in the order of a reduction in 64 lanes: that of x[q] is in quarter q, four times.
 func (v isa) fold(x [4]vector) vector {
+	return v.foldBy(x, func(a, b vector) vector { return v.add(a, b) })
+}
+
+func (v isa) foldBy(x [4]vector, join func(a, b vector) vector) vector {
 	half := func(a, b vector) vector {
 		lo, hi := ZMM(), ZMM()
 		VSHUFF32X4(operand.U8(0x44), b, a, lo)
 		VSHUFF32X4(operand.U8(0xee), b, a, hi)
-		return v.add(lo, hi)
+		return join(lo, hi)
 	}
 	a, b, even, odd := half(x[0], x[1]), half(x[2], x[3]), ZMM(), ZMM()
 	VSHUFF32X4(operand.U8(0x88), b, a, even)
 	VSHUFF32X4(operand.U8(0xdd), b, a, odd)
-	s := v.add(even, odd)
+	s := join(even, odd)
 	for _, swap := range []uint8{0x4e, 0xb1} {
 		t := ZMM()
 		VPERMILPS(operand.U8(swap), s, t)
-		s = v.add(s, t)
+		s = join(s, t)
 	}
 	return s
 }
@@ -138,5 +142,83 @@ func (v isa) rmsNormBackward16() {
 			ADDQ(operand.U32(256), p)
 		}
 		ADDQ(operand.Imm(16), rstd)
+	})
+}
+
+// softmax32 is softmaxRows without a mask for rows of at most 32 elements: two registers, and four rows together.
+func (v isa) softmax32() {
+	v.text("softmax32", "func(rows, n, ld int, y, x *float32, scale float32, stats *float32)",
+		"is the softmax of scale·x for rows of n elements, 1 to 32, ld elements apart, with stats as in softmaxRows.")
+	rows, ld, y, x, stats := gp("rows"), gp("ld"), gp("y"), gp("x"), gp("stats")
+	scale, one, zero := v.broadcast("scale"), v.set(f(1)), v.zeros()
+	SHLQ(operand.Imm(2), ld)
+	ms := v.masksOf(gp("n"))
+	part := []*mask{ms.at(0), ms.at(1)}
+	var pick [4]vector // element q, 16 times
+	for q := range pick {
+		pick[q] = ZMM()
+		VPBROADCASTD(v.consts.addr(uint32(q)), pick[q])
+	}
+	firsts := ZMM() // 0, 4, 8, 12, ...
+	VPSLLD(operand.Imm(2), operand.NewDataAddr(operand.Symbol{Name: "iota" + v.name, Static: true}, 0), firsts)
+	low := v.set(num(0xff800000))
+	fours(rows, func(n int) {
+		var e [4][2]vector
+		top, sum := [4]vector{low, low, low, low}, [4]vector{zero, zero, zero, zero}
+		at := GP64()
+		MOVQ(x, at)
+		for r := range n {
+			top[r] = v.copy(low)
+			for c := range e[r] {
+				e[r][c] = v.mul(v.load(line(at, c), part[c]), scale)
+				v.greater(e[r][c], top[r], part[c])
+			}
+			if r < n-1 {
+				ADDQ(ld, at)
+			}
+		}
+		m := v.foldBy(top, func(a, b vector) vector { return v.max(a, b) })
+		for r := range n {
+			mr := ZMM()
+			VSHUFF32X4(operand.U8(0x55*r), m, m, mr)
+			for c := range e[r] {
+				e[r][c] = v.clean(v.expLow(v.sub(e[r][c], mr)), part[c])
+			}
+			sum[r] = v.add(e[r][0], e[r][1])
+		}
+		s, t := ZMM(), ZMM()
+		VPERMPS(v.fold(sum), firsts, s)
+		skip := label("nostats")
+		TESTQ(stats, stats)
+		JZ(operand.LabelRef(skip))
+		VPERMPS(m, firsts, t)
+		a, b := XMM(), XMM()
+		VUNPCKLPS(s.AsX(), t.AsX(), a)
+		VUNPCKHPS(s.AsX(), t.AsX(), b)
+		for i, r := range []vector{a, b} {
+			switch to := (operand.Mem{Base: stats, Disp: 16 * i}); n - 2*i {
+			case 1:
+				VMOVSD(r, to)
+			case 2, 3, 4:
+				VMOVUPS(r, to)
+			}
+		}
+		ADDQ(operand.Imm(32), stats)
+		Label(skip)
+		VDIVPS(s.AsX(), one.AsX(), s.AsX())
+		MOVQ(y, at)
+		for r := range n {
+			by := ZMM()
+			VPERMPS(s, pick[r], by)
+			for c := range e[r] {
+				v.store(v.mul(e[r][c], by), line(at, c), part[c])
+			}
+			if r < n-1 {
+				ADDQ(ld, at)
+			}
+		}
+	}, func() {
+		LEAQ(operand.Mem{Base: x, Index: ld, Scale: 4}, x)
+		LEAQ(operand.Mem{Base: y, Index: ld, Scale: 4}, y)
 	})
 }

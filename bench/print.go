@@ -106,6 +106,13 @@ func (r result) print(out io.Writer) error {
 		}
 		row("")
 	}
+	if len(r.Workers) > 0 {
+		row("over a link", "one worker", "two workers", "one/two [quartiles]", "must be", "is it?", "two lanes of one process", "rounds")
+		for _, w := range r.Workers {
+			row(w.What, duration(w.One), duration(w.Two), w.Ratio.String(), times(w.Must), verdict(w.Ratio, w.Must), w.Lanes.String(), fmt.Sprint(w.Rounds))
+		}
+		row("")
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ type Options struct {
 	ClusterListen string   // host:port for the other servers
 	Routes        []string // nats://host:port of the other servers
 
-	MaxPayload int    // largest message in bytes; 0 is the server's own limit, 1 MiB
+	MaxPayload int    // largest message in bytes; 0 is what Config says, or 8 MiB: a message in one piece need not be put together
 	Log        string // file for the server's log; "-" is the standard error, "" none
 	Insecure   bool   // allow plain text beyond the loopback address
 }
@@ -100,9 +100,12 @@ func (o Options) server() (*server.Options, error) {
 	if o.Store != "" {
 		so.StoreDir = o.Store
 	}
+	if o.MaxPayload == 0 && o.Config == "" {
+		o.MaxPayload = server.MAX_PAYLOAD_MAX_SIZE
+	}
 	if o.MaxPayload > 0 {
 		so.MaxPayload = int32(min(o.MaxPayload, 1<<30))
-		so.MaxPending = max(so.MaxPending, 2*int64(so.MaxPayload))
+		so.MaxPending = max(so.MaxPending, server.MAX_PENDING_SIZE, 2*int64(so.MaxPayload)) // 0 would be the server's own, and a client with more is cut off
 	}
 	if o.User != "" {
 		so.Username, so.Password = o.User, o.Password
@@ -185,6 +188,9 @@ func (b *Broker) URL() string {
 	u.Host = net.JoinHostPort("127.0.0.1", u.Port())
 	return u.String()
 }
+
+// InProcessConn connects a client of this process, without a socket between.
+func (b *Broker) InProcessConn() (net.Conn, error) { return b.s.InProcessConn() }
 
 // Store is the directory of JetStream.
 func (b *Broker) Store() string {

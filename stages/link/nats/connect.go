@@ -28,6 +28,9 @@ type Options struct {
 	Insecure  bool   // plain text to an address that is not loopback
 	Name      string // of the connection, for the broker's monitoring
 
+	// InProcess connects to a broker of this process instead of URL, without a socket between; nil is fine.
+	InProcess interface{ InProcessConn() (net.Conn, error) }
+
 	// Lost and Back are told when the connection breaks and when it is there again; nil is fine.
 	Lost func(error)
 	Back func()
@@ -94,6 +97,9 @@ func Connect(o Options) (*Conn, error) {
 			}
 		}),
 		nats.IgnoreAuthErrorAbort()}
+	if o.InProcess != nil {
+		opts = append(opts, nats.InProcessServer(o.InProcess))
+	}
 	if o.Creds != "" {
 		if _, err := os.Stat(o.Creds); err != nil {
 			return nil, stages.Finding{File: "--creds " + o.Creds, Msg: err.Error()}

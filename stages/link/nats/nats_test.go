@@ -175,3 +175,48 @@ func TestWhoMayConnect(t *testing.T) {
 		refused(t, nats.Options{}, stages.ExitUser, "no address")
 	})
 }
+
+// A client that is behind by more than a few messages is not cut off, whatever the largest message is.
+func TestABurstIsNoReasonToCutAClientOff(t *testing.T) {
+	const size, n = 256 << 10, 100
+	b := start(t, broker.Options{MaxPayload: size})
+	lost := make(chan error, 1)
+	in := connect(t, nats.Options{URL: b.URL(), Lost: func(err error) {
+		select {
+		case lost <- err:
+		default:
+		}
+	}})
+	all := make(chan bool)
+	left := n
+	stop, err := in.Subscribe("burst", func([]byte) {
+		if left--; left == 0 {
+			close(all)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := in.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	out := connect(t, nats.Options{URL: b.URL(), InProcess: b})
+	data := make([]byte, size)
+	for range n {
+		if err := out.Publish("burst", data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-all:
+	case err := <-lost:
+		t.Fatalf("cut off: %v", err)
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%d of %d messages did not come", left, n)
+	}
+}

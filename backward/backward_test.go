@@ -461,7 +461,7 @@ func TestAccumulateRefusesSparseGradients(t *testing.T) {
 
 // After the first steps nothing is allocated, also where the number of sparse rows changes from step to step.
 func TestNoAllocation(t *testing.T) {
-	for _, name := range []string{"reduce", "guard", "clip_norm", "clip_value", "accumulate"} {
+	for _, name := range []string{"reduce", "guard", "clip_norm", "clip_value", "accumulate", "topk_gradients", "error_feedback"} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, name != "accumulate")
 			s := r.stage(name, nil)

@@ -96,5 +96,5 @@ func TestSparseGradientsAreSortedSumsInOrder(t *testing.T) {
 
 // What stands between backward and update keeps what its contract says.
 func TestGradientStages(t *testing.T) {
-	stagetest.Run(t, "guard", "clip_norm", "clip_value", "accumulate")
+	stagetest.Run(t, "guard", "clip_norm", "clip_value", "accumulate", "error_feedback")
 }

@@ -3,6 +3,8 @@
 package pipelines
 
 import (
+	"slices"
+
 	"vtpu/stages"
 	"vtpu/stages/weights"
 )
@@ -34,6 +36,8 @@ type Pipeline struct {
 	Text []byte // the file as it was read
 	Sets []string
 	Vars map[string]string // environment variables that the text names and that are set
+
+	estimated bool // a stage of each part that corrects an estimate is not among Items, its work has been done
 }
 
 // DataSection is where the examples come from.
@@ -60,6 +64,26 @@ type Item struct {
 	Marks  []string // names under which the plan keeps what this stage reads, for a residual that ends later
 	Skip   string   // residual_add: the mark of its branch
 	Match  string   // update: glob over the names of the parameters in its care; "" is all
+}
+
+// estimator is the config of a stage of each part that keeps corrections of an estimate instead of a gradient.
+type estimator interface{ EstimateOf(weight string) string }
+
+// corrected says whether what the parts send corrects an estimate of the gradient.
+func (p *Pipeline) corrected() bool {
+	return p.estimated || slices.ContainsFunc(p.Items, func(it Item) bool {
+		e, ok := it.Cfg.(estimator)
+		return ok && e.EstimateOf("") != ""
+	})
+}
+
+// changesParts says whether the stage changes the gradients of each part.
+func (it *Item) changesParts() bool {
+	if it.Def.Room != stages.Backward || it.Def.Contract == nil {
+		return false
+	}
+	c := it.Def.Contract(it.Cfg)
+	return c.Grads == stages.GradWrite && c.Replicas == stages.PerPart
 }
 
 // Ref is a name of a slot and where it was written.

@@ -662,6 +662,9 @@ func (pl *planner) tail() {
 		if what != "none" && !perPart {
 			pl.record(what, cfg)
 		}
+		if pl.Pipe.corrected() {
+			pl.implicit("error_feedback")
+		}
 		pl.implicit("guard")
 	} else if pl.Pipe.Parts > 1 {
 		pl.fault(Place{File: pl.Pipe.File}, "remove parts", "parts: %d, but nothing is learnt: there is no gradient to sum", pl.Pipe.Parts)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -85,6 +86,7 @@ func (p *Plan) Cut() (*pool.Cut, error) {
 	for _, n := range p.Nodes {
 		h, half := n.Cfg.(interface{ HalfScale() float32 })
 		k, few := n.Cfg.(interface{ Kept(int) int })
+		est, _ := n.Cfg.(estimator)
 		if !half && !few {
 			continue
 		}
@@ -99,8 +101,15 @@ func (p *Plan) Cut() (*pool.Cut, error) {
 			if n := g.T.Len(); few && !g.Sparse && 2*k.Kept(n) < n { // an index is as long as an element
 				g.Kept = k.Kept(n)
 			}
+			if est != nil {
+				if e := p.Store.Get(est.EstimateOf(g.Name)); e != nil {
+					c.Params = append(c.Params, e)
+					c.Estimates = append(c.Estimates, pool.Estimate{Param: e, Changes: min(p.Pipe.Parts*k.Kept(g.T.Len()), g.T.Len())})
+				}
+			}
 		}
 	}
+	slices.SortFunc(c.Params, func(a, b *weights.Param) int { return strings.Compare(a.Name, b.Name) })
 	c.Extra = slices.Sorted(maps.Keys(out))
 	return c, nil
 }

@@ -218,37 +218,72 @@ func TestTheLargestGradientsHaveTheirOwnBitsOnEveryLink(t *testing.T) {
 	if !ok {
 		t.Fatal("no preset digits")
 	}
-	file := filepath.Join(t.TempDir(), "few.yaml")
-	if err := os.WriteFile(file, []byte(strings.Replace(string(text), "  - softmax_xent: {}\n", "  - softmax_xent: {}\n  - topk_gradients: {keep: 0.1}\n", 1)), 0o644); err != nil {
-		t.Fatal(err)
+	losses := map[string]float64{}
+	for _, c := range []struct {
+		feedback string
+		share    float64 // of the bytes that all gradients take over a link, at most
+	}{{"false", 0.6}, {"true", 0.75}} {
+		t.Run("feedback="+c.feedback, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "few.yaml")
+			stage := "  - topk_gradients: {keep: 0.1, feedback: " + c.feedback + "}\n"
+			if err := os.WriteFile(file, []byte(strings.Replace(string(text), "  - softmax_xent: {}\n", "  - softmax_xent: {}\n"+stage, 1)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			o := pipelines.Options{File: file, Steps: 100, LookAhead: -1}
+			want := train(t, o)
+			if want.LastLoss > 0.95*want.FirstLoss {
+				t.Errorf("loss %v after %v: nothing is learnt", want.LastLoss, want.FirstLoss)
+			}
+			losses[c.feedback] = want.LastLoss
+			o.Lanes = "d=2,s=1"
+			if got := train(t, o); bits(got) != bits(want) {
+				t.Errorf("on other lanes: %s\nwant %s", bits(got), bits(want))
+			}
+			dir := filepath.Join(t.TempDir(), "run")
+			o.Out, o.StopAfter, o.Record = dir, 41, "gradients"
+			train(t, o)
+			o.StopAfter, o.Resume = 0, true
+			if got := train(t, o); bits(got) != bits(want) {
+				t.Errorf("resumed: %s\nwant %s", bits(got), bits(want))
+			}
+			replayed(t, pipelines.ReplayOptions{Dir: dir, From: -1, Verify: 10}, want)
+			replayed(t, pipelines.ReplayOptions{Dir: dir, From: 41}, want)
+			o.Out, o.Resume, o.Record = "", false, ""
+			whole := pipelines.Options{File: "digits", Steps: 100, LookAhead: -1}
+			for kind, open := range buses {
+				counts := []int{2}
+				if kind == "nats" {
+					counts = []int{1, 2, 5}
+				}
+				for _, workers := range counts {
+					l := &pipelines.Link{Bus: open(t), Local: workers, Log: zerolog.Nop()}
+					o.Link, whole.Link = l, l
+					got := train(t, o)
+					if bits(got) != bits(want) {
+						t.Errorf("on %s with %d workers: %s\nwant %s", kind, workers, bits(got), bits(want))
+					}
+					if workers != 2 {
+						continue
+					}
+					p, _, err := pipelines.Prepare(o)
+					if err != nil {
+						t.Fatal(err)
+					}
+					cut, err := p.Cut()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if planned := float64(cut.Sizes().Step(p.Pipe.Parts)); got.LinkBytes > 1.1*planned {
+						t.Errorf("%.0f bytes a step, planned %.0f", got.LinkBytes, planned)
+					}
+					if full := train(t, whole); got.LinkBytes > c.share*full.LinkBytes {
+						t.Errorf("%.0f bytes a step of the largest, %.0f of all", got.LinkBytes, full.LinkBytes)
+					}
+				}
+			}
+		})
 	}
-	o := pipelines.Options{File: file, Steps: 200, LookAhead: -1}
-	want := train(t, o)
-	if want.LastLoss > 0.9*want.FirstLoss {
-		t.Errorf("loss %v after %v: nothing is learnt", want.LastLoss, want.FirstLoss)
-	}
-	o.Lanes = "d=2,s=1"
-	if got := train(t, o); bits(got) != bits(want) {
-		t.Errorf("on other lanes: %s\nwant %s", bits(got), bits(want))
-	}
-	dir := filepath.Join(t.TempDir(), "run")
-	o.Out, o.StopAfter = dir, 101
-	train(t, o)
-	o.StopAfter, o.Resume = 0, true
-	if got := train(t, o); bits(got) != bits(want) {
-		t.Errorf("resumed: %s\nwant %s", bits(got), bits(want))
-	}
-	o.Out, o.Resume = "", false
-	whole := pipelines.Options{File: "digits", Steps: 200, LookAhead: -1}
-	for kind, open := range buses {
-		l := &pipelines.Link{Bus: open(t), Local: 2, Log: zerolog.Nop()}
-		o.Link, whole.Link = l, l
-		got := train(t, o)
-		if bits(got) != bits(want) {
-			t.Errorf("on %s: %s\nwant %s", kind, bits(got), bits(want))
-		}
-		if full := train(t, whole); got.LinkBytes > 0.6*full.LinkBytes {
-			t.Errorf("%.0f bytes a step of the largest, %.0f of all", got.LinkBytes, full.LinkBytes)
-		}
+	if losses["true"] >= losses["false"] {
+		t.Errorf("loss %v with feedback, %v without", losses["true"], losses["false"])
 	}
 }

@@ -129,6 +129,12 @@ func (r *recording) plan(sets []string, paced bool) (*Plan, error) {
 	}
 	items := []Item{first}
 	for _, it := range p.Items {
+		if r.about.What == "gradients" && it.changesParts() { // they were recorded as it left them
+			if e, ok := it.Cfg.(estimator); ok && e.EstimateOf("") != "" {
+				p.estimated = true
+			}
+			continue
+		}
 		switch {
 		case it.eachPart() || it.Def.Name == "checkpoint":
 			continue
@@ -373,6 +379,11 @@ func (c *checker) step(ctx context.Context, s *weights.Store, at int64) (err err
 			return fmt.Errorf("weight %s is not in the stream", w.Name)
 		}
 		copy(w.T.F32, from.T.F32)
+	}
+	for _, w := range c.plan.Store.All(weights.State) { // error_feedback's estimate is read by the parts
+		if from := s.Get(w.Name); from != nil && from.T.Shape == w.T.Shape {
+			copy(w.T.F32, from.T.F32)
+		}
 	}
 	c.plan.Store.SetVersion(at)
 	rd, err := reclog.Open(c.r.data.Stream.Dir, reclog.ReadOptions{})

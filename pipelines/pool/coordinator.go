@@ -154,13 +154,7 @@ func NewCoordinator(o Options) (*Coordinator, error) {
 	for i := range c.tasks {
 		c.tasks[i].got = make(chan answer, 1)
 	}
-	for _, p := range o.Cut.Params {
-		for _, g := range o.Cut.Out {
-			if g.Param == p && g.Sparse {
-				p.TrackRows()
-			}
-		}
-	}
+	o.Cut.track()
 	for _, subject := range []string{c.subj.hello(), c.subj.coord(o.Run)} {
 		a := &link.Assembler{Limit: c.limit, Open: 4 * o.Cut.Parts}
 		stop, err := o.Bus.Subscribe(subject, func(data []byte) { c.receive(a, data) })

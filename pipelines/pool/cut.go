@@ -26,6 +26,26 @@ type Cut struct {
 	Out    []Gradient
 	Extra  []stages.Slot    // other tensors of the body that the last segment reads
 	Params []*weights.Param // sorted by name
+	// Estimates are those of Params that few elements of which change in a step.
+	Estimates []Estimate
+}
+
+// Estimate is state that workers need as they need weights.
+type Estimate struct {
+	*weights.Param
+	Changes int // elements that a step changes at most
+}
+
+// track makes the store tell which rows change of what travels by row.
+func (c *Cut) track() {
+	for _, g := range c.Out {
+		if g.Sparse && slices.Contains(c.Params, g.Param) {
+			g.Param.TrackRows()
+		}
+	}
+	for _, e := range c.Estimates {
+		e.TrackRows()
+	}
 }
 
 // Gradient is where the gradient of a parameter is.
@@ -101,6 +121,11 @@ func (c *Cut) Sizes() Sizes {
 		out = append(out, of(s, wire.Value))
 	}
 	for _, p := range c.Params {
+		if i := slices.IndexFunc(c.Estimates, func(e Estimate) bool { return e.Param == p }); i >= 0 && 2*c.Estimates[i].Changes < p.T.Len() {
+			n := tensor.Of(c.Estimates[i].Changes)
+			ws = append(ws, wire.Tensor{Name: p.Name, Role: wire.IDs, DType: tensor.I32, Shape: n}, wire.Tensor{Name: p.Name, Role: wire.Rows, Shape: n})
+			continue
+		}
 		ws = append(ws, wire.Tensor{Name: p.Name, DType: p.T.DType, Shape: p.T.Shape})
 	}
 	return Sizes{chunked(frameSize(wire.Work, in)), chunked(frameSize(wire.Gradients, out)), chunked(frameSize(wire.Weights, ws))}
@@ -128,6 +153,9 @@ const maxControl = 8 << 10
 func (c *Cut) limit() func(link.Kind) int {
 	s := c.Sizes()
 	more := 4096 // weights: a table may come as ids and rows
+	for _, e := range c.Estimates {
+		more += int(padded(e.T.Len()))
+	}
 	for _, p := range c.Params {
 		more += 256 + len(p.Name)
 		if p.T.Shape.Rank > 0 {
@@ -423,7 +451,7 @@ func (c *coder) weights(buf []byte, cut *Cut, base, version int64, log *changes)
 			c.frame.Tensors = append(c.frame.Tensors, wire.Of(p.Name, wire.Value, &p.T))
 		case p.Tracked():
 			ids, ok := log.since(i, base, version)
-			if !ok || len(ids) >= p.T.Shape.Dims[0] {
+			if n := p.T.Shape.Dims[0]; !ok || len(ids) >= n || p.T.Len() == n && 2*len(ids) >= n { // an id is as long as an element
 				c.frame.Tensors = append(c.frame.Tensors, wire.Of(p.Name, wire.Value, &p.T))
 				continue
 			}
@@ -488,7 +516,7 @@ func (c *coder) readWeights(b []byte, cut *Cut, max, have int64) error {
 	for i := range f.Tensors {
 		t := &f.Tensors[i]
 		p := cut.Store.Get(t.Name)
-		if p == nil || p.Kind != weights.Weight || t.Role != wire.IDs && t.DType != p.T.DType {
+		if p == nil || !slices.Contains(cut.Params, p) || t.Role != wire.IDs && t.DType != p.T.DType {
 			return fmt.Errorf("no weight %.80q %v", t.Name, t.DType)
 		}
 		switch t.Role {

@@ -38,11 +38,7 @@ type Took struct {
 // NewRehearsal makes one for a worker that computes with c.
 func NewRehearsal(near, far *Cut, c Computer) *Rehearsal {
 	r := &Rehearsal{near: near, far: far, c: c, step: -1}
-	for _, g := range near.Out {
-		if g.Sparse && slices.Contains(near.Params, g.Param) {
-			g.Param.TrackRows()
-		}
-	}
+	near.track()
 	return r
 }
 

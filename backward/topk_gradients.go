@@ -44,7 +44,7 @@ type topK struct {
 	c         TopKConfig
 	estimate  []*weights.Param // feedback: of each gradient
 	share     float32          // of a part in it
-	high, low []uint32 // elements by the upper 15 bits of their magnitude, and by the lower 16 below the upper ones of the smallest that is kept
+	high, low []uint32         // elements by the upper 15 bits of their magnitude, and by the lower 16 below the upper ones of the smallest that is kept
 }
 
 // Kept is the number of elements that are kept of n.

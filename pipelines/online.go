@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"vtpu/pipelines/pool"
+	"vtpu/pipelines/rundir"
 	"vtpu/stages"
 	"vtpu/stages/link"
 	"vtpu/stages/reclog"
@@ -274,6 +275,38 @@ func (f *feed) Example(ctx context.Context, i int64) ([]tensor.Tensor, error) {
 type publisher struct {
 	p    *pool.Publisher
 	last int64
+
+	told time.Time // of the last metric
+	step int64     // its step
+}
+
+// metricEvery is the least time between two metrics of steps on the broker.
+const metricEvery = 100 * time.Millisecond
+
+// tell publishes a line of the log with the speed since the last one. Of steps, at most some a second.
+func (r *run) tell(m rundir.Metric) {
+	if r.publishEvery() == 0 {
+		return
+	}
+	t := &r.pub
+	now := time.Now()
+	since := now.Sub(t.told)
+	if m.Event == "step" && since < metricEvery && m.Step < r.plan.Steps {
+		return
+	}
+	x := struct {
+		rundir.Metric
+		PerSecond float64 `json:"steps_per_s,omitempty"`
+	}{Metric: m}
+	if m.Event == "step" {
+		if !t.told.IsZero() {
+			x.PerSecond = float64(m.Step-t.step) / since.Seconds()
+		}
+		t.told, t.step = now, m.Step
+	}
+	if b, err := json.Marshal(x); err == nil { // a loss that is no number stops the run
+		_ = r.o.Live.Bus.Publish(r.plan.Base()+".metrics", b) // where the broker is away the next one will do
+	}
 }
 
 func (r *run) publishEvery() int64 {

@@ -73,7 +73,26 @@ func TestOnlineLearningResumesExactlyAndIsServedMeanwhile(t *testing.T) {
 		}
 		return s.done
 	}
+	plan, _, err := pipelines.Prepare(pipelines.Options{File: "online", Steps: 60, LookAhead: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 1000)
+	unsubscribe, err := bus.Subscribe(plan.Base()+".metrics", func(b []byte) { told <- string(b) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := run(pipelines.Options{Out: filepath.Join(t.TempDir(), "whole")}, 0, 60*16)
+	if err := unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+	var metrics strings.Builder
+	for len(told) > 0 {
+		metrics.WriteString(<-told)
+	}
+	if m := metrics.String(); !strings.Contains(m, `{"event":"step","step":1,"loss":`) || !strings.Contains(m, `"step":60,`) || !strings.Contains(m, `"steps_per_s":`) {
+		t.Errorf("metrics: %s", m)
+	}
 	if want.Event != "done" || want.LastLoss > 0.2 {
 		t.Fatalf("%s, loss %v", want.Event, want.LastLoss)
 	}

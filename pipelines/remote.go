@@ -29,6 +29,7 @@ type Link struct {
 	Local int // workers to start in this process
 	Log   zerolog.Logger
 	Times pool.Times
+	Last  bool // the bus ends with the run: workers need not wait for another one
 
 	// Joined is told of the coordinator when a run begins; nil is fine.
 	Joined func(*pool.Coordinator)
@@ -133,7 +134,7 @@ func (p *Plan) poolOptions(l *Link) (pool.Options, error) {
 	cut, err := p.Cut()
 	host, _ := os.Hostname() // for people only
 	return pool.Options{Bus: l.Bus, Cut: cut, Identity: p.Identity(), Build: Build(), ISA: kernel.ISA(), AnyISA: p.Pipe.Links.ISA == "any", Log: l.Log,
-		Host: host, Times: l.Times}, err
+		Host: host, Times: l.Times, Last: l.Last}, err
 }
 
 // join makes this run the coordinator of workers, some of which may be in this process.

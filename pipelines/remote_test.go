@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -126,6 +127,43 @@ func TestRandomPipelinesHaveTheSameBitsOnALink(t *testing.T) {
 		if got := bits(train(t, o)); got != want {
 			t.Errorf("%s\n%s\nwant %s", text, got, want)
 		}
+	}
+}
+
+func TestWorkersEndWithTheLastRunOnABus(t *testing.T) {
+	bus := core(t)
+	o := pipelines.Options{File: "names", Steps: 20, LookAhead: -1}
+	p, _, err := pipelines.Prepare(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type ended struct {
+		n   pool.WorkerCounts
+		err error
+	}
+	end := make(chan ended, 1)
+	go func() {
+		n, err := p.Work(t.Context(), &pipelines.Link{Bus: bus, Log: zerolog.Nop()}, false)
+		end <- ended{n, err}
+	}()
+	for i, last := range []bool{false, true} {
+		o.Link = &pipelines.Link{Bus: bus, Log: zerolog.Nop(), Last: last}
+		train(t, o)
+		if i == 0 {
+			select {
+			case e := <-end:
+				t.Fatalf("%+v: ended with a run that was not the last", e)
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	select {
+	case e := <-end:
+		if e.err != nil || e.n.Parts < 40 {
+			t.Errorf("%+v", e)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("still there")
 	}
 }
 

@@ -619,6 +619,7 @@ func (r *run) metric(m rundir.Metric) {
 	} else {
 		r.done.Metrics = append(r.done.Metrics, m)
 	}
+	r.tell(m)
 	r.w.Stepped(m)
 }
 

@@ -176,7 +176,7 @@ func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() er
 			return func() error { return nil }, err
 		}
 	}
-	o.Link = &pipelines.Link{Bus: bus, Local: l.local, Log: a.logger()}
+	o.Link = &pipelines.Link{Bus: bus, Local: l.local, Log: a.logger(), Last: l.URL == embedded}
 	switch b := bus.(type) {
 	case *nats.Conn:
 		o.Live = &pipelines.Live{Bus: b, Log: a.logger()}

@@ -25,6 +25,7 @@ type Options struct {
 	AnyISA   bool // coordinator: take workers with another instruction set
 	Run      RunID
 	Epoch    uint64 // coordinator: larger than that of every earlier start of the run
+	Last     bool   // coordinator: no other run comes on this bus, workers end with this one
 	Log      zerolog.Logger
 	Host     string
 
@@ -715,7 +716,7 @@ func (c *Coordinator) Close() error {
 	close(c.quit)
 	c.wg.Wait()
 	if len(c.stop) == 2 {
-		c.control(control{c.subj.all(c.o.Run), c.head(kEnd), nil})
+		c.control(control{c.subj.all(c.o.Run), c.head(kEnd), end{c.o.Last}})
 	}
 	var errs []error
 	for _, stop := range c.stop {

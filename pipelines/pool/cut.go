@@ -604,6 +604,11 @@ type hello struct {
 	Host     string `json:"host"`
 }
 
+// end is what a coordinator says last.
+type end struct {
+	Last bool `json:"last"` // no other run will come on this bus
+}
+
 // reason is why something was refused or failed.
 type reason struct {
 	Msg   string `json:"msg"`

@@ -34,6 +34,7 @@ type Worker struct {
 	run    RunID
 	epoch  uint64 // 0: no run
 	leave  []func() error
+	last   bool      // the run that has ended was the last
 	pulse  time.Time // last sign of life of the coordinator
 	coord  uint64
 	have   int64
@@ -81,7 +82,7 @@ func (w *Worker) listen(subject string) (func() error, error) {
 	})
 }
 
-// Run works until ctx ends or, if once is set, until the run that it has joined ends. It returns what it did.
+// Run works until ctx ends, until a run that it has joined ends as the last one on the bus or, if once is set, until any does. It returns what it did.
 func (w *Worker) Run(ctx context.Context, once bool) (WorkerCounts, error) {
 	stop, err := w.listen(w.subj.inbox(w.me))
 	if err != nil {
@@ -107,7 +108,7 @@ func (w *Worker) Run(ctx context.Context, once bool) (WorkerCounts, error) {
 		}
 		if p.h.Kind != 0 || p.err != nil {
 			done, err := w.take(p)
-			if err != nil || done && once {
+			if err != nil || done && (once || w.last) {
 				return w.n, err
 			}
 		}
@@ -116,7 +117,7 @@ func (w *Worker) Run(ctx context.Context, once bool) (WorkerCounts, error) {
 			select {
 			case p = <-w.in:
 				done, err := w.take(p)
-				if err != nil || done && once {
+				if err != nil || done && (once || w.last) {
 					return w.n, err
 				}
 			default:
@@ -251,6 +252,8 @@ func (w *Worker) take(p parcel) (done bool, err error) {
 	case kPulse:
 	case kEnd:
 		w.o.Log.Info().Str("run", w.run.String()).Int64("parts", w.n.Parts).Msg("the run has ended")
+		var e end
+		w.last = json.Unmarshal(p.body, &e) == nil && e.Last
 		return true, w.part()
 	case kWork:
 		for _, q := range w.queue {

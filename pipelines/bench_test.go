@@ -67,7 +67,8 @@ func BenchmarkStepOverALink(b *testing.B) {
 		file    string
 		sets    []string
 		workers int
-	}{{"digits", nil, 1}, {"names", nil, 1}, {"shakespeare", nil, 1}, {"works/w4.yaml", nil, 1}, {"works/w4.yaml", []string{"stages.token_batches.batch=60"}, 1}, {"works/w4.yaml", []string{"stages.token_batches.batch=60"}, 2}} {
+	}{{"digits", nil, 1}, {"digits", nil, 2}, {"names", nil, 1}, {"clicks", nil, 1}, {"clicks", nil, 2}, {"shakespeare", nil, 1}, {"shakespeare", nil, 2},
+		{"works/w4.yaml", []string{"stages.token_batches.batch=120"}, 1}, {"works/w4.yaml", []string{"stages.token_batches.batch=120"}, 2}} {
 		b.Run(fmt.Sprintf("%s %s/workers=%d", c.file, strings.Join(c.sets, " "), c.workers), func(b *testing.B) {
 			o := pipelines.Options{File: c.file, Sets: c.sets, Steps: 1 << 40, LookAhead: -1, Out: "none", Link: &pipelines.Link{Bus: core(b), Local: c.workers, Log: zerolog.Nop()}}
 			const rounds = 5 // in turns: what else the machine does meets both sides

@@ -20,6 +20,7 @@ type Options struct {
 	Bus      link.Bus
 	Cut      *Cut
 	Identity string // of pipeline, seed and data: peers with another are refused
+	Base     string // what the subjects begin with; "" is Base(Identity)
 	Build    string // of the program, likewise
 	ISA      string
 	AnyISA   bool // coordinator: take workers with another instruction set
@@ -30,6 +31,13 @@ type Options struct {
 	Host     string
 
 	Times Times
+}
+
+func (o *Options) subjects() subjects {
+	if o.Base != "" {
+		return subjects{o.Base}
+	}
+	return subjects{Base(o.Identity)}
 }
 
 // Times are how long to wait. The zero value takes the defaults.
@@ -148,7 +156,7 @@ type answer struct {
 // NewCoordinator joins the bus. Call Close.
 func NewCoordinator(o Options) (*Coordinator, error) {
 	o.Times.defaults()
-	c := &Coordinator{o: o, subj: subjects{Base(o.Identity)}, me: number(), sizes: o.Cut.Sizes(), limit: o.Cut.limit(), workers: map[uint64]*peer{},
+	c := &Coordinator{o: o, subj: o.subjects(), me: number(), sizes: o.Cut.Sizes(), limit: o.Cut.limit(), workers: map[uint64]*peer{},
 		refused: map[uint64]bool{}, warned: map[string]bool{}, step: -1, kick: make(chan struct{}, 1), quit: make(chan struct{}), lonely: time.Now()}
 	c.idle.L = &c.mu
 	c.tasks = make([]task, o.Cut.Parts)

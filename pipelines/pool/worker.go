@@ -64,7 +64,7 @@ var ErrRefused = errors.New("refused by the coordinator")
 // NewWorker makes a worker. Call Run.
 func NewWorker(o Options, c Computer) *Worker {
 	o.Times.defaults()
-	return &Worker{o: o, c: c, subj: subjects{Base(o.Identity)}, me: number(), lim: o.Cut.limit(), in: make(chan parcel, 256), have: -1, warned: map[string]bool{}}
+	return &Worker{o: o, c: c, subj: o.subjects(), me: number(), lim: o.Cut.limit(), in: make(chan parcel, 256), have: -1, warned: map[string]bool{}}
 }
 
 func (w *Worker) listen(subject string) (func() error, error) {

@@ -223,16 +223,12 @@ func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 // of the next one is fetched. A stays where it is unless its k lie far apart (TN).
 func gemmRows(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
 	depth, height := cut(m, k, l2)
-	direct := f != TN
-	if f == TN {
-		depth, _, direct = cutColumns(n, k, lda, l2)
-	}
 	s := borrow()
 	for i0 := 0; i0 < m; i0 += height {
 		rows := min(height, m-i0)
 		for p := 0; p < k; p += depth {
 			kc := min(depth, k-p)
-			if !direct {
+			if f == TN {
 				s.roomA(sizeA(rows, kc))
 				packA(rows, kc, a[p*lda+i0:], lda, s.a)
 			}
@@ -256,13 +252,10 @@ func gemmRows(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, s
 					t.b = &s.b[0]
 					t.next, t.pair, t.step, t.ahead = address(&b[pn*ldb+jn]), 64, 4*ldb, 4*kc // four lines of a row of B for every 16 of k
 				}
-				switch {
-				case f != TN:
-					t.run(0, rows, &a[i0*lda+p], 4*lda, false)
-				case direct:
-					t.run(0, rows, &a[p*lda+i0], 4*lda, true)
-				default:
+				if f == TN {
 					t.packed(rows, s.a)
+				} else {
+					t.run(0, rows, &a[i0*lda+p], 4*lda, false)
 				}
 				j += nc
 			}

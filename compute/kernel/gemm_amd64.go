@@ -223,6 +223,7 @@ func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 // of the next one is fetched. A stays where it is unless its k lie far apart (TN).
 func gemmRows(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
 	depth, height := cut(m, k, l2)
+	far := 4*n*k > 2*l2 // weights from memory: while one panel is multiplied, the next one is fetched. Elsewhere that costs more than it saves.
 	s := borrow()
 	for i0 := 0; i0 < m; i0 += height {
 		rows := min(height, m-i0)
@@ -235,22 +236,16 @@ func gemmRows(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, s
 			for j := 0; j < n; {
 				nc := panelOf(n - j)
 				vecs := (nc + 15) / 16
-				pn, jn := p, j+nc // the panel after this one
-				if jn >= n {
-					if pn, jn = p+kc, 0; pn >= k {
-						pn = 0
-					}
-				}
 				t := tiles{k: kc, cols: nc, vecs: vecs, c: &c[i0*ldc+j], ldc: 4 * ldc}
 				t.in, t.ldin = from(p == 0, start, bias, c, ldc, i0, j)
 				if f == NT {
 					t.b = s.packT(b[j*ldb+p:], ldb, nc, kc, 16*vecs)
-					// 16 elements of four rows of B for every 16 of k
-					t.next, t.pair, t.step, t.skip, t.ahead = address(&b[jn*ldb+pn]), 4*ldb, 64, 16*ldb-(kc+15)/16*64, 16*vecs*((kc+15)/16)
+					if j+nc < n && far { // 16 elements of four rows of B for every 16 of k
+						t.next, t.pair, t.step, t.skip, t.ahead = address(&b[(j+nc)*ldb+p]), 4*ldb, 64, 16*ldb-(kc+15)/16*64, 16*vecs*((kc+15)/16)
+					}
 				} else {
 					packN(b[p*ldb+j:], ldb, nc, kc, vecs, s.b)
 					t.b = &s.b[0]
-					t.next, t.pair, t.step, t.ahead = address(&b[pn*ldb+jn]), 64, 4*ldb, 4*kc // four lines of a row of B for every 16 of k
 				}
 				if f == TN {
 					t.packed(rows, s.a)
@@ -268,7 +263,7 @@ func gemmRows(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, s
 const groupA = 24
 
 // gemmColumns is for large TN products of more rows than columns. It packs as much of B as takes half of the second-level cache, then two groups of A at
-// a time meet all of it, packed where k lie far apart. While they do, the memory of the next two is fetched.
+// a time meet all of it, packed where k lie far apart.
 func gemmColumns(m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
 	depth, wide, direct := cutColumns(n, k, lda, l2)
 	s := borrow()
@@ -288,7 +283,7 @@ func gemmColumns(m, n, k int, a []float32, lda int, b []float32, ldb int, start 
 					s.roomA(sizeA(rows, kc))
 					packA(rows, kc, a[p*lda+i:], lda, s.a)
 				}
-				t := tiles{k: kc, ldc: 4 * ldc, next: address(&a[p*lda+min(i+rows, m-1)]), pair: 64, step: 4 * lda, ahead: 4 * kc}
+				t := tiles{k: kc, ldc: 4 * ldc}
 				for j := j0; j < j1; {
 					t.cols = panelOf(j1 - j)
 					t.vecs = (t.cols + 15) / 16

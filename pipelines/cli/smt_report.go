@@ -86,11 +86,11 @@ func trainPart(c pipelines.Comparison) *part {
 }
 
 // trainLimit keeps the report below its eight minutes on a machine that is slow or busy.
-const trainLimit = 30 * time.Second
+const trainLimit = 45 * time.Second
 
 // compare trains in several ways on what the probe found.
 func compare(ctx context.Context, first probe.Result, label string, o pipelines.Options, reps int) (pipelines.Comparison, error) {
-	c := pipelines.CompareOptions{Options: o, Label: label, Reps: reps, Window: 120 * time.Millisecond, Limit: trainLimit}
+	c := pipelines.CompareOptions{Options: o, Label: label, Reps: reps, Window: 200 * time.Millisecond, Limit: trainLimit}
 	if first.Verdict == probe.Yes {
 		c.Siblings = [2]int{first.A, first.B}
 	}

@@ -87,7 +87,7 @@ func TestPowerLossAtAnyCall(t *testing.T) {
 			calls := few.Ops()
 			step := 1
 			if rounds == 0 {
-				step = 3*calls/60 | 1
+				step = 3*calls/30 | 1
 			}
 			log := clean.Read("runs/r/" + rundir.MetricsFile)
 			lost := 0

@@ -176,7 +176,8 @@ func (r *recording) begin(p *Plan, from int64) (int64, error) {
 		}
 		i := slices.IndexFunc(steps, func(s int64) bool { return s >= first && s < r.data.Stream.Next })
 		if i < 0 {
-			return 0, stages.Finding{File: r.dir, Msg: fmt.Sprintf("the stream begins at step %d, and there is no checkpoint to start from; there are %v", first+1, steps)}
+			return 0, stages.Finding{File: r.dir, Msg: fmt.Sprintf("the stream begins at step %d, and there is no checkpoint to start from; there are %v", first+1, steps),
+				Fix: "keep more of the stream (keep_mib), or write checkpoints more often"}
 		}
 		from = steps[i]
 	}

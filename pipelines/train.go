@@ -452,6 +452,15 @@ func (r *run) restore() error {
 		r.note("what is recorded ends with step %d, before the newest checkpoint, of step %d: the run goes on %s, with the same bits", have, newest, from)
 	}
 	now, _, _ := r.plan.Pipe.records()
+	if len(steps) == 0 && info.Identity != r.plan.Identity() {
+		if !r.o.Allow {
+			return stages.Finding{File: r.dir.Path, Msg: "the run belongs to another pipeline, seed or data", Fix: "resume with the pipeline and the data that the run began with; --allow-changed begins it anew with these"}
+		}
+		info.changed(r)
+		if err := r.dir.WriteJSON(rundir.RunFile, info); err != nil {
+			return err
+		}
+	}
 	if len(steps) > 0 {
 		newest = steps[len(steps)-1]
 		if r.o.Allow && (info.Identity != r.plan.Identity() || info.Steps != r.plan.Steps) {
@@ -532,13 +541,19 @@ func (r *run) changed(info *RunInfo, stream *kept, step int64) error {
 		return err
 	}
 	r.plan.Store.SetVersion(step)
-	info.Identity, info.Steps, info.Seed, info.Sets, info.Pipeline = r.plan.Identity(), r.plan.Steps, r.plan.Pipe.Seed, r.o.Sets, string(r.plan.Pipe.Text)
+	info.changed(r)
 	info.Base = &step
 	r.dir.Pinned = []int64{step}
 	if err := r.plan.save(r.dir, step); err != nil { // the checkpoint is one of the changed run from now on
 		return err
 	}
 	return r.dir.WriteJSON(rundir.RunFile, info)
+}
+
+// changed makes the pipeline of a run that of r.
+func (info *RunInfo) changed(r *run) {
+	p := r.plan.Pipe
+	info.Identity, info.Steps, info.Seed, info.Sets, info.Pipeline, info.Vars = r.plan.Identity(), r.plan.Steps, p.Seed, r.o.Sets, string(p.Text), p.Vars
 }
 
 func (r *run) close() error {

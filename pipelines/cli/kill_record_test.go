@@ -373,6 +373,18 @@ func TestRecordingOnAndOff(t *testing.T) {
 	if code, _, e := call(with("--out", "kind", "--resume", "--record", "none", "--allow-changed", "--set", "stages.adam.lr=0.02")...); code != 2 || !strings.Contains(e, "a replay would apply them") {
 		t.Errorf("a changed pipeline beside a stream: %d %s", code, e)
 	}
+	// A run that was stopped before its first checkpoint has a pipeline too.
+	good(t, "run", "names", "--steps", "9", "--out", "young", "--record", "gradients")
+	if err := os.Remove("young/checkpoint-000000009.safetensors"); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, e := call("run", "names", "--steps", "9", "--out", "young", "--resume", "--set", "stages.adam.lr=0.02"); code != 2 || !strings.Contains(e, "another pipeline") {
+		t.Errorf("a changed pipeline without a checkpoint: %d %s", code, e)
+	}
+	good(t, "run", "names", "--steps", "9", "--out", "young", "--resume", "--set", "stages.adam.lr=0.02", "--allow-changed")
+	if d := last("replay", "young"); d["match"] != true {
+		t.Errorf("%v", d)
+	}
 	// Frames that are gone are done again, and that is said; checkpoints that are ahead stay and are no obstacle.
 	good(t, with("--out", "gone", "--set", "run.keep=9", "--record", "gradients", "--stop-after", "30")...)
 	good(t, "log", "cut", "gone", "--at", "15")

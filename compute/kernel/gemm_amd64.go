@@ -219,8 +219,8 @@ func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 }
 
 // gemmRows is for large products. It takes rows of C as many as stay in the second-level cache with the block of k that a panel
-// of B is deep, then blocks of k, then panels of 64 or 48 columns of B, packed, in the second-level cache too. While one panel is multiplied, the memory
-// of the next one is fetched. A stays where it is unless its k lie far apart (TN).
+// of B is deep, then blocks of k, then panels of 64 or 48 columns of B, packed, in the second-level cache too. Of weights that come from memory,
+// the next panel is fetched meanwhile. A stays where it is unless its k lie far apart (TN).
 func gemmRows(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
 	depth, height := cut(m, k, l2)
 	far := 4*n*k > 2*l2 // weights from memory: while one panel is multiplied, the next one is fetched. Elsewhere that costs more than it saves.

@@ -73,7 +73,7 @@ func openRecording(file, lanes string, sets []string, what, dir string) (*record
 	if err != nil {
 		return nil, err
 	}
-	return &recordingSide{&own{engine: e}, dir}, nil
+	return &recordingSide{&own{engine: e, steps: forever}, dir}, nil
 }
 
 func (r *recordingSide) close() error {
@@ -265,7 +265,11 @@ func (b *bench) recordedBeside(w work, plain *runner, sets []string, dir string)
 
 // streamSides are the sides of a work on its best lanes: without recording, with inputs, with gradients, and a replay.
 func (b *bench) streamSides(w work, sets []string, dir string) (rs []*runner, err error) {
-	plain, err := pick(w.variants(b.tools.root, sets), b.seconds)
+	var vs []variant
+	for _, v := range w.variants(b.tools.root, sets) { // a stream goes on, it does not begin anew: neither do they
+		vs = append(vs, variant{v.label, func() (side, error) { return openOwn(w.file(b.tools.root), v.label, sets, 0) }})
+	}
+	plain, err := pick(vs, b.seconds)
 	if err != nil {
 		return nil, err
 	}

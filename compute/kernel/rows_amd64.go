@@ -238,7 +238,9 @@ func addBias(rows, n int, a []float32, lda int, bias []float32) bool {
 	}
 	per := max(piece/n, 1)
 	for r := 0; r < rows; r += per {
-		breathe()
+		if r > 0 {
+			breathe()
+		}
 		if h := min(per, rows-r); level == 2 {
 			addRowsAVX512(h, n, &a[r*lda], lda, &bias[0], 0)
 		} else {

@@ -29,14 +29,8 @@ type Node struct {
 	file string
 }
 
-// Line and Col are 1-based.
+// Line is 1-based.
 func (n *Node) Line() int { return n.y.Line }
-
-// Col is the column of the node's first character.
-func (n *Node) Col() int { return n.y.Column }
-
-// File is the name under which the node was read.
-func (n *Node) File() string { return n.file }
 
 // Finding is a finding at this place.
 func (n *Node) Finding(msg, fix string) stages.Finding {

@@ -110,18 +110,6 @@ func parse(b []byte) (h Head, c chunk, err error) {
 	return h, c, nil
 }
 
-// Peek reads the head of a chunk without a look at the rest: enough to pass over what is meant for somebody else.
-func Peek(b []byte) (Head, error) {
-	if len(b) < HeadSize || [4]byte(b[:4]) != magic {
-		return Head{}, ErrForeign
-	}
-	if b[4] != Protocol {
-		return Head{}, ErrProtocol
-	}
-	le := binary.LittleEndian
-	return Head{Kind: Kind(b[5]), Run: [16]byte(b[8:24]), Epoch: le.Uint64(b[24:]), From: le.Uint64(b[32:])}, nil
-}
-
 // Send publishes a message. buf begins with HeadSize bytes of room for the head; what follows is the body. The body is whole again when Send
 // returns, but must not be used while it runs. It returns the bytes that went out.
 func Send(b Bus, subject string, h *Head, buf []byte) (sent int, err error) {

@@ -28,9 +28,6 @@ func (a *Arena) Reserve(d DType, n int) {
 	}
 }
 
-// Bytes is the room reserved so far.
-func (a *Arena) Bytes() int64 { return 4 * int64(a.nf+a.ni) }
-
 // Grow allocates the slabs for all that was reserved.
 func (a *Arena) Grow() {
 	a.f32 = AlignedF32(a.nf)

@@ -19,8 +19,26 @@ type AttentionConfig struct {
 func init() {
 	stages.MustRegister(stages.Spec[AttentionConfig]{
 		Name: "attention_backward", Room: stages.Backward, Pipe: stages.D, Summary: "Gradients of attention.",
-		Contract: func(AttentionConfig) stages.Contract {
-			return stages.Contract{Reads: []string{"x", "qkv", "att", "ctx"}}
+		Contract: func(c AttentionConfig) stages.Contract {
+			return stages.Contract{
+				Reads: []string{"x", "qkv", "att", "ctx"},
+				GradFlops: func(v map[string]int, wanted func(string) bool) int64 {
+					rows, C, D := int64(v["B"])*int64(v["T"]), int64(v["C"]), int64(v["D"])
+					f := 8 * int64(v["B"]) * int64(kernel.Pairs(v["T"], c.Causal)) * D
+					if c.Out {
+						f += 2 * rows * C * D // of the output of the heads
+						if wanted("proj") {
+							f += 2 * rows * C * D
+						}
+					}
+					for _, name := range []string{"x", "qkv"} {
+						if wanted(name) {
+							f += 6 * rows * C * D
+						}
+					}
+					return f
+				},
+			}
 		},
 		New: func(env stages.Env, c AttentionConfig) (stages.Stage, error) {
 			a := &attention{x: env.Ports["x"].Slot, dy: env.Ports["y"].Grad, qkv: env.Ports["qkv"].Slot, att: env.Ports["att"].Slot,

@@ -18,7 +18,14 @@ func init() {
 		Name: "dense_backward", Room: stages.Backward, Pipe: stages.D,
 		Summary: "Gradients of dense.",
 		Contract: func(c DenseConfig) stages.Contract {
-			k := stages.Contract{Reads: []string{"x", "z", "slope"}}
+			k := stages.Contract{Reads: []string{"x", "z", "slope"}, GradFlops: func(v map[string]int, wanted func(string) bool) (f int64) {
+				for _, name := range []string{"x", "weight"} {
+					if wanted(name) {
+						f += 2 * int64(v["..."]) * int64(v["C"]) * int64(v["OC"])
+					}
+				}
+				return f
+			}}
 			switch c.Act {
 			case "relu", "tanh", "sigmoid":
 				k.Reads = append(k.Reads, "y")

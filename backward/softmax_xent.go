@@ -13,7 +13,9 @@ type XentConfig struct{}
 func init() {
 	stages.MustRegister(stages.Spec[XentConfig]{
 		Name: "softmax_xent_backward", Room: stages.Backward, Pipe: stages.D, Summary: "Gradient of softmax_xent.",
-		Contract: func(XentConfig) stages.Contract { return stages.Contract{Reads: []string{"probs", "y"}} },
+		Contract: func(XentConfig) stages.Contract {
+			return stages.Contract{Reads: []string{"probs", "y"}, GradFlops: func(v map[string]int, _ func(string) bool) int64 { return 2 * int64(v["..."]) * int64(v["V"]) }}
+		},
 		New: func(env stages.Env, _ XentConfig) (stages.Stage, error) {
 			s := &xent{y: env.Ports["y"].Slot, probs: env.Ports["probs"].Slot, gx: inputGrad(env, "x"), team: env.Team}
 			s.share = s.some

@@ -44,8 +44,8 @@ func init() {
 					return nil
 				},
 				Flops: func(v map[string]int) int64 {
-					rows, C, D, T := int64(v["B"])*int64(v["T"]), int64(v["C"]), int64(v["D"]), int64(v["T"])
-					f := 6*rows*C*D + 4*rows*T*D
+					rows, C, D := int64(v["B"])*int64(v["T"]), int64(v["C"]), int64(v["D"])
+					f := 6*rows*C*D + 4*int64(v["B"])*int64(kernel.Pairs(v["T"], c.Causal))*D
 					if c.Out {
 						f += 2 * rows * C * D
 					}

@@ -29,8 +29,15 @@ func init() {
 				return stages.Contract{}, errors.New("there are more parts than documents in a batch")
 			}
 			shape := words(largest(min(c.Batch, len(d.Text.Docs)-1), parts), tensor.Of(c.Block))
-			return stages.Contract{Replicas: stages.One, Out: []stages.Port{
-				{Name: "x", Shape: shape, DType: tensor.I32, Slot: "x", NoGrad: true}, {Name: "y", Shape: shape, DType: tensor.I32, Slot: "y", NoGrad: true}}}, nil
+			k := stages.Contract{Replicas: stages.One, Out: []stages.Port{
+				{Name: "x", Shape: shape, DType: tensor.I32, Slot: "x", NoGrad: true}, {Name: "y", Shape: shape, DType: tensor.I32, Slot: "y", NoGrad: true}}}
+			if c.Batch == parts { // one document a message; else it is as long as the longest of them
+				k.Lengths = map[int]float64{}
+				for _, doc := range d.Train.Rows {
+					k.Lengths[targets(d.Text, doc, c.Block)] += 1 / float64(len(d.Train.Rows))
+				}
+			}
+			return k, nil
 		},
 		New: func(env stages.Env, c LinesConfig) (stages.Stage, error) {
 			return &lines{order: newOrder(env, c.Batch, c.Shuffle, false), x: env.Ports["x"].Slot, y: env.Ports["y"].Slot, text: env.Data.Text, block: c.Block}, nil
@@ -51,8 +58,8 @@ func (s *lines) StepsPerEpoch() int64 { return s.n }
 // EvalSteps is the number of batches that the validation documents fill.
 func (s *lines) EvalSteps() int64 { return s.evalSteps() }
 
-// length is the number of targets of document d: its tokens and the mark that ends it.
-func (s *lines) length(d int32) int { return min(s.text.Docs[d+1]-s.text.Docs[d]+1, s.block) }
+// targets is the number of targets of document d: its tokens and the mark that ends it.
+func targets(t *stages.Text, d int32, block int) int { return min(t.Docs[d+1]-t.Docs[d]+1, block) }
 
 // Process: BOS t0 t1 ... and t0 t1 ... BOS, both (B,T) where T is the longest of this part.
 func (s *lines) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
@@ -60,7 +67,7 @@ func (s *lines) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 	// The mean is over the targets of the whole step, which are known without the other parts' messages.
 	T := 1
 	for _, d := range docs {
-		n := s.length(d)
+		n := targets(s.text, d, s.block)
 		T = max(T, n)
 		m.Targets += n
 	}
@@ -68,7 +75,7 @@ func (s *lines) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 		own := *m
 		own.Part, own.Parts, m.Targets = 0, 1, 0
 		for _, d := range s.at(&own) {
-			m.Targets += s.length(d)
+			m.Targets += targets(s.text, d, s.block)
 		}
 	}
 	x, y := m.T(s.x), m.T(s.y)
@@ -77,7 +84,7 @@ func (s *lines) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 	for b, d := range docs {
 		tok := s.text.Tokens[s.text.Docs[d]:s.text.Docs[d+1]]
 		xs, ys := x.I32[b*T:b*T+T], y.I32[b*T:b*T+T]
-		n := s.length(d)
+		n := targets(s.text, d, s.block)
 		xs[0] = s.text.BOS
 		copy(xs[1:n], tok)
 		copy(ys[:n], tok)

@@ -50,7 +50,7 @@ type Node struct {
 	Implicit bool  // not written by the user
 	Twin     *Node // the forward stage that this one is the backward twin of
 	In, Out  []string
-	Flops    int64 // of one part
+	Flops    int64 // of one part at the largest shapes
 	Contract stages.Contract
 
 	piecewise bool // it can work on a gradient before backward is through
@@ -559,8 +559,7 @@ func (pl *planner) mirror() {
 		}
 		cfg := def.NewConfig()
 		stages.CopyConfig(cfg, n.Cfg)
-		t := &Node{Name: n.Name + ".backward", Def: def, Cfg: cfg, Place: n.Place, Implicit: true, Twin: n, Bound: n.Bound, Flops: 2 * n.Flops,
-			Contract: def.Contract(cfg)}
+		t := &Node{Name: n.Name + ".backward", Def: def, Cfg: cfg, Place: n.Place, Implicit: true, Twin: n, Bound: n.Bound, Contract: def.Contract(cfg)}
 		t.Env = n.Env
 		t.Env.Ports = maps.Clone(n.Env.Ports)
 		t.Env.Params = map[string]*stages.ParamBinding{}
@@ -604,6 +603,7 @@ func (pl *planner) mirror() {
 			}
 			t.Env.Params[p.Name] = &c
 		}
+		t.Flops = t.gradFlops(n.Bound)
 		pl.Nodes = append(pl.Nodes, t)
 	}
 	for _, name := range pl.order {
@@ -963,11 +963,81 @@ func (p *Plan) storeBytes() (n int64) {
 	return n
 }
 
-// Flops is the arithmetic of one step.
+// Flops is the arithmetic of one step at the largest shapes.
 func (p *Plan) Flops() int64 {
 	var f int64
 	for _, n := range p.Nodes {
 		f += n.Flops
 	}
 	return f * int64(p.Pipe.Parts)
+}
+
+// gradFlops is the arithmetic of a twin whose forward stage is bound to b: only gradients that somebody wants are computed.
+func (n *Node) gradFlops(b *stages.Bound) int64 {
+	if n.Contract.GradFlops == nil {
+		return 2 * b.Flops
+	}
+	return n.Contract.GradFlops(b.Vars, func(name string) bool {
+		p := n.Env.Params[name]
+		return n.Env.Ports[name].HasGrad || p != nil && p.HasGrad
+	})
+}
+
+// MeanFlops is the arithmetic of a step on average, where messages have different lengths; Flops elsewhere.
+func (p *Plan) MeanFlops() float64 {
+	for _, n := range p.Nodes {
+		if n.Contract.Lengths == nil {
+			continue
+		}
+		mean := 0.0
+		for _, length := range slices.Sorted(maps.Keys(n.Contract.Lengths)) {
+			f, err := p.flopsAt(length)
+			if err != nil { // a stage that takes the largest shapes only
+				return float64(p.Flops())
+			}
+			mean += n.Contract.Lengths[length] * float64(f)
+		}
+		return mean
+	}
+	return float64(p.Flops())
+}
+
+// flopsAt is Flops where the second dimension of what gather gives is length.
+func (p *Plan) flopsAt(length int) (total int64, err error) {
+	shapes, bound := map[string]tensor.Shape{}, map[*Node]*stages.Bound{}
+	var facts map[string]int
+	if p.Data != nil {
+		facts = p.Data.Facts
+	}
+	for _, n := range p.Nodes {
+		f := n.Flops
+		switch {
+		case n.Twin != nil:
+			f = n.gradFlops(bound[n.Twin])
+		case n.Def.Room == stages.Gather:
+			for i, name := range n.Out {
+				s := n.Bound.Out[i].Dims
+				if s.Rank > 1 {
+					s.Dims[1] = length
+				}
+				shapes[name] = s
+			}
+			bound[n] = n.Bound
+		case n.Def.Room <= stages.Loss:
+			in := make([]tensor.Shape, len(n.In))
+			for i, name := range n.In {
+				in[i] = shapes[name]
+			}
+			b, err := n.Contract.Bind(facts, in)
+			if err != nil {
+				return 0, err
+			}
+			for i, name := range n.Out {
+				shapes[name] = b.Out[i].Dims
+			}
+			bound[n], f = b, b.Flops
+		}
+		total += f
+	}
+	return total * int64(p.Pipe.Parts), nil
 }

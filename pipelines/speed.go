@@ -30,7 +30,7 @@ type Speed struct {
 	Seconds float64 `json:"seconds_per_step"` // median
 	Low     float64 `json:"fastest"`
 	High    float64 `json:"slowest"`
-	GFlops  float64 `json:"gflops"`        // arithmetic of a step, as the plan counts it, by the median
+	GFlops  float64 `json:"gflops"`        // arithmetic of a step on average (MeanFlops) by the median
 	OfPeak  float64 `json:"share_of_fma"`  // of Peak.GFlops on as many lanes; 0 where that is unknown
 	GBytes  float64 `json:"gbytes_per_s"`  // Traffic by the median
 	OfMem   float64 `json:"share_of_copy"` // of Peak.GBytes; above 1 where a cache holds what a step touches
@@ -179,7 +179,7 @@ func MeasureSpeed(ctx context.Context, file string, sets []string, peaks []Peak,
 			}
 			slices.Sort(ts)
 			s := Speed{Work: plan.Pipe.Name, Lanes: Lanes{D: ds[0], S: ds[1]}.String(), Threads: pk.Lanes, Rounds: rounds, Seconds: ts[len(ts)/2], Low: ts[0], High: ts[len(ts)-1]}
-			s.GFlops = float64(plan.Flops()) / s.Seconds / 1e9
+			s.GFlops = plan.MeanFlops() / s.Seconds / 1e9
 			s.GBytes = float64(plan.Traffic()) / s.Seconds / 1e9
 			if pk.GFlops > 0 {
 				s.OfPeak = s.GFlops / pk.GFlops

@@ -90,6 +90,12 @@ type Contract struct {
 
 	// Flops of one message, counted at the largest shapes; nil is one for each output element.
 	Flops func(v map[string]int) int64
+	// GradFlops is Flops of a twin, given the variables of the forward stage and which of its inputs and parameters want a gradient; nil is twice those of
+	// the forward stage.
+	GradFlops func(v map[string]int, wanted func(name string) bool) int64
+
+	// Lengths: gather: how often, as a share of all messages, the second dimension of the outputs is how long; nil is always as in the shapes.
+	Lengths map[int]float64
 }
 
 // Dim is a dimension in a config: a whole number or the name of a fact of the data, such as vocab, features or classes.

@@ -4,6 +4,18 @@ package kernel
 // the order of operations, so it is the same for every instruction set.
 const causalBlock = 32
 
+// Pairs is the number of pairs of positions that a product of attention over t positions takes: with a mask, some of those beyond it are left out.
+func Pairs(t int, causal bool) int {
+	if !causal {
+		return t * t
+	}
+	n := 0
+	for lo := 0; lo < t; lo += causalBlock {
+		n += min(causalBlock, t-lo) * (t - lo)
+	}
+	return n
+}
+
 // Scores is attention's weights, for each of the heads: att = softmax(scale·q·kᵀ), row by row as Gemm and SoftmaxRows do it. q, k (T,heads·hs) with rows ld
 // apart, att (heads,T,T).
 func Scores(att, q, k []float32, heads, t, hs, ld int, scale float32, causal bool) {

@@ -20,8 +20,8 @@ func (a *app) bench() *cobra.Command {
 	seconds := 0.3
 	cmd := &cobra.Command{
 		Use: "bench", Short: "How fast this machine trains the works of the benchmark, and what share of its limits that is", Args: args(cobra.NoArgs),
-		Long: "The limits are measured first: independent FMAs in registers, and a copy between arrays that no cache holds. A step's arithmetic is what vtpu plan counts;\n" +
-			"its traffic is what it would read and write if no cache kept anything, so that a work that fits a cache is above 100 % of the copy.",
+		Long: "The limits are measured first: independent FMAs in registers, and a copy between arrays that no cache holds. A step's arithmetic is what vtpu plan counts, at the lengths that\n" +
+			"examples have; its traffic is what it would read and write if no cache kept anything, so that a work that fits a cache is above 100 % of the copy.",
 		Example: "  vtpu bench\n  vtpu bench --works w4,w6 --rounds 9 --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			avail := min(len(smtpool.CPUs()), runtime.GOMAXPROCS(0))

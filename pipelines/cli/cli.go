@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"vtpu/pipelines"
 	"vtpu/stages"
@@ -124,6 +125,25 @@ func usage(cmd *cobra.Command, err error) error {
 	return stages.Finding{Msg: parseNoise.ReplaceAllString(err.Error(), ""), Fix: cmd.CommandPath() + " --help"}
 }
 
+// given refuses values that only a flag left out may have: 0 or nothing would silently mean what the file or the machine says.
+func given(cmd *cobra.Command) error {
+	var fs stages.Findings
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		none, want := "", "nothing is given"
+		switch f.Name {
+		case "steps", "every", "stop-after":
+			none, want = "0", "want at least 1"
+		case "lanes", "isa", "record":
+		default:
+			return
+		}
+		if f.Value.String() == none {
+			fs = append(fs, stages.Finding{File: strings.TrimSpace("--" + f.Name + " " + none), Msg: want, Fix: "leave it out for the default"})
+		}
+	})
+	return fs.Err()
+}
+
 // parseNoise is what the flag library says of the function that failed.
 var parseNoise = regexp.MustCompile(`strconv\.\w+: parsing ".*": `)
 
@@ -154,6 +174,8 @@ func (a *app) root() *cobra.Command {
 		Version: pipelines.Version(),
 		Args:    unknown,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return given(cmd) },
 	}
 	root.SetFlagErrorFunc(usage)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object a line")

@@ -159,15 +159,22 @@ func (a *app) smtReport() *cobra.Command {
 			if _, err := os.Lstat(out); err == nil {
 				return stages.Finding{File: "--out " + out, Msg: "is there already", Fix: "name a new folder"}
 			}
-			tmp, err := os.MkdirTemp(filepath.Dir(filepath.Clean(out)), ".smt-report-*")
+			room := func() (string, error) { return os.MkdirTemp(filepath.Dir(filepath.Clean(out)), ".smt-report-*") }
+			tmp, err := room() // whether it can be written is known at once; while it measures nothing lies about that a kill would leave
 			if err != nil {
 				return stages.Finding{File: "--out " + out, Msg: err.Error(), Fix: "name a folder below a directory that exists and can be written"}
 			}
-			defer os.RemoveAll(tmp)
+			if err := os.Remove(tmp); err != nil {
+				return &stages.EnvError{Err: fmt.Errorf("write the report: %w", err), Fix: "write to another place"}
+			}
 			title, text, parts, err := a.everything(cmd.Context(), &f, noTrain)
 			if err != nil {
 				return err
 			}
+			if tmp, err = room(); err != nil {
+				return &stages.EnvError{Err: fmt.Errorf("write the report: %w", err), Fix: "free some room, or write to another place"}
+			}
+			defer os.RemoveAll(tmp)
 			if err := publish(tmp, out, title, text, parts); err != nil {
 				return &stages.EnvError{Err: fmt.Errorf("write the report: %w", err), Fix: "free some room, or write to another place"}
 			}

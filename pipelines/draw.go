@@ -67,9 +67,15 @@ func (r *run) draw() error {
 	fact("instruction set", "%s", d.ISA)
 	fact("seed", "%d", p.Pipe.Seed)
 	fact("made by", "vtpu %s, %s, %s/%s, %d CPUs", Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	with := map[*Node]string{}
+	for _, f := range p.fusions() {
+		for _, n := range f.nodes[1:] {
+			with[n] = f.nodes[0].Name
+		}
+	}
 	for _, n := range p.Nodes {
 		s := report.Stage{Name: n.Name, Kind: n.Def.Name, Room: n.Def.Room.String(), Pipe: n.Def.Pipe.String(), In: strings.Join(n.In, ", "),
-			Out: strings.Join(n.Out, ", "), Flops: n.Flops, Share: -1}
+			Out: strings.Join(n.Out, ", "), Flops: n.Flops, Share: -1, With: with[n]}
 		if v, ok := d.Shares[n.Name]; ok && d.Shares != nil {
 			s.Share = v
 		}

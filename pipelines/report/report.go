@@ -27,6 +27,7 @@ type Stage struct {
 	Name, Kind, Room, Pipe, In, Out string
 	Flops                           int64
 	Share                           float64 // measured part of the time; below 0 where it was not measured
+	With                            string  // stage that does this one's work too, in one walk, and whose Share holds its time
 }
 
 // A Param is a line of the table of weights.
@@ -74,7 +75,7 @@ figure svg { width: 100%; height: auto; display: block; }
 {{end}}</pre>{{end}}
 <div class="wide"><table><caption>Stages</caption>
 <thead><tr><th>Name</th><th>Kind</th><th>Room</th><th>Pipe</th><th>Reads</th><th>Writes</th><th class="n">FLOP a part</th><th class="n">Time</th></tr></thead><tbody>
-{{range .Stages}}<tr><th scope="row">{{.Name}}</th><td>{{.Kind}}</td><td>{{.Room}}</td><td>{{.Pipe}}</td><td>{{.In}}</td><td>{{.Out}}</td><td class="n">{{.Flops}}</td><td class="n">{{percent .Share}}</td></tr>
+{{range .Stages}}<tr><th scope="row">{{.Name}}</th><td>{{.Kind}}</td><td>{{.Room}}</td><td>{{.Pipe}}</td><td>{{.In}}</td><td>{{.Out}}</td><td class="n">{{.Flops}}</td><td class="n">{{if .With}}in {{.With}}{{else}}{{percent .Share}}{{end}}</td></tr>
 {{end}}</tbody></table></div>
 <div class="wide"><table><caption>Weights</caption>
 <thead><tr><th>Name</th><th>Shape</th><th>Home</th><th class="n">Numbers</th></tr></thead><tbody>

@@ -189,6 +189,19 @@ func (l *Layout) NewBody() *Body {
 	return b
 }
 
+// NewBodyOf makes a body that has these tensors alone: the others are empty, and may not be used.
+func (l *Layout) NewBodyOf(slots []Slot) *Body {
+	infos := make([]SlotInfo, len(slots))
+	for i, s := range slots {
+		infos[i] = l.Info(s)
+	}
+	b := &Body{t: make([]tensor.Tensor, len(l.Body))}
+	for i, t := range carve(infos) {
+		b.t[slots[i].Index()] = t
+	}
+	return b
+}
+
 // Index is the place of the slot in Layout.Data or Layout.Body.
 func (s Slot) Index() int { return int(s &^ bodyBit) }
 

@@ -76,6 +76,11 @@ func TestLayout(t *testing.T) {
 	if other.T(h).F32[0] != 2 || m.T(x).F32[0] != 1 {
 		t.Error("values were lost on the way")
 	}
+	other.Detach()
+	other.Attach(l.NewBodyOf([]Slot{y}))
+	if v := other.T(y); v.DType != tensor.I32 || v.Shape != l.Info(y).Shape || len(v.I32) != 7 || other.T(h).F32 != nil {
+		t.Errorf("of a body with y alone: y %v, h %v", v, other.T(h))
+	}
 }
 
 func TestNames(t *testing.T) {

@@ -127,6 +127,16 @@ func (a *app) connect(l *linkFlags, kind string, replicas int, base, name string
 	return bus, func() error { return errors.Join(bus.Close(), stop()) }, nil
 }
 
+// recycle has the collector run each time that some 32 MiB have come over a link: nats.go takes new memory for each message, and what is used again need
+// not come from the system page by page. Beside the tensors that live as long as the run, a collection would else come after as many bytes as they have.
+func recycle(p *pipelines.Plan) {
+	const passing, least, most = 32 << 20, 5, 400
+	if os.Getenv("GOGC") == "" {
+		store, _ := p.Bytes()
+		debug.SetGCPercent(int(min(max(100*passing/(store+p.Layout.BodyBytes()+1), least), most)))
+	}
+}
+
 // isLive says whether a pipeline learns from examples that come over a broker.
 func isLive(p *pipelines.Pipeline) bool {
 	return p.Data != nil && p.Data.Source.Name == "nats_source"
@@ -172,6 +182,7 @@ func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() er
 		if err != nil {
 			return done, err
 		}
+		recycle(p)
 		if bus, done, err = a.connect(l, kind, p.Pipe.Links.Replicas, p.Base(), "vtpu run "+p.Pipe.Name); err != nil {
 			return func() error { return nil }, err
 		}
@@ -211,6 +222,7 @@ func (a *app) worker() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			recycle(p)
 			kind := p.Pipe.Links.Work
 			if kind == "ring" || kind == "gochannel" {
 				kind = "nats"

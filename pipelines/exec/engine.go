@@ -43,6 +43,7 @@ type Engine struct {
 
 	free   []*stages.Message
 	bodies []*stages.Body
+	spare  *stages.Body        // where parts are computed elsewhere: to evaluate with
 	ahead  [][]*stages.Message // gathered steps: step t in ahead[t % len]
 	next   int64               // step that gather works on next
 	out    outbox
@@ -170,7 +171,11 @@ func New(p Program, pl Placement) (*Engine, error) {
 		e.ahead[i] = make([]*stages.Message, 0, p.Parts)
 	}
 	for range Bodies(p.Parts, pl.D) {
-		e.bodies = append(e.bodies, p.Layout.NewBody())
+		b := p.Layout.NewBody
+		if pl.Remote != nil {
+			b = func() *stages.Body { return p.Layout.NewBodyOf(pl.Remote.Returns()) }
+		}
+		e.bodies = append(e.bodies, b())
 	}
 	if pl.D == 1 && pl.S == 0 && p.Parts == 1 {
 		e.serial = append(append(append([]unit{}, e.gather...), e.work[0]...), e.close...)

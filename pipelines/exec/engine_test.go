@@ -495,6 +495,8 @@ func TestParkedLanesWake(t *testing.T) {
 // absent is a worker that fails at part 0 and is gone before part 1.
 type absent struct{ asked chan bool }
 
+func (absent) Returns() []stages.Slot { return nil }
+
 func (a absent) Part(ctx context.Context, m *stages.Message) error {
 	if m.Part == 0 {
 		<-a.asked // part 1 is out

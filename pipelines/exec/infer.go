@@ -29,6 +29,13 @@ var ErrNoEval = errors.New("no validation data: give data.split a value below 1,
 // borrow takes a message that no step needs now. The pipeline is drained, but messages gathered ahead stay where they are.
 func (e *Engine) borrow() (*stages.Message, func()) {
 	m := e.prog.Layout.NewMessage()
+	if e.place.Remote != nil { // the bodies of its parts have no activations
+		if e.spare == nil {
+			e.spare = e.prog.Layout.NewBody()
+		}
+		m.Attach(e.spare)
+		return m, func() { m.Detach() }
+	}
 	b := e.bodies[len(e.bodies)-1]
 	e.bodies = e.bodies[:len(e.bodies)-1]
 	m.Attach(b)

@@ -66,6 +66,8 @@ type Placement struct {
 // the gradients, the loss and what the last segment reads.
 type Remote interface {
 	Part(ctx context.Context, m *stages.Message) error
+	// Returns are the tensors of the body that Part writes: messages that are computed elsewhere have no others.
+	Returns() []stages.Slot
 }
 
 // A StageError says in which step and stage a run failed.

@@ -204,6 +204,9 @@ func (c *Coordinator) warn(key, msg string, from uint64) {
 // patience is how long Part goes on after it has been told to stop: the step in hand should end.
 const patience = 10 * time.Second
 
+// Returns are the tensors of a body that Part writes.
+func (c *Coordinator) Returns() []stages.Slot { return c.o.Cut.returns() }
+
 // Part computes a part somewhere.
 func (c *Coordinator) Part(ctx context.Context, m *stages.Message) error {
 	t := &c.tasks[m.Part]

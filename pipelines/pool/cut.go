@@ -48,6 +48,18 @@ func (c *Cut) track() {
 	}
 }
 
+// returns are the tensors of a body that a result fills.
+func (c *Cut) returns() []stages.Slot {
+	slots := slices.Clone(c.Extra)
+	for _, g := range c.Out {
+		slots = append(slots, g.Slot)
+		if g.Sparse {
+			slots = append(slots, g.IDs)
+		}
+	}
+	return slots
+}
+
 // Gradient is where the gradient of a parameter is.
 type Gradient struct {
 	*weights.Param

@@ -42,6 +42,9 @@ func NewRehearsal(near, far *Cut, c Computer) *Rehearsal {
 	return r
 }
 
+// Returns are the tensors of a body that Part writes.
+func (r *Rehearsal) Returns() []stages.Slot { return r.near.returns() }
+
 // Part computes a part.
 func (r *Rehearsal) Part(ctx context.Context, m *stages.Message) (err error) {
 	r.mu.Lock()

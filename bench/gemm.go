@@ -155,7 +155,7 @@ func (b *bench) compareProduct(p product, peak *runner) (gemmRow, error) {
 			b.tools.missing[name] = err.Error()
 		}
 	}
-	ts, err := alternate(rs, b.rounds, b.limit)
+	ts, err := alternate(rs, b.rounds, b.limit, func() {})
 	if err != nil {
 		return row, err
 	}

@@ -18,6 +18,7 @@ import (
 	_ "vtpu/compute"
 	"vtpu/compute/kernel"
 	_ "vtpu/gather"
+	"vtpu/pipelines"
 	_ "vtpu/scatter"
 	"vtpu/smtpool"
 	_ "vtpu/update"
@@ -35,7 +36,8 @@ type bench struct {
 	ended   []error // of sides that did not end well
 }
 
-// workRow is what was measured of a work and a peer. Ratio is the peer's time by vTPU's.
+// workRow is what was measured of a work and a peer. Ratio is the peer's time by vTPU's. Peak is that of the lanes that the work may use, so that Needs says which demands
+// this machine can't meet: above 1 the arithmetic of a step alone takes longer.
 type workRow struct {
 	Work    string  `json:"work"`
 	Rounds  int     `json:"rounds"`
@@ -49,6 +51,10 @@ type workRow struct {
 	Loss    float64 `json:"peer_loss,omitempty"`
 	Ratio   *spread `json:"ratio,omitempty"`
 	Must    float64 `json:"must,omitempty"`
+	Peak    float64 `json:"fma_gflops,omitempty"`          // measured before and after the rounds, the larger of both
+	Share   float64 `json:"share_of_fma,omitempty"`        // of Peak, by Own
+	Needs   float64 `json:"needed_share_of_fma,omitempty"` // that Must would take, by the peer's time
+	Line    *spread `json:"line_ns,omitempty"`             // pipelines.LineNS in the rounds, where two lanes are possible
 }
 
 // machine is where it was measured.
@@ -119,17 +125,40 @@ func (b *bench) compareWork(w work) (rows []workRow, err error) {
 		rs, rivals = append(rs, r), append(rivals, rv)
 	}
 	b.say("%s rounds", w.id)
-	ts, err := alternate(rs, b.rounds, b.limit)
+	row := workRow{Work: w.id, Lanes: mine.label, Bytes: mine.side.(*own).bytes}
+	n := w.most()
+	peak, _ := pipelines.MeasureFMA(n) // 0 where there is no loop for this CPU
+	var lines []float64
+	ts, err := alternate(rs, b.rounds, b.limit, func() {
+		if n > 1 {
+			lines = append(lines, pipelines.LineNS())
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
-	row := workRow{Work: w.id, Rounds: len(ts[0]), Lanes: mine.label, Bytes: mine.side.(*own).bytes, Own: median(ts[0]), OwnLoss: mine.loss}
+	again, _ := pipelines.MeasureFMA(n)
+	row.Rounds, row.Own, row.OwnLoss, row.Peak = len(ts[0]), median(ts[0]), mine.loss, max(peak, again)
+	if n > 1 {
+		l := spreadOf(lines)
+		row.Line = &l
+	}
+	share := func(seconds float64) float64 {
+		if row.Peak == 0 {
+			return 0
+		}
+		return mine.side.(*own).flops / seconds / 1e9 / row.Peak
+	}
+	row.Share = share(row.Own)
 	if len(rivals) == 0 {
 		return []workRow{row}, nil
 	}
 	for i, rv := range rivals {
 		r := spreadOf(ratios(ts[i+1], ts[0]))
 		row.Peer, row.Setting, row.Time, row.Loss, row.Ratio, row.Must = rv.peer, rs[i+1].label, median(ts[i+1]), rs[i+1].loss, &r, rv.must
+		if row.Needs = 0; rv.must > 0 {
+			row.Needs = share(row.Time / rv.must)
+		}
 		rows = append(rows, row)
 	}
 	return rows, nil

@@ -126,14 +126,15 @@ func pick(vs []variant, seconds float64) (*runner, error) {
 }
 
 // alternate lets the sides take turns, never two at a time, and returns the time of a step by side and round. After the time limit it stops, with
-// three rounds at least.
-func alternate(rs []*runner, rounds int, limit time.Duration) ([][]float64, error) {
+// three rounds at least. Before each round it calls before.
+func alternate(rs []*runner, rounds int, limit time.Duration, before func()) ([][]float64, error) {
 	out := make([][]float64, len(rs))
 	start := time.Now()
 	for n := range rounds {
 		if n >= 3 && time.Since(start) > limit {
 			break
 		}
+		before()
 		for i, r := range rs {
 			t, err := r.chunk()
 			if err != nil {

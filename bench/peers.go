@@ -228,7 +228,7 @@ func (t *toolbox) variants(peer, work string) ([]variant, error) {
 		}
 		label := fmt.Sprintf("%d+%d threads", n[0], n[1])
 		if n[0] == n[1] {
-			label = fmt.Sprintf("%d thread(s)", n[0])
+			label = strings.TrimSuffix(fmt.Sprintf("%d threads", n[0]), map[int]string{1: "s"}[n[0]])
 		}
 		env := []string{fmt.Sprintf("OMP_NUM_THREADS=%d", n[0]), fmt.Sprintf("OPENBLAS_NUM_THREADS=%d", n[1])}
 		vs = append(vs, open(label, env, py, append(args, strconv.Itoa(n[0]))...))

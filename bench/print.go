@@ -40,13 +40,13 @@ func (r result) print(out io.Writer) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { fmt.Fprintln(t, strings.TrimRight(strings.Join(cells, "\t"), "\t ")) }
 	if len(r.Works) > 0 {
-		row("work", "vTPU", "lanes", "peer", "at", "time", "peer/vTPU [quartiles]", "must be", "is it?", "rounds")
+		row("work", "vTPU", "lanes", "of FMA", "line", "peer", "at", "time", "peer/vTPU [quartiles]", "must be", "takes", "is it?")
 		for _, w := range r.Works {
 			if w.Ratio == nil {
-				row(w.Work, duration(w.Own), w.Lanes, "", "", "", "", "", "", fmt.Sprint(w.Rounds))
+				row(w.Work, duration(w.Own), w.Lanes, percent(w.Share), nanoseconds(w.Line))
 				continue
 			}
-			row(w.Work, duration(w.Own), w.Lanes, w.Peer, w.Setting, duration(w.Time), w.Ratio.String(), times(w.Must), verdict(*w.Ratio, w.Must), fmt.Sprint(w.Rounds))
+			row(w.Work, duration(w.Own), w.Lanes, percent(w.Share), nanoseconds(w.Line), w.Peer, w.Setting, duration(w.Time), w.Ratio.String(), times(w.Must), percent(w.Needs), verdict(*w.Ratio, w.Must))
 		}
 		row("")
 	}
@@ -116,6 +116,10 @@ func (r result) print(out io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	if len(r.Works) > 0 {
+		fmt.Fprintln(out, "of FMA: of the FMA peak of the cores that the work may use, measured in the same rounds; takes: what the demand would take of it (above 100 %: this machine can't);\n"+
+			"line: a cache line from one CPU to the other, in the same rounds")
+	}
 	m := r.Machine
 	fmt.Fprintf(out, "%s, %d CPUs, %s, %s, vTPU with %s\n", m.CPU, m.CPUs, m.OS, m.Go, m.ISA)
 	for _, w := range r.Works {
@@ -131,6 +135,25 @@ func (r result) print(out io.Writer) error {
 		fmt.Fprintf(out, "skipped %s: %s\n", k, m.Not[k])
 	}
 	return nil
+}
+
+// percent is a share, or nothing for one that was not measured.
+func percent(share float64) string {
+	if share == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.0f %%", 100*share)
+}
+
+// nanoseconds writes the quartiles where they differ.
+func nanoseconds(s *spread) string {
+	switch {
+	case s == nil:
+		return ""
+	case s.Q3 > 1.5*s.Q1:
+		return fmt.Sprintf("%.0f-%.0f ns", s.Q1, s.Q3)
+	}
+	return fmt.Sprintf("%.0f ns", s.Median)
 }
 
 // ifKnown is a rate, or nothing for one that was not measured.

@@ -143,7 +143,7 @@ func (b *bench) compareStreams() (rows []streamRow, err error) {
 		if err != nil {
 			return nil, err
 		}
-		ts, err := alternate(rs, b.rounds, b.limit)
+		ts, err := alternate(rs, b.rounds, b.limit, func() {})
 		if err != nil {
 			return nil, err
 		}
@@ -167,7 +167,7 @@ func (b *bench) compareStreams() (rows []streamRow, err error) {
 		if rs, err = b.recordingSides(w, besideD, sets, dir); err != nil {
 			return nil, err
 		}
-		if ts, err = alternate(rs, b.rounds, b.limit); err != nil {
+		if ts, err = alternate(rs, b.rounds, b.limit, func() {}); err != nil {
 			return nil, err
 		}
 		if more, err = b.recorded(w, rs, ts, disk); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"vtpu/pipelines"
@@ -52,6 +53,7 @@ type own struct {
 	engine *exec.Engine
 	store  *weights.Store
 	bytes  int64           // planned: weights, state and messages
+	flops  float64         // of a step
 	steps  int64           // of a run
 	begin  []tensor.Tensor // what the store holds at the beginning
 }
@@ -73,7 +75,7 @@ func openOwn(file, lanes string, sets []string, steps int64) (*own, error) {
 	}
 	o.store = prog.Store
 	store, messages := p.Bytes()
-	o.bytes = store + messages
+	o.bytes, o.flops = store+messages, p.MeanFlops()
 	if steps > 0 {
 		for _, e := range o.entries() {
 			t := tensor.New(e.T.DType, e.T.Shape)
@@ -134,6 +136,14 @@ func (w work) variants(root string, sets []string) []variant {
 		vs = append(vs, variant{lanes, func() (side, error) { return openOwn(w.file(root), lanes, sets, w.steps()) }})
 	}
 	return vs
+}
+
+// most is the number of lanes that the work may use.
+func (w work) most() int {
+	if slices.Equal(w.lanes, oneLane) {
+		return 1
+	}
+	return 2
 }
 
 // usesText says whether a text may take the place of the work's own.

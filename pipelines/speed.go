@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vtpu/smtpool"
+	"vtpu/smtpool/probe"
 	"vtpu/smtpool/ruler"
 	"vtpu/stages"
 	"vtpu/stages/weights"
@@ -18,6 +19,7 @@ type Peak struct {
 	Lanes  int     `json:"lanes"`
 	GFlops float64 `json:"gflops"`            // independent float32 FMAs in registers; 0 where there is no loop for this CPU
 	GBytes float64 `json:"gbytes_per_s"`      // a copy between two arrays that no cache holds: bytes read and bytes written
+	Line   float64 `json:"line_ns"`           // a cache line from the first lane to the second; 0 on one lane
 	Why    string  `json:"why_not,omitempty"` // why GFlops is 0
 }
 
@@ -34,11 +36,11 @@ type Speed struct {
 	OfPeak  float64 `json:"share_of_fma"`  // of Peak.GFlops on as many lanes; 0 where that is unknown
 	GBytes  float64 `json:"gbytes_per_s"`  // Traffic by the median
 	OfMem   float64 `json:"share_of_copy"` // of Peak.GBytes; above 1 where a cache holds what a step touches
+	Line    float64 `json:"line_ns"`       // LineNS in these rounds, median; 0 on one lane
 }
 
-// MeasurePeak runs the loops on n lanes at once.
-func MeasurePeak(n int) Peak {
-	p := Peak{Lanes: n}
+// peakLanes makes n lanes, on CPUs of their own where there are as many, and what runs a function on all of them at once.
+func peakLanes(n int) (all func(f func(i int)), done func()) {
 	cpus := smtpool.CPUs()
 	lanes := make([]*smtpool.Lane, n)
 	for i := range lanes {
@@ -47,9 +49,8 @@ func MeasurePeak(n int) Peak {
 			cpu = cpus[i].ID
 		}
 		lanes[i] = smtpool.NewLane(cpu, 0)
-		defer lanes[i].Close()
 	}
-	all := func(f func(i int)) {
+	all = func(f func(i int)) {
 		for i, l := range lanes {
 			l.Go(func() { f(i) })
 		}
@@ -57,30 +58,67 @@ func MeasurePeak(n int) Peak {
 			l.Wait()
 		}
 	}
+	return all, func() {
+		for _, l := range lanes {
+			l.Close()
+		}
+	}
+}
+
+// LineNS is how long a cache line takes from the first CPU to the second, in nanoseconds, or 0 where there is no second one. A hypervisor moves its CPUs: two that share
+// a third-level cache now may be a socket's width apart a minute later, and work that two lanes share takes longer there.
+func LineNS() float64 {
+	cpus := smtpool.CPUs()
+	if len(cpus) < 2 {
+		return 0
+	}
+	a, b := smtpool.NewLane(cpus[0].ID, 0), smtpool.NewLane(cpus[1].ID, 0)
+	defer a.Close()
+	defer b.Close()
+	return probe.OneWay(a, b, 9).Median
+}
+
+// MeasureFMA is Peak.GFlops on n lanes; the error says why it can't be measured.
+func MeasureFMA(n int) (gflops float64, err error) {
 	flops := 2.0
 	r, err := fmaRuler(&flops)
 	if err != nil {
-		p.Why = err.Error()
-	} else {
-		rate := make([]float64, n)
-		best := 0.0
-		for range 5 { // the best of five: a peak is what nothing disturbs
-			all(func(i int) {
-				units := 0
-				start := time.Now()
-				for time.Since(start) < 20*time.Millisecond {
-					units += r[i%len(r)].Block()
-				}
-				rate[i] = float64(units) / time.Since(start).Seconds()
-			})
-			sum := 0.0
-			for _, v := range rate {
-				sum += v
-			}
-			best = max(best, sum)
-		}
-		p.GFlops = best * flops / 1e9
+		return 0, err
 	}
+	all, done := peakLanes(n)
+	defer done()
+	rate := make([]float64, n)
+	best := 0.0
+	for range 5 { // the best of five: a peak is what nothing disturbs
+		all(func(i int) {
+			units := 0
+			start := time.Now()
+			for time.Since(start) < 20*time.Millisecond {
+				units += r[i%len(r)].Block()
+			}
+			rate[i] = float64(units) / time.Since(start).Seconds()
+		})
+		sum := 0.0
+		for _, v := range rate {
+			sum += v
+		}
+		best = max(best, sum)
+	}
+	return best * flops / 1e9, nil
+}
+
+// MeasurePeak runs the loops on n lanes at once.
+func MeasurePeak(n int) Peak {
+	p := Peak{Lanes: n}
+	var err error
+	if p.GFlops, err = MeasureFMA(n); err != nil {
+		p.Why = err.Error()
+	}
+	if n > 1 {
+		p.Line = LineNS()
+	}
+	all, done := peakLanes(n)
+	defer done()
 	const words = 16 << 20 // 64 MB for each array of each lane
 	from, to := make([][]float32, n), make([][]float32, n)
 	all(func(i int) {
@@ -169,8 +207,11 @@ func MeasureSpeed(ctx context.Context, file string, sets []string, peaks []Peak,
 			if ds[0]+ds[1] != pk.Lanes {
 				continue
 			}
-			var ts []float64
+			var ts, lines []float64
 			for range rounds {
+				if pk.Lanes > 1 {
+					lines = append(lines, LineNS())
+				}
 				t, err := plan.try(ctx, ds[0], ds[1], plan.Pipe.Place.LookAhead, long)
 				if err != nil {
 					return err
@@ -185,6 +226,9 @@ func MeasureSpeed(ctx context.Context, file string, sets []string, peaks []Peak,
 				s.OfPeak = s.GFlops / pk.GFlops
 			}
 			s.OfMem = s.GBytes / pk.GBytes
+			if slices.Sort(lines); len(lines) > 0 {
+				s.Line = lines[len(lines)/2]
+			}
 			tell(s)
 		}
 	}

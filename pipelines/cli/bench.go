@@ -21,7 +21,8 @@ func (a *app) bench() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "bench", Short: "How fast this machine trains the works of the benchmark, and what share of its limits that is", Args: args(cobra.NoArgs),
 		Long: "The limits are measured first: independent FMAs in registers, and a copy between arrays that no cache holds. A step's arithmetic is what vtpu plan counts, at the lengths that\n" +
-			"examples have; its traffic is what it would read and write if no cache kept anything, so that a work that fits a cache is above 100 % of the copy.",
+			"examples have; its traffic is what it would read and write if no cache kept anything, so that a work that fits a cache is above 100 % of the copy.\n" +
+			"line is how long a cache line takes from one CPU to the other in the same rounds: where a hypervisor moves its CPUs it changes, and what two lanes share with it.",
 		Example: "  vtpu bench\n  vtpu bench --works w4,w6 --rounds 9 --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			avail := min(len(smtpool.CPUs()), runtime.GOMAXPROCS(0))
@@ -59,10 +60,14 @@ func (a *app) bench() *cobra.Command {
 				if p.GFlops == 0 {
 					fma = "FMA peak not measured (" + p.Why + ")"
 				}
-				fmt.Fprintf(a.out, "%d lanes: %s, %.1f GB/s of copy\n", n, fma, p.GBytes)
+				line := ""
+				if p.Line > 0 {
+					line = fmt.Sprintf(", a cache line from lane to lane in %.0f ns", p.Line)
+				}
+				fmt.Fprintf(a.out, "%d lanes: %s, %.1f GB/s of copy%s\n", n, fma, p.GBytes, line)
 			}
 			if !a.json {
-				fmt.Fprintf(a.out, "%-5s%-12s%12s%10s%10s%9s%9s%9s   %s\n", "work", "lanes", "a step", "spread", "GFLOP/s", "of FMA", "GB/s", "of copy", "over one lane")
+				fmt.Fprintf(a.out, "%-5s%-12s%12s%10s%10s%9s%9s%9s%9s   %s\n", "work", "lanes", "a step", "spread", "GFLOP/s", "of FMA", "GB/s", "of copy", "line", "over one lane")
 			}
 			for _, w := range works {
 				one := 0.0
@@ -82,8 +87,12 @@ func (a *app) bench() *cobra.Command {
 					if s.OfPeak > 0 {
 						of = share(s.OfPeak)
 					}
-					fmt.Fprintf(a.out, "%-5s%-12s%12s%10s%10.1f%9s%9.1f%9s   %.2f\n", s.Work, s.Lanes, duration(s.Seconds), share((s.High-s.Low)/s.Seconds), s.GFlops, of, s.GBytes,
-						share(s.OfMem), one/s.Seconds)
+					line := "-"
+					if s.Line > 0 {
+						line = fmt.Sprintf("%.0f ns", s.Line)
+					}
+					fmt.Fprintf(a.out, "%-5s%-12s%12s%10s%10.1f%9s%9.1f%9s%9s   %.2f\n", s.Work, s.Lanes, duration(s.Seconds), share((s.High-s.Low)/s.Seconds), s.GFlops, of, s.GBytes,
+						share(s.OfMem), line, one/s.Seconds)
 				})
 				if err != nil {
 					return fmt.Errorf("%s: %w", w, err)

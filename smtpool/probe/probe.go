@@ -106,10 +106,7 @@ func (r *Result) set(v Verdict, format string, args ...any) {
 func Lanes(a, b *smtpool.Lane, reps int, has func(string) bool) Result {
 	r := Result{A: a.CPU(), B: b.CPU()}
 	pinned := a.Pinned() == nil && b.Pinned() == nil
-	r.Samples, r.OneWayNS.Lost = pingPong(a, b, 8*reps)
-	lost := r.OneWayNS.Lost
-	r.OneWayNS = latency(r.Samples)
-	r.OneWayNS.Lost = lost
+	r.Samples, r.OneWayNS = oneWay(a, b, 8*reps)
 	mul, _ := ruler.Find("p1")
 	ia, err1 := ruler.New(mul, nil, 1, has)
 	ib, err2 := ruler.New(mul, nil, 2, has)
@@ -129,6 +126,19 @@ func Lanes(a, b *smtpool.Lane, reps int, has func(string) bool) Result {
 	}
 	Decide(&r)
 	return r
+}
+
+// OneWay is how long a cache line takes from one lane to the other; some microseconds a sample. N is 0 where every sample was lost.
+func OneWay(a, b *smtpool.Lane, samples int) Latency {
+	_, l := oneWay(a, b, samples)
+	return l
+}
+
+func oneWay(a, b *smtpool.Lane, samples int) ([]float64, Latency) {
+	ns, lost := pingPong(a, b, samples)
+	l := latency(ns)
+	l.Lost = lost
+	return ns, l
 }
 
 // CPUs probes two logical CPUs of a topology.

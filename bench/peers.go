@@ -177,6 +177,34 @@ const openCore = "OPENBLAS_CORETYPE"
 // names is the list of names that W5 learns, from the repository's root.
 const names = "pipelines/data/names.txt"
 
+// cGPT is variants of bench/c/gpt.c. With OpenBLAS, threads of OpenMP call it side by side, or it has threads of its own.
+func (t *toolbox) cGPT(peer string, open func(label string, env []string, name string, args ...string) variant) ([]variant, error) {
+	bin, err := t.build("gpt", "-Ofast", "-fopenmp")
+	if err != nil {
+		return nil, err
+	}
+	args, settings := []string{t.text}, [][2]int{{1, 1}, {2, 1}}
+	if peer != "c" {
+		if err := exec.Command(bin, "--blas", "--there").Run(); err != nil {
+			return nil, fmt.Errorf("OpenBLAS: %w", errMissing)
+		}
+		args, settings = append(args, "--blas"), [][2]int{{1, 1}, {1, 2}, {2, 1}}
+	}
+	var vs []variant
+	for _, n := range settings {
+		env := []string{fmt.Sprintf("OMP_NUM_THREADS=%d", n[0]), fmt.Sprintf("OPENBLAS_NUM_THREADS=%d", n[1])}
+		label := "1 thread"
+		switch {
+		case n[0] > 1:
+			label = "2 threads"
+		case n[1] > 1:
+			label = "1+2 threads"
+		}
+		vs = append(vs, open(label, env, bin, args...))
+	}
+	return vs, nil
+}
+
 // variants are the ways to run a peer on a work, or an error that wraps errMissing.
 func (t *toolbox) variants(peer, work string) ([]variant, error) {
 	open := func(label string, env []string, name string, args ...string) variant {
@@ -190,7 +218,10 @@ func (t *toolbox) variants(peer, work string) ([]variant, error) {
 		}}
 	}
 	switch peer {
-	case "c":
+	case "c", "c+openblas":
+		if work != "W5" {
+			return t.cGPT(peer, open)
+		}
 		bin, err := t.build("microgpt")
 		if err != nil {
 			return nil, err

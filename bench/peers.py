@@ -2,6 +2,7 @@
 
     peers.py python|numpy|torch|torch-sparse --threads N [--text FILE] [--names FILE]
     peers.py check      the same works in two of them must have the same losses
+    peers.py check-c PROGRAM        gradients and weights of c/gpt.c, built as PROGRAM, against PyTorch's
     peers.py judge --text FILE      the validation loss that PyTorch reaches with W4 in 2000 steps, as nanoGPT estimates it: what preset shakespeare is held to
 
 Reads lines "WORK STEPS", does so many steps of the work, and answers each with one line {"seconds": ..., "loss": ...}, the time by a monotonic clock
@@ -544,6 +545,62 @@ def check(args):
     return bad
 
 
+def check_c(args):
+    """bench/c/gpt.c from the same weights and tokens: loss, each gradient, and each weight after three steps. Shapes that no block of rows divides."""
+    import subprocess
+    import tempfile
+    import numpy as np
+    import torch
+    bad = 0
+    for bias, gelu, clip, flags in ((False, "none", 0.5, []), (True, "tanh", 0.0, []), (False, "none", 0.5, ["--blas"]), (True, "tanh", 0.0, ["--blas"])):
+        if flags and subprocess.run([args.program, "--blas", "--there"], capture_output=True).returncode:
+            print("without OpenBLAS")
+            continue
+        batch, block, steps = 3, 7, 3
+        model = gpt(vocab=37, positions=9, layers=2, heads=3, width=24, bias=bias, gelu=gelu)
+        with torch.no_grad():
+            for p in model.parameters():  # vectors begin as 0 or 1, which would hide a lot
+                p += torch.randn_like(p) * 0.3
+        begin = torch.cat([p.detach().flatten() for p in model.parameters()]).numpy()
+        ids = torch.randint(37, (steps, 2, batch, block))
+        with tempfile.NamedTemporaryFile() as f:
+            np.array([37, 9, 2, 3, 24, bias, gelu == "tanh", batch, block], np.int32).tofile(f)
+            np.array([1e-2, 0.9, 0.95, 0.1, clip], np.float32).tofile(f)
+            np.array([steps], np.int32).tofile(f)
+            begin.tofile(f)
+            ids.numpy().astype(np.int32).tofile(f)
+            f.flush()
+            got = np.frombuffer(subprocess.run([args.program, "--steps", f.name, *flags], capture_output=True, check=True).stdout, np.float32)
+        opt = torch.optim.AdamW(groups(model, 0.1), lr=1e-2, betas=(0.9, 0.95))
+        for s in range(steps):
+            opt.zero_grad()
+            loss = model(ids[s, 0], ids[s, 1])
+            loss.backward()
+            if s == 0:
+                first, grads = loss.item(), [p.grad.clone() for p in model.parameters()]
+            if clip:
+                assert torch.nn.utils.clip_grad_norm_(model.parameters(), clip) > clip
+            opt.step()
+        n = len(begin)
+        assert len(got) == 1 + 2 * n
+        worst = abs(got[0] - first) / first
+        at = 0
+        for (name, p), d in zip(model.named_parameters(), grads):
+            for what, c, t in (("gradient", got[1 + at:][:p.numel()], d), ("weight", got[1 + n + at:][:p.numel()], p)):
+                t = t.detach().flatten().numpy()
+                if what == "weight" and name.endswith("qkv.bias"):  # the same for all keys changes no softmax: its gradient is 0 but for rounding, and Adam makes steps of that
+                    c, t = np.delete(c, range(24, 48)), np.delete(t, range(24, 48))
+                far = abs(c - t).max() / abs(t).max()
+                worst = max(worst, far)
+                if not far < 1e-4:
+                    bad += 1
+                    print(f"{what} of {name} is {far:.2g} off")
+            at += p.numel()
+        print(f"bias {bias}, gelu {gelu}, clip {clip} {' '.join(flags)}: loss {first:.6f}, furthest {worst:.2g}{'' if worst < 1e-4 else '  DIFFERENT'}")
+        bad += not worst < 1e-4
+    return bad
+
+
 def judge(args):
     """W4 as a run of 2000 steps; the validation loss is the mean over random blocks, in batches of 12, and over all blocks one after another."""
     import torch
@@ -566,7 +623,8 @@ def judge(args):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("peer", choices=[*PEERS, "check", "judge"])
+    p.add_argument("peer", choices=[*PEERS, "check", "check-c", "judge"])
+    p.add_argument("program", nargs="?")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--text", default=NAMES)
     p.add_argument("--names", default=NAMES)
@@ -577,12 +635,14 @@ def main():
     if args.peer != "python":
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(args.threads))
-    if args.peer.startswith("torch") or args.peer in ("check", "judge"):
+    if args.peer.startswith("torch") or args.peer in ("check", "check-c", "judge"):
         import torch
         torch.manual_seed(args.seed)
         torch.set_num_threads(args.threads)
     if args.peer == "check":
         sys.exit(1 if check(args) else 0)
+    if args.peer == "check-c":
+        sys.exit(1 if check_c(args) else 0)
     if args.peer == "judge":
         sys.exit(judge(args))
     peer = PEERS[args.peer]()

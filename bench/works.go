@@ -37,11 +37,11 @@ var works = []work{
 	{"W1", "one weight, MSE, SGD, batch 1", oneLane, []rival{{"python", 1}, {"numpy", 0}, {"torch", 300}}},
 	{"W2", "linear 1024 to 1, batch 32, MSE, SGD", oneLane, []rival{{"numpy", 5}, {"torch", 25}}},
 	{"W3", "single-head attention, batch 16 of 64 x 64, MSE, Adam", twoLanes, []rival{{"numpy", 0}, {"torch", 5}}},
-	{"W4", "GPT of 0.8 M weights on characters, AdamW", twoLanes, []rival{{"torch", 4}}},
+	{"W4", "GPT of 0.8 M weights on characters, AdamW", twoLanes, []rival{{"torch", 4}, {"c", 1}, {"c+openblas", 1}}},
 	{"W5", "microgpt, 4192 weights, one name a step, Adam", oneLane, []rival{{"c", 2}, {"torch", 80}, {"python", 10000}}},
 	{"W6", "DLRM, 26 tables of 1,000,000 x 16, batch 128, SGD", []string{"d=1,s=0", "d=2,s=0"}, []rival{{"torch-sparse", 5}}},
 	{"W7", "MLP 784-128-10, batch 64, SGD", twoLanes, []rival{{"numpy", 0}, {"torch", 4}}},
-	{"W8", "GPT-2 124M, batch 4 of 64 tokens, AdamW", []string{"d=1,s=0", "d=2,s=0"}, []rival{{"torch", 3}}},
+	{"W8", "GPT-2 124M, batch 4 of 64 tokens, AdamW", []string{"d=1,s=0", "d=2,s=0"}, []rival{{"torch", 3}, {"c", 1}, {"c+openblas", 1}}},
 }
 
 // forever is a number of steps that no measurement reaches: schedules stay at their beginning. A work whose run has an end is not measured that way: at a

@@ -39,6 +39,20 @@ func caches() (l1, l2 int) {
 	return l1, l2
 }
 
+// roomy says that a core works on 512 bits in two turns, so that beside multiplications there is room for as many loads, and stores, as there are.
+// AMD tells (leaf 0x8000001A: a floating-point unit of 256 bits, not of 512).
+var roomy = halves()
+
+func halves() bool {
+	const leaf = 0x8000001a
+	max, _, _, _ := cpuid(0x80000000, 0)
+	if max < leaf || max > leaf+0xffff {
+		return false
+	}
+	a, _, _, _ := cpuid(leaf, 0)
+	return a&0b1100 == 0b0100
+}
+
 // cuts are the depth of a panel of B and the rows of A that products are cut to, by instruction set.
 var cuts [3]struct{ depth, height int }
 
@@ -62,14 +76,28 @@ func cut(m, k, l2 int) (depth, height int) {
 	return depth, roundUp(even(m, height), groupA)
 }
 
-// cutColumns is the same for TN: the depth, the columns of B that take half of the cache with it, or two thirds where these are all, and whether A stays
-// where it is: that is faster as long as a block of k of it, with all that lies between its rows, takes three quarters of the cache.
+// cutBeside is cut for gemmBeside: a panel, of which there are two, takes three sixteenths of the cache at most, and the rows of A what the whole cache
+// holds. That is more than fits, but rows of A come one after the other, in time from the next cache too, and every block of k costs a walk over C.
+func cutBeside(m, k, l2 int) (depth, height int) {
+	depth = min(max(l2*3/16/(4*maxNR)/16, 1)*16, maxDepth)
+	depth = roundUp(even(k, depth), 16)
+	height = max(l2/(4*depth)/groupA, 1) * groupA
+	return depth, roundUp(even(m, height), groupA)
+}
+
+// cutColumns is the same for TN: the depth, the columns of B that take half of the cache with it, or two thirds where these are all (five sixths on a roomy
+// core: packing A twice costs it more), and whether A stays where it is: that is faster as long as a block of k of it, with all that lies between its rows,
+// takes three quarters of the cache.
 func cutColumns(n, k, lda, l2 int) (depth, wide int, direct bool) {
 	depth, _ = cut(1, k, l2)
-	if most := l2 * 3 / 4 / (4 * lda) / 16 * 16; most >= min(depth, 192) {
-		depth, direct = roundUp(even(k, min(depth, most)), 16), true
+	if near := l2 * 3 / 4 / (4 * lda) / 16 * 16; near >= min(depth, 192) {
+		depth, direct = roundUp(even(k, min(depth, near)), 16), true
 	}
-	if 4*depth*n <= l2*2/3 {
+	most := l2 * 2 / 3
+	if roomy {
+		most = l2 * 5 / 6
+	}
+	if 4*depth*n <= most {
 		return depth, n, direct
 	}
 	wide = max(l2/2/(4*depth)/maxNR, 1) * maxNR

@@ -68,6 +68,7 @@ type scratch struct {
 	room [maxDepth*maxNR + 16]float32
 	b    []float32 // in room, from a cache line on
 	a, p []float32
+	next []float32 // the panel of B after that in b
 }
 
 var pool [16]atomic.Pointer[scratch]
@@ -97,6 +98,9 @@ func (s *scratch) roomA(n int) { s.a = atLeast(s.a, n) }
 // roomP makes room for n packed elements of B.
 func (s *scratch) roomP(n int) { s.p = atLeast(s.p, n) }
 
+// roomNext makes room for another panel of B.
+func (s *scratch) roomNext() { s.next = atLeast(s.next, maxDepth*maxNR) }
+
 // atLeast is x, or a new slice from a cache line on where it is too short.
 func atLeast(x []float32, n int) []float32 {
 	if len(x) < n {
@@ -125,6 +129,8 @@ func gemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start
 		gemmDirect(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
 	case f == TN && m >= n:
 		gemmColumns(m, n, k, a, lda, b, ldb, start, bias, c, ldc)
+	case roomy:
+		gemmBeside(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
 	default:
 		gemmRows(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
 	}
@@ -163,7 +169,8 @@ func gemmOne(w *width, f Form, m, n, k int, a []float32, lda int, b []float32, l
 		return
 	}
 	s := borrow()
-	w.panel[m][vecs][part](1, k, &a[0], 0, 4*ra, 4*sa, s.packT(b, ldb, n, k, 2*w.lanes), 8*w.lanes, in, 0, ldin, &c[0], 0, 4*ldc, last)
+	packT(b, ldb, n, k, 2*w.lanes, s.b)
+	w.panel[m][vecs][part](1, k, &a[0], 0, 4*ra, 4*sa, &s.b[0], 8*w.lanes, in, 0, ldin, &c[0], 0, 4*ldc, last)
 	s.back()
 }
 
@@ -195,7 +202,8 @@ func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 				case direct:
 					bp = &b[p*ldb+j]
 				case f == NT:
-					bp, bs = s.packT(b[j*ldb+p:], ldb, nc, kc, nr), 4*nr
+					packT(b[j*ldb+p:], ldb, nc, kc, nr, s.b)
+					bp, bs = &s.b[0], 4*nr
 				default:
 					packN(b[p*ldb+j:], ldb, nc, kc, vecs, s.b)
 					bp, bs = &s.b[0], 4*w.lanes*vecs
@@ -236,16 +244,15 @@ func gemmRows(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, s
 			for j := 0; j < n; {
 				nc := panelOf(n - j)
 				vecs := (nc + 15) / 16
-				t := tiles{k: kc, cols: nc, vecs: vecs, c: &c[i0*ldc+j], ldc: 4 * ldc}
+				t := tiles{k: kc, cols: nc, vecs: vecs, b: &s.b[0], c: &c[i0*ldc+j], ldc: 4 * ldc}
 				t.in, t.ldin = from(p == 0, start, bias, c, ldc, i0, j)
 				if f == NT {
-					t.b = s.packT(b[j*ldb+p:], ldb, nc, kc, 16*vecs)
+					packT(b[j*ldb+p:], ldb, nc, kc, 16*vecs, s.b)
 					if j+nc < n && far { // 16 elements of four rows of B for every 16 of k
 						t.next, t.pair, t.step, t.skip, t.ahead = address(&b[(j+nc)*ldb+p]), 4*ldb, 64, 16*ldb-(kc+15)/16*64, 16*vecs*((kc+15)/16)
 					}
 				} else {
 					packN(b[p*ldb+j:], ldb, nc, kc, vecs, s.b)
-					t.b = &s.b[0]
 				}
 				if f == TN {
 					t.packed(rows, s.a)
@@ -255,6 +262,74 @@ func gemmRows(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, s
 				j += nc
 			}
 		}
+	}
+	s.back()
+}
+
+// block is a panel of B and what it is multiplied with: rows of C from i on, k from p on, columns from j on.
+type block struct{ i, rows, p, kc, j, nc, vecs int }
+
+// at cuts the block that begins there.
+func (x *block) at(i, p, j, m, n, k, depth, height int) {
+	nc := panelOf(n - j)
+	*x = block{i, min(height, m-i), p, min(depth, k-p), j, nc, (nc + 15) / 16}
+}
+
+// packBlock packs a panel of B, but for what is there: some columns (NT) or rows.
+func packBlock(f Form, x *block, b []float32, ldb int, dst []float32, there int) {
+	if f == NT {
+		there &^= 15
+		packT(b[(x.j+there)*ldb+x.p:], ldb, x.nc-there, x.kc, 16*x.vecs, dst[there:])
+		return
+	}
+	packN(b[(x.p+there)*ldb+x.j:], ldb, x.nc, x.kc-there, x.vecs, dst[16*x.vecs*there:])
+}
+
+// gemmBeside is gemmRows where the core has room for loads and stores beside its multiplications: while one panel of B is multiplied, the tiles pack the next one.
+func gemmBeside(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) {
+	depth, height := cutBeside(m, k, l2)
+	s := borrow()
+	s.roomNext()
+	panel, other := s.b, s.next
+	var now, next block
+	now.at(0, 0, 0, m, n, k, depth, height)
+	packBlock(f, &now, b, ldb, panel, 0)
+	for more, whole := true, true; more; whole = next.j == 0 {
+		switch {
+		case now.j+now.nc < n:
+			next.at(now.i, now.p, now.j+now.nc, m, n, k, depth, height)
+		case now.p+now.kc < k:
+			next.at(now.i, now.p+now.kc, 0, m, n, k, depth, height)
+		case now.i+now.rows < m:
+			next.at(now.i+now.rows, 0, 0, m, n, k, depth, height)
+		default:
+			more = false
+		}
+		if f == TN && whole { // the block of A that all panels meet
+			s.roomA(sizeA(now.rows, now.kc))
+			packA(now.rows, now.kc, a[now.p*lda+now.i:], lda, s.a)
+		}
+		t := tiles{k: now.kc, cols: now.nc, vecs: now.vecs, b: &panel[0], c: &c[now.i*ldc+now.j], ldc: 4 * ldc}
+		t.in, t.ldin = from(now.p == 0, start, bias, c, ldc, now.i, now.j)
+		each := 0 // what a tile packs: columns (NT) or rows
+		if more && now.vecs > 2 && now.kc%16 == 0 && next.kc == now.kc && next.nc == 16*now.vecs {
+			t.lds, t.dst = 4*ldb, &other[0]
+			if f == NT {
+				each, t.todo, t.turn, t.src = 4, 4*now.vecs, true, &b[next.j*ldb+next.p]
+			} else {
+				each, t.todo, t.src = now.kc/16, 16, &b[next.p*ldb+next.j]
+			}
+		}
+		all := t.todo
+		if f == TN {
+			t.packed(now.rows, s.a)
+		} else {
+			t.run(0, now.rows, &a[now.i*lda+now.p], 4*lda, false)
+		}
+		if more && (all == 0 || t.todo > 0) {
+			packBlock(f, &next, b, ldb, other, each*(all-t.todo))
+		}
+		now, panel, other = next, other, panel
 	}
 	s.back()
 }
@@ -318,7 +393,10 @@ type tiles struct {
 	ldin, ldc        int
 	next             uintptr // what to fetch for the panel after this one
 	pair, step, skip int
-	ahead            int // lines of it
+	ahead            int      // lines of it
+	src, dst         *float32 // what todo tiles pack, one part each, and where to
+	lds, todo        int
+	turn             bool // columns instead of rows
 }
 
 // run multiplies rows lo to hi; a is the first of them, its k in a row, or in columns, step bytes apart.
@@ -335,23 +413,22 @@ func (t *tiles) run(lo, hi int, a *float32, step int, columns bool) {
 	for hi-i >= h && t.vecs > 2 {
 		blocks := max(min(hi-i, callWork/t.k)/h, 1)
 		last := 1<<(t.cols-16*(t.vecs-1)) - 1
-		if t.ahead <= 0 {
-			t.next, t.pair, t.step, t.skip = address(t.b), 0, 0, 0
-		}
 		a, in, c := plus(a, (i-lo)*lda), plus(t.in, i*t.ldin), plus(t.c, i*t.ldc)
 		switch {
+		case !roomy:
+			t.fetching(blocks, h, a, step, in, c, last, columns)
+		case t.todo > 0:
+			blocks = min(blocks, t.todo)
+			t.packing(blocks, h, a, step, in, c, last, columns)
 		case columns && h == 6:
-			tile6x4ColumnsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+			tile6x4ColumnsPlainAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last)
 		case columns:
-			tile8x3ColumnsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+			tile8x3ColumnsPlainAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last)
 		case h == 6:
-			tile6x4RowsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+			tile6x4RowsPlainAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last)
 		default:
-			tile8x3RowsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+			tile8x3RowsPlainAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last)
 		}
-		chunks := (t.k + 15) / 16
-		t.next += uintptr(blocks * (chunks*t.step + t.skip))
-		t.ahead -= 4 * blocks * chunks
 		i += blocks * h
 	}
 	w := &widths[2]
@@ -365,6 +442,53 @@ func (t *tiles) run(lo, hi int, a *float32, step int, columns bool) {
 			w.panel[r][vecs][part](blocks, t.k, a, r*lda, lda, ska, plus(t.b, 4*j), 64*t.vecs, in, r*t.ldin, t.ldin, c, r*t.ldc, t.ldc, last)
 		}
 		i += blocks * r
+	}
+}
+
+// fetching runs tiles that fetch the panel after this one.
+func (t *tiles) fetching(blocks, h int, a *float32, step int, in, c *float32, last int, columns bool) {
+	if t.ahead <= 0 {
+		t.next, t.pair, t.step, t.skip = address(t.b), 0, 0, 0
+	}
+	switch {
+	case columns && h == 6:
+		tile6x4ColumnsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+	case columns:
+		tile8x3ColumnsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+	case h == 6:
+		tile6x4RowsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+	default:
+		tile8x3RowsAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.next, t.pair, t.step, t.skip)
+	}
+	chunks := (t.k + 15) / 16
+	t.next += uintptr(blocks * (chunks*t.step + t.skip))
+	t.ahead -= 4 * blocks * chunks
+}
+
+// packing runs tiles that pack the panel after this one.
+func (t *tiles) packing(blocks, h int, a *float32, step int, in, c *float32, last int, columns bool) {
+	switch {
+	case t.turn && h == 6:
+		tile6x4RowsTurnAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.src, t.lds, t.dst)
+	case t.turn:
+		tile8x3RowsTurnAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.src, t.lds, t.dst)
+	case columns && h == 6:
+		tile6x4ColumnsCopyAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.src, t.lds, t.dst)
+	case columns:
+		tile8x3ColumnsCopyAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.src, t.lds, t.dst)
+	case h == 6:
+		tile6x4RowsCopyAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.src, t.lds, t.dst)
+	default:
+		tile8x3RowsCopyAVX512(blocks, t.k, a, step, t.b, in, t.ldin, c, t.ldc, last, t.src, t.lds, t.dst)
+	}
+	if t.todo -= blocks; t.todo == 0 {
+		return
+	}
+	if t.turn {
+		t.src, t.dst = plus(t.src, 4*blocks*t.lds), plus(t.dst, 16*blocks)
+	} else {
+		rows := blocks * (t.k / 16)
+		t.src, t.dst = plus(t.src, rows*t.lds), plus(t.dst, rows*64*t.vecs)
 	}
 }
 
@@ -427,32 +551,31 @@ func packN(b []float32, ldb, nc, kc, vecs int, dst []float32) {
 }
 
 // packT copies nc rows of kc columns, transposed.
-func (s *scratch) packT(b []float32, ldb, nc, kc, nr int) *float32 {
+func packT(b []float32, ldb, nc, kc, nr int, dst []float32) {
 	if level == 2 {
 		for j := 0; j < nc; j += 16 {
 			p := 0
 			if nc-j >= 16 && kc >= 4 {
 				p = kc &^ 3
-				packT16AVX512(p, &b[j*ldb], 4*ldb, &s.b[j], 4*nr)
+				packT16AVX512(p, &b[j*ldb], 4*ldb, &dst[j], 4*nr)
 			}
 			if p < kc {
-				packTAVX512(kc-p, &b[j*ldb+p], 4*ldb, min(nc-j, 16), &s.b[p*nr+j], 4*nr)
+				packTAVX512(kc-p, &b[j*ldb+p], 4*ldb, min(nc-j, 16), &dst[p*nr+j], 4*nr)
 			}
 		}
-		return &s.b[0]
+		return
 	}
 	j := 0
 	for ; j+4 <= nc; j += 4 {
 		b0, b1, b2, b3 := b[j*ldb:j*ldb+kc], b[(j+1)*ldb:(j+1)*ldb+kc], b[(j+2)*ldb:(j+2)*ldb+kc], b[(j+3)*ldb:(j+3)*ldb+kc]
 		for p := range b0 {
-			d := (*[4]float32)(s.b[p*nr+j:])
+			d := (*[4]float32)(dst[p*nr+j:])
 			d[0], d[1], d[2], d[3] = b0[p], b1[p], b2[p], b3[p]
 		}
 	}
 	for ; j < nc; j++ {
 		for p, v := range b[j*ldb : j*ldb+kc] {
-			s.b[p*nr+j] = v
+			dst[p*nr+j] = v
 		}
 	}
-	return &s.b[0]
 }

@@ -368,6 +368,72 @@ func tile6x4ColumnsAVX512(blocks int, k int, a *float32, step int, b *float32, i
 //go:noescape
 func tile8x3ColumnsAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int, next uintptr, nextpair int, nextstep int, nextblock int)
 
+// tile6x4RowsPlainAVX512 works on blocks of 6 rows and 64 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+i*step+4p; B has k rows of 64; ldin and ldc lead from row to row. All in bytes. With every
+//
+//go:noescape
+func tile6x4RowsPlainAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int)
+
+// tile8x3RowsPlainAVX512 works on blocks of 8 rows and 48 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+i*step+4p; B has k rows of 48; ldin and ldc lead from row to row. All in bytes. With every
+//
+//go:noescape
+func tile8x3RowsPlainAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int)
+
+// tile6x4ColumnsPlainAVX512 works on blocks of 6 rows and 64 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+4i+p*step; B has k rows of 64; ldin and ldc lead from row to row. All in bytes. With every
+//
+//go:noescape
+func tile6x4ColumnsPlainAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int)
+
+// tile8x3ColumnsPlainAVX512 works on blocks of 8 rows and 48 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+4i+p*step; B has k rows of 48; ldin and ldc lead from row to row. All in bytes. With every
+//
+//go:noescape
+func tile8x3ColumnsPlainAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int)
+
+// tile6x4RowsCopyAVX512 works on blocks of 6 rows and 64 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+i*step+4p; B has k rows of 64; ldin and ldc lead from row to row. All in bytes. With every
+// 16 of k, a multiple of 16, it copies a row of 64 from src on, rows lds apart, to dst on, rows packed.
+//
+//go:noescape
+func tile6x4RowsCopyAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int, src *float32, lds int, dst *float32)
+
+// tile8x3RowsCopyAVX512 works on blocks of 8 rows and 48 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+i*step+4p; B has k rows of 48; ldin and ldc lead from row to row. All in bytes. With every
+// 16 of k, a multiple of 16, it copies a row of 48 from src on, rows lds apart, to dst on, rows packed.
+//
+//go:noescape
+func tile8x3RowsCopyAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int, src *float32, lds int, dst *float32)
+
+// tile6x4ColumnsCopyAVX512 works on blocks of 6 rows and 64 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+4i+p*step; B has k rows of 64; ldin and ldc lead from row to row. All in bytes. With every
+// 16 of k, a multiple of 16, it copies a row of 64 from src on, rows lds apart, to dst on, rows packed.
+//
+//go:noescape
+func tile6x4ColumnsCopyAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int, src *float32, lds int, dst *float32)
+
+// tile8x3ColumnsCopyAVX512 works on blocks of 8 rows and 48 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+4i+p*step; B has k rows of 48; ldin and ldc lead from row to row. All in bytes. With every
+// 16 of k, a multiple of 16, it copies a row of 48 from src on, rows lds apart, to dst on, rows packed.
+//
+//go:noescape
+func tile8x3ColumnsCopyAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int, src *float32, lds int, dst *float32)
+
+// tile6x4RowsTurnAVX512 works on blocks of 6 rows and 64 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+i*step+4p; B has k rows of 64; ldin and ldc lead from row to row. All in bytes. With every
+// block it turns four rows of k from src on, a multiple of 16, lds apart, into four columns from dst on, rows of which have 64.
+//
+//go:noescape
+func tile6x4RowsTurnAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int, src *float32, lds int, dst *float32)
+
+// tile8x3RowsTurnAVX512 works on blocks of 8 rows and 48 columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],
+// B[p,j], ...) from In[i,j], p ascending. A[i,p] is at a+i*step+4p; B has k rows of 48; ldin and ldc lead from row to row. All in bytes. With every
+// block it turns four rows of k from src on, a multiple of 16, lds apart, into four columns from dst on, rows of which have 48.
+//
+//go:noescape
+func tile8x3RowsTurnAVX512(blocks int, k int, a *float32, step int, b *float32, in *float32, ldin int, c *float32, ldc int, last int, src *float32, lds int, dst *float32)
+
 // packTAVX512 transposes n rows of B (at most 16), k elements each, into columns of dst: dst[p,j] = B[j,p] for p < k, j < n; 0 for n <= j < 16.
 // Strides in bytes.
 //

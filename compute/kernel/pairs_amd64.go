@@ -19,7 +19,7 @@ func pairDots(f, d int, u, y []float32) {
 			packT16AVX512(d, &u[(j+n-16)*d], 4*d, &s.b[n-16], 4*cols)
 			packT16AVX512(d, &u[j*d], 4*d, &s.b[0], 4*cols)
 		} else {
-			s.packT(u[j*d:], d, n, d, cols)
+			packT(u[j*d:], d, n, d, cols, s.b)
 		}
 		for i, step := j+1, max(8, 1<<16/d); i < f; i += step {
 			to := min(f, i+step)

@@ -35,9 +35,14 @@ func main() {
 				}
 			}
 		}
-		for _, columns := range []bool{false, true} {
-			tile(6, 4, columns)
-			tile(8, 3, columns)
+		for _, also := range []task{fetch, plain, copies, turns} {
+			for _, columns := range []bool{false, true} {
+				if also == turns && columns {
+					continue
+				}
+				tile(6, 4, columns, also)
+				tile(8, 3, columns, also)
+			}
 		}
 		packT()
 		packT16()
@@ -354,26 +359,58 @@ func align(n uint8) {
 	Instruction(&ir.Instruction{Opcode: "PCALIGN", Operands: []Op{Imm(uint64(n))}})
 }
 
+// task is what a tile does beside its multiplications.
+type task string
+
+const (
+	fetch  task = ""      // fetches lines
+	plain  task = "Plain" // nothing
+	copies task = "Copy"  // packs rows of B
+	turns  task = "Turn"  // packs B where it lies transposed
+)
+
 // tile: the same as panel where B is packed and its rows are full registers. Two registers in a row would take more loads than a core can make beside
 // two multiplications a clock: 12 + 2 for 24 of these, where 6 + 4 and 8 + 3 load less for as many.
-func tile(rows, vecs int, columns bool) {
-	name := fmt.Sprintf("tile%dx%dRowsAVX512", rows, vecs)
-	of := "A[i,p] is at a+i*step+4p"
+func tile(rows, vecs int, columns bool, also task) {
+	lie, of := "Rows", "A[i,p] is at a+i*step+4p"
 	if columns {
-		name = fmt.Sprintf("tile%dx%dColumnsAVX512", rows, vecs)
-		of = "A[i,p] is at a+4i+p*step"
+		lie, of = "Columns", "A[i,p] is at a+4i+p*step"
 	}
-	TEXT(name, NOSPLIT, "func(blocks, k int, a *float32, step int, b, in *float32, ldin int, c *float32, ldc int, last int, next uintptr, nextpair, nextstep, nextblock int)")
+	name := fmt.Sprintf("tile%dx%d%s%sAVX512", rows, vecs, lie, also)
+	args := "blocks, k int, a *float32, step int, b, in *float32, ldin int, c *float32, ldc int, last int"
+	switch also {
+	case fetch:
+		args += ", next uintptr, nextpair, nextstep, nextblock int"
+	case copies, turns:
+		args += ", src *float32, lds int, dst *float32"
+	}
+	TEXT(name, NOSPLIT, "func("+args+")")
 	Pragma("noescape")
-	Doc(fmt.Sprintf("%s works on blocks of %d rows and %d columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],", name, rows, 16*vecs),
-		fmt.Sprintf("B[p,j], ...) from In[i,j], p ascending. %s; B has k rows of %d; ldin and ldc lead from row to row. All in bytes. With every", of, 16*vecs),
-		"16 of k it fetches four cache lines, nextpair bytes apart, from next on, which goes on by nextstep, and after a block by nextblock.")
+	lines := []string{fmt.Sprintf("%s works on blocks of %d rows and %d columns, of the last 16 of which the mask last tells those in use: C[i,j] = FMA(A[i,p],", name, rows, 16*vecs),
+		fmt.Sprintf("B[p,j], ...) from In[i,j], p ascending. %s; B has k rows of %d; ldin and ldc lead from row to row. All in bytes. With every", of, 16*vecs)}
+	switch also {
+	case fetch:
+		lines = append(lines, "16 of k it fetches four cache lines, nextpair bytes apart, from next on, which goes on by nextstep, and after a block by nextblock.")
+	case copies:
+		lines = append(lines, fmt.Sprintf("16 of k, a multiple of 16, it copies a row of %d from src on, rows lds apart, to dst on, rows packed.", 16*vecs))
+	case turns:
+		lines = append(lines, fmt.Sprintf("block it turns four rows of k from src on, a multiple of 16, lds apart, into four columns from dst on, rows of which have %d.", 16*vecs))
+	}
+	Doc(lines...)
 	w := 64
 	blocks := Load(Param("blocks"), GP64())
 	step := Load(Param("step"), GP64())
-	pair := Load(Param("nextpair"), GP64())
-	next := Load(Param("next"), GP64())
-	frame := AllocLocal(24) // the present block
+	var pair, next, src, lds, dst reg.Register
+	switch also {
+	case fetch:
+		pair = Load(Param("nextpair"), GP64())
+		next = Load(Param("next"), GP64())
+	case copies, turns:
+		src = Load(Param("src"), GP64())
+		lds = Load(Param("lds"), GP64())
+		dst = Load(Param("dst"), GP64())
+	}
+	frame := AllocLocal(40) // the present block; rows of C to fetch
 	for i, name := range []string{"a", "in", "c"} {
 		MOVQ(Load(Param(name), GP64()), frame.Offset(8*i))
 	}
@@ -405,11 +442,16 @@ func tile(rows, vecs int, columns bool) {
 	Load(Param("ldc"), ld)
 	IMUL3Q(Imm(uint64(rows)), ld, ahead)
 	ADDQ(frame.Offset(16), ahead)
-	for range rows {
-		for j := range vecs {
-			PREFETCHT0(Mem{Base: ahead, Disp: w * j})
+	if also == fetch {
+		for range rows {
+			for j := range vecs {
+				PREFETCHT0(Mem{Base: ahead, Disp: w * j})
+			}
+			ADDQ(ld, ahead)
 		}
-		ADDQ(ld, ahead)
+	} else {
+		MOVQ(ahead, frame.Offset(24))
+		MOVQ(U32(uint32(rows)), frame.Offset(32))
 	}
 	a, b, left := GP64(), GP64(), GP64()
 	MOVQ(frame, a)
@@ -470,14 +512,66 @@ func tile(rows, vecs int, columns bool) {
 	}
 	n := GP64()
 	Label("chunk")
-	PREFETCHT1(Mem{Base: next})
-	PREFETCHT1(Mem{Base: next, Index: pair, Scale: 1})
-	PREFETCHT1(Mem{Base: next, Index: pair, Scale: 2})
-	far := GP64()
-	LEAQ(Mem{Base: next, Index: pair, Scale: 2}, far)
-	PREFETCHT1(Mem{Base: far, Index: pair, Scale: 1})
-	Load(Param("nextstep"), far)
-	ADDQ(far, next)
+	if also != fetch { // a row at a time: a core can't wait for all of them and for B
+		DECQ(frame.Offset(32))
+		JL(LabelRef("fetched"))
+		row := GP64()
+		MOVQ(frame.Offset(24), row)
+		for j := range vecs {
+			PREFETCHT0(Mem{Base: row, Disp: w * j})
+		}
+		ADDQ(Load(Param("ldc"), GP64()), row)
+		MOVQ(row, frame.Offset(24))
+		Label("fetched")
+	}
+	switch also {
+	case fetch:
+		PREFETCHT1(Mem{Base: next})
+		PREFETCHT1(Mem{Base: next, Index: pair, Scale: 1})
+		PREFETCHT1(Mem{Base: next, Index: pair, Scale: 2})
+		far := GP64()
+		LEAQ(Mem{Base: next, Index: pair, Scale: 2}, far)
+		PREFETCHT1(Mem{Base: far, Index: pair, Scale: 1})
+		Load(Param("nextstep"), far)
+		ADDQ(far, next)
+	case copies:
+		for j := range vecs {
+			z := ZMM()
+			VMOVUPS(Mem{Base: src, Disp: w * j}, z)
+			VMOVUPS(z, Mem{Base: dst, Disp: w * j})
+		}
+		ahead := GP64()
+		LEAQ(Mem{Base: src, Index: lds, Scale: 4}, ahead)
+		for j := range vecs {
+			PREFETCHT1(Mem{Base: ahead, Disp: w * j})
+		}
+		ADDQ(lds, src)
+		ADDQ(U32(uint32(w*vecs)), dst)
+	case turns:
+		var x [4]reg.VecVirtual
+		far := GP64()
+		LEAQ(Mem{Base: src, Index: lds, Scale: 2}, far)
+		four := []Mem{{Base: src}, {Base: src, Index: lds, Scale: 1}, {Base: far}, {Base: far, Index: lds, Scale: 1}}
+		for i := range x {
+			x[i] = ZMM()
+			VMOVUPS(four[i], x[i])
+		}
+		ahead := GP64()
+		LEAQ(Mem{Base: src, Index: lds, Scale: 4}, ahead)
+		LEAQ(Mem{Base: far, Index: lds, Scale: 4}, far)
+		PREFETCHT1(Mem{Base: ahead})
+		PREFETCHT1(Mem{Base: ahead, Index: lds, Scale: 1})
+		PREFETCHT1(Mem{Base: far})
+		PREFETCHT1(Mem{Base: far, Index: lds, Scale: 1})
+		for i, y := range turn4(x) {
+			VMOVUPS(y.AsX(), Mem{Base: dst, Disp: w * vecs * i})
+			for q := 1; q < 4; q++ {
+				VEXTRACTF32X4(Imm(uint64(q)), y, Mem{Base: dst, Disp: w * vecs * (4*q + i)})
+			}
+		}
+		ADDQ(Imm(64), src)
+		ADDQ(U32(uint32(16*w*vecs)), dst)
+	}
 	MOVQ(U32(16), n)
 	CMPQ(left, n)
 	CMOVQLT(left, n)
@@ -513,8 +607,19 @@ func tile(rows, vecs int, columns bool) {
 		ADDQ(ld, c)
 	}
 	MOVQ(c, frame.Offset(16))
-	Load(Param("nextblock"), ld)
-	ADDQ(ld, next)
+	switch also {
+	case fetch:
+		Load(Param("nextblock"), ld)
+		ADDQ(ld, next)
+	case turns: // four rows further, and back by the k of a block
+		Load(Param("k"), ld)
+		LEAQ(Mem{Base: src, Index: lds, Scale: 4}, src)
+		SHLQ(Imm(2), ld)
+		SUBQ(ld, src)
+		IMUL3Q(U32(uint32(16*vecs)), ld, ld)
+		SUBQ(ld, dst)
+		ADDQ(Imm(16), dst)
+	}
 	DECQ(blocks)
 	JNZ(LabelRef("block"))
 	VZEROUPPER()

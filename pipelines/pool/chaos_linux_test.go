@@ -414,6 +414,9 @@ func namespaces(t *testing.T) (a, b string) {
 	return a, b
 }
 
+// shaping is a way in which a network is bad, as tc makes it.
+type shaping struct{ name, qdisc string }
+
 func TestAPartitionChangesNoBit(t *testing.T) {
 	a, b := namespaces(t)
 	run := func(args ...string) bool {
@@ -423,38 +426,47 @@ func TestAPartitionChangesNoBit(t *testing.T) {
 		}
 		return err == nil
 	}
-	cut := fault{"the cable between coordinator and workers is cut for a while", func(w *world) {
-		run("ip", "-n", a, "link", "set", "vA", "down")
-		time.Sleep(time.Duration(200+w.r.IntN(2500)) * time.Millisecond)
-		run("ip", "-n", a, "link", "set", "vA", "up")
-	}}
-	slow := fault{"the network is slow for a while: 4 Mbit/s", func(w *world) {
-		if !run("tc", "-n", a, "qdisc", "replace", "dev", "vA", "root", "tbf", "rate", "4mbit", "burst", "16kbit", "latency", "100ms") {
-			return
-		}
-		time.Sleep(time.Duration(500+w.r.IntN(1000)) * time.Millisecond)
-		run("tc", "-n", a, "qdisc", "del", "dev", "vA", "root")
-	}}
-	late := fault{"a slow link: 50 ms, 1 % lost", func(w *world) {
-		if !run("tc", "-n", a, "qdisc", "replace", "dev", "vA", "root", "netem", "delay", "50ms", "10ms", "loss", "1%") {
-			return
-		}
-		time.Sleep(time.Duration(500+w.r.IntN(1000)) * time.Millisecond)
-		run("tc", "-n", a, "qdisc", "del", "dev", "vA", "root")
-	}}
-	n := 3
-	// A fault that this system can't make is no fault: it is left out, and named.
-	list := []fault{cut}
-	for _, x := range []struct {
-		fault
-		kind []string
-	}{{slow, []string{"tbf", "rate", "4mbit", "burst", "16kbit", "latency", "100ms"}}, {late, []string{"netem", "delay", "50ms", "10ms", "loss", "1%"}}} {
-		if run(append([]string{"tc", "-n", a, "qdisc", "replace", "dev", "vA", "root"}, x.kind...)...) && run("tc", "-n", a, "qdisc", "del", "dev", "vA", "root") {
-			list = append(list, x.fault)
-		} else {
-			t.Logf("SKIPPED: %s", x.name)
+	must := func(args ...string) {
+		if !run(args...) {
+			t.Errorf("%v failed", args)
 		}
 	}
+	list := []fault{{"the cable between coordinator and workers is cut for a while", func(w *world) {
+		must("ip", "-n", a, "link", "set", "vA", "down")
+		time.Sleep(time.Duration(200+w.r.IntN(2500)) * time.Millisecond)
+		must("ip", "-n", a, "link", "set", "vA", "up")
+	}}}
+	// tc at both ends of the cable: in both directions.
+	qdisc := func(f func(...string) bool, do, kind string) bool {
+		args := func(ns, dev string) []string {
+			return append([]string{"tc", "-n", ns, "qdisc", do, "dev", dev, "root"}, strings.Fields(kind)...)
+		}
+		return f(args(a, "vA")...) && f(args(b, "vB")...)
+	}
+	sure := func(args ...string) bool { must(args...); return true }
+	// A fault that this system can't make is no fault: another of its kind takes its place, or it is left out; both are named.
+	for _, kinds := range [][]shaping{
+		{{"the network is slow for a while: 4 Mbit/s", "tbf rate 4mbit burst 16kbit latency 100ms"}},
+		{{"a slow link: 50 ms, 1 % lost", "netem delay 50ms 10ms loss 1%"}, {"a slow link: 1 Mbit/s, up to 400 ms in its queue", "tbf rate 1mbit burst 32kbit latency 400ms"}},
+		{{"a link that loses what comes too fast: 8 Mbit/s, 4 ms in its queue", "tbf rate 8mbit burst 16kbit latency 4ms"}},
+	} {
+		made := false
+		for _, k := range kinds {
+			if made = qdisc(run, "replace", k.qdisc) && qdisc(run, "del", ""); made {
+				list = append(list, fault{k.name, func(w *world) {
+					qdisc(sure, "replace", k.qdisc)
+					time.Sleep(time.Duration(500+w.r.IntN(1000)) * time.Millisecond)
+					qdisc(sure, "del", "")
+				}})
+				break
+			}
+			t.Logf("not on this system: %s", k.name)
+		}
+		if !made {
+			t.Logf("SKIPPED: %s", kinds[0].name)
+		}
+	}
+	n := len(list) + 1
 	list = append(list, faults[0])
 	if os.Getenv("VTPU_CHAOS") != "" {
 		n = faultsWanted(t)

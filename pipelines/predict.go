@@ -3,6 +3,9 @@ package pipelines
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -29,34 +32,108 @@ type StepTime struct {
 	Step    float64 `json:"step_seconds"`    // of all; part of the wire goes on beside the computation where there are several parts
 
 	Batch int     `json:"batch"`                // examples a step
-	Even  float64 `json:"even_batch,omitempty"` // the batch at which compute and wire take the same time: the wire decides below. 0: it decides at each size
+	Even  float64 `json:"even_batch,omitempty"` // the batch at which a step takes twice as long as on so many lanes of one process: the wire decides below. 0: at each size
 }
 
-// PredictStep is Predict for what the options name. o.Link is the link.
+// PredictStep is Plan.Predict for what the options name, o.Link being the link. Even is measured anew near where it seems to be.
 func PredictStep(ctx context.Context, o Options) (StepTime, error) {
-	p, base, err := Prepare(o)
+	p, dir, err := Prepare(o)
 	if err != nil {
 		return StepTime{}, err
 	}
-	return p.Predict(ctx, base, o.Link)
+	base := p.Base()
+	m, pr, err := p.predict(ctx, dir, base, o.Link)
+	if err != nil {
+		return pr, err
+	}
+	for range 2 { // a small batch is not computed at the rate of a large one
+		b := min(int(math.Ceil(pr.Even/float64(p.Pipe.Parts)-0.5)), 4*pr.Batch/p.Pipe.Parts)
+		b = max(b, 1) * p.Pipe.Parts
+		if pr.Even == 0 || math.Abs(math.Log(float64(b)/m.batch)) < math.Log(1.3) {
+			break
+		}
+		near := o
+		if near.Sets = p.withBatch(o.Sets, b); near.Sets == nil {
+			break
+		}
+		q, dir, err := Prepare(near)
+		if err != nil {
+			break // there are not as many examples, or no memory for them
+		}
+		n, got, err := q.predict(ctx, dir, base, o.Link)
+		if err != nil {
+			return pr, err
+		}
+		m, pr.Even = n, got.Even
+	}
+	return pr, nil
+}
+
+// withBatch are the settings that make a step's batch another, or nil.
+func (p *Plan) withBatch(sets []string, batch int) []string {
+	for _, n := range p.Nodes {
+		if v := reflect.Indirect(reflect.ValueOf(n.Cfg)); n.Def.Room == stages.Gather && v.Kind() == reflect.Struct && v.FieldByName("Batch").IsValid() {
+			return append(slices.Clone(sets), fmt.Sprintf("stages.%s.batch=%d", n.Def.Name, batch))
+		}
+	}
+	return nil
 }
 
 // Predict measures and predicts. It takes some seconds, or a few steps where they are long.
 //
 // Of P parts on N workers with compute time c each, w for the weights and x for a part there and its result back, a step takes
 // rest + w + x + max(ceil(P/N)·c, c + (P-1)·x): either the workers or the wire are never idle between the first part and the last result. It takes no less than
-// all that is to be computed on the CPUs of this machine. c, rest, and how w and x share the wire, are measured without the pool; how long the wire takes in
-// all, by steps with one worker: threads that wake each other, and a broker on the same CPUs, are in it.
+// all that is to be computed on the CPUs of this machine. rest, and how w and x share the wire, are measured without the pool; c, and how long the wire takes
+// in all, by steps with one worker: threads that wake each other, and a broker on the same CPUs, are in it.
 //
-// BenchmarkStepOverALink prints measured over predicted.
+// `go run ./bench -works L` and BenchmarkStepOverALink print measured over predicted.
 func (p *Plan) Predict(ctx context.Context, dir string, l *Link) (StepTime, error) {
-	pr := StepTime{Workers: max(l.Local, 1)}
+	_, pr, err := p.predict(ctx, dir, p.Base(), l)
+	return pr, err
+}
+
+// timing is what a step over a link is made of, in seconds: c for a part's computation, w for the weights over the wire, x for a part and its result, of which
+// in grows with the batch.
+type timing struct{ parts, workers, batch, c, w, x, in, rest float64 }
+
+// at is how long a step with that batch takes, and how long with as many lanes in one process.
+func (t timing) at(batch float64) (step, local float64) {
+	grown := batch / t.batch
+	c, x := t.c*grown, t.x+t.in*(grown-1)
+	rounds := math.Ceil(t.parts / t.workers)
+	step = max(t.rest+t.w+x+max(rounds*c, c+(t.parts-1)*x), (t.rest+t.w+t.parts*(x+c))/float64(runtime.NumCPU()))
+	return step, rounds*c + t.rest
+}
+
+// even is the batch at which a step takes twice as long as in one process, 0 where none does.
+func (t timing) even() float64 {
+	lo, hi := -20.0, 60.0 // powers of two
+	wire := func(b float64) bool {
+		step, local := t.at(math.Exp2(b))
+		return step > 2*local
+	}
+	if wire(hi) {
+		return 0
+	}
+	for range 60 {
+		if mid := (lo + hi) / 2; wire(mid) {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return math.Exp2(hi)
+}
+
+// predict is Predict with subjects below base.
+func (p *Plan) predict(ctx context.Context, dir, base string, l *Link) (t timing, pr StepTime, err error) {
+	pr = StepTime{Workers: max(l.Local, 1)}
 	if p.Data != nil && p.Data.Live != nil {
-		return pr, Place{File: p.Pipe.File}.finding("examples come from a link: how long a step waits for them can't be measured ahead", "measure a file with the same model and data of its own")
+		return t, pr, Place{File: p.Pipe.File}.finding("examples come from a link: how long a step waits for them can't be measured ahead", "measure a file with the same model and data of its own")
 	}
 	took, rest, err := p.rehearse(ctx, dir)
 	if err != nil {
-		return pr, err
+		return t, pr, err
 	}
 	parts := float64(p.Pipe.Parts)
 	mid := func(f func(pool.Took) float64) float64 {
@@ -71,20 +148,19 @@ func (p *Plan) Predict(ctx context.Context, dir string, l *Link) (StepTime, erro
 	inBytes := mid(func(t pool.Took) float64 { return float64(t.WorkBytes) }) / parts
 	outBytes := mid(func(t pool.Took) float64 { return float64(t.ResultBytes) }) / parts
 	big := max(wBytes, inBytes, outBytes, 64<<10)
-	ts, err := pool.MeasureBus(l.Bus, p.Base(), 0, int(wBytes), int(inBytes), int(outBytes), int(big))
+	ts, err := pool.MeasureBus(l.Bus, base, 0, int(wBytes), int(inBytes), int(outBytes), int(big))
 	if err != nil {
-		return pr, err
+		return t, pr, err
 	}
 	over := func(i int) float64 { return ts[i].Seconds() }
 	pr.Latency, pr.Bytes = over(0), big/max(over(4)-over(0), 1e-9)
-	c := mid(func(t pool.Took) float64 { return t.Compute.Seconds() }) / parts
 	w := over(1) + mid(func(t pool.Took) float64 { return t.Weights.Seconds() })
 	in := mid(func(t pool.Took) float64 { return t.Work.Seconds() }) / parts
 	x := over(2) + over(3) + in + mid(func(t pool.Took) float64 { return t.Result.Seconds() })/parts
-	rounds := float64((p.Pipe.Parts + pr.Workers - 1) / pr.Workers)
-	one, err := p.withOne(ctx, dir, l)
+	in += inBytes / pr.Bytes // of the wire, the examples alone grow with the batch
+	one, c, err := p.withOne(ctx, dir, base, l)
 	if err != nil {
-		return pr, err
+		return t, pr, err
 	}
 	k := (one - rest - parts*c) / (w + x)
 	if c < k*x {
@@ -94,21 +170,46 @@ func (p *Plan) Predict(ctx context.Context, dir string, l *Link) (StepTime, erro
 		w, x, in = k*w, k*x, k*in
 	}
 
+	pr.Batch = p.examples()
+	t = timing{parts, float64(pr.Workers), float64(max(pr.Batch, 1)), c, w, x, in, rest}
 	pr.Rate = float64(p.partFlops()) / c
 	pr.Sent = wBytes + parts*(inBytes+outBytes)
-	pr.Compute, pr.Wire, pr.Rest = rounds*c, w+parts*x, rest
-	pr.Step = max(rest+w+x+max(rounds*c, c+(parts-1)*x), (rest+w+parts*(x+c))/float64(runtime.NumCPU()))
-	pr.Batch = p.examples()
-	if grows := parts * (inBytes/pr.Bytes + in); pr.Compute > grows { // of the wire, the examples alone grow with the batch
-		pr.Even = float64(pr.Batch) * (pr.Wire - grows) / (pr.Compute - grows)
+	pr.Compute, pr.Wire, pr.Rest = math.Ceil(parts/t.workers)*c, w+parts*x, rest
+	pr.Step, _ = t.at(t.batch)
+	if pr.Batch > 0 {
+		pr.Even = t.even()
 	}
-	return pr, nil
+	return t, pr, nil
 }
 
-// withOne is what a step over the link takes with one worker in this process, on copies of the plan.
-func (p *Plan) withOne(ctx context.Context, dir string, l *Link) (seconds float64, err error) {
+// stopwatch is a worker that tells how long its parts took.
+type stopwatch struct {
+	*exec.Worker
+	mu   sync.Mutex
+	took []float64
+}
+
+func (s *stopwatch) Compute(ctx context.Context) error {
+	begin := time.Now()
+	err := s.Worker.Compute(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.took = append(s.took, time.Since(begin).Seconds())
+	return err
+}
+
+// later is the median of all but the first third: until then a worker joins and buffers are made.
+func later(took []float64) float64 {
+	took = slices.Clone(took[min(len(took)/3, len(took)-1):])
+	slices.Sort(took)
+	return took[len(took)/2]
+}
+
+// withOne is what a step over the link takes with one worker in this process, on copies of the plan, with subjects below base, and what a part takes to
+// compute meanwhile.
+func (p *Plan) withOne(ctx context.Context, dir, base string, l *Link) (seconds, part float64, err error) {
 	quiet := &Link{Bus: l.Bus, Log: zerolog.Nop(), Times: l.Times}
-	base := p.Base() + ".measure." + pool.NewRunID().String()
+	base += ".measure." + pool.NewRunID().String()
 	options := func(p *Plan) (pool.Options, error) {
 		o, err := p.poolOptions(quiet)
 		o.Base = base
@@ -124,39 +225,40 @@ func (p *Plan) withOne(ctx context.Context, dir string, l *Link) (seconds float6
 	}()
 	far, err := NewPlan(p.Pipe, dir, p.Data)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	fo, err := options(far)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	w, err := exec.NewWorker(far.Program(func() {}))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
+	clock := &stopwatch{Worker: w}
 	wg.Go(func() {
-		_, err := pool.NewWorker(fo, w).Run(ctx, false)
+		_, err := pool.NewWorker(fo, clock).Run(ctx, false)
 		ended = errors.Join(err, w.Close())
 	})
 	plan, err := NewPlan(p.Pipe, dir, p.Data)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	o, err := options(plan)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	o.Run, o.Epoch = pool.NewRunID(), 1
 	c, err := pool.NewCoordinator(o)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
 	pl := plan.Lanes.placement()
 	pl.Remote = c
 	e, err := exec.New(plan.Program(func() {}), pl)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
 	defer context.AfterFunc(ctx, e.Stop)()
@@ -171,14 +273,14 @@ func (p *Plan) withOne(ctx context.Context, dir string, l *Link) (seconds float6
 			e.Stop()
 		}
 	}); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	took = took[min(len(took)/3, len(took)-1):] // the worker joins, buffers are made
-	slices.Sort(took)
-	return took[len(took)/2], nil
+	clock.mu.Lock()
+	defer clock.mu.Unlock()
+	return later(took), later(clock.took), nil
 }
 
 // partFlops is the arithmetic of a part where a worker does it.

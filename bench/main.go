@@ -70,13 +70,14 @@ type machine struct {
 
 // result is all that was measured.
 type result struct {
-	Machine  machine      `json:"machine"`
-	Works    []workRow    `json:"works,omitempty"`
-	Products []gemmRow    `json:"products,omitempty"`
-	Hops     []hopRow     `json:"hops,omitempty"`
-	Pauses   []pauseRow   `json:"pauses,omitempty"`
-	Streams  []streamRow  `json:"streams,omitempty"`
-	Workers  []workersRow `json:"workers,omitempty"`
+	Machine  machine        `json:"machine"`
+	Works    []workRow      `json:"works,omitempty"`
+	Products []gemmRow      `json:"products,omitempty"`
+	Hops     []hopRow       `json:"hops,omitempty"`
+	Pauses   []pauseRow     `json:"pauses,omitempty"`
+	Streams  []streamRow    `json:"streams,omitempty"`
+	Workers  []workersRow   `json:"workers,omitempty"`
+	Links    []predictedRow `json:"links,omitempty"`
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.log, format+"\n", args...) }
@@ -209,7 +210,7 @@ func list(s string, known []string) ([]string, error) {
 	return out, nil
 }
 
-// known lists the works, with the products, the hops, the pauses, the recorded streams and the workers over a link, and the peers.
+// known lists the works, with the products, the hops, the pauses, the recorded streams, the workers over a link and what the plan says of them, and the peers.
 func known() (ids, peers []string) {
 	for _, w := range works {
 		ids = append(ids, w.id)
@@ -219,7 +220,7 @@ func known() (ids, peers []string) {
 			}
 		}
 	}
-	return append(ids, "G", "M", "P", "R", "L"), append(peers, "openblas", "gonum", "gomlx")
+	return append(ids, "G", "M", "P", "R", "L", "N"), append(peers, "openblas", "gonum", "gomlx")
 }
 
 // run is the command without its flags' parsing and the process around it.
@@ -258,6 +259,11 @@ func (b *bench) run(ids []string) (res result, err error) {
 	if wanted("L") {
 		if res.Workers, err = b.compareWorkers(); err != nil {
 			return res, fmt.Errorf("L: %w", err)
+		}
+	}
+	if wanted("N") {
+		if res.Links, err = b.comparePredictions(); err != nil {
+			return res, fmt.Errorf("N: %w", err)
 		}
 	}
 	res.Machine = machine{cpuName(), len(smtpool.CPUs()), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, kernel.ISA(), b.tools.versions, b.tools.missing}

@@ -113,6 +113,21 @@ func (r result) print(out io.Writer) error {
 		}
 		row("")
 	}
+	if len(r.Links) > 0 {
+		row("over a link, as planned", "predicted", "measured", "measured/predicted [quartiles]", "must be", "is it?", "rounds")
+		for _, w := range r.Links {
+			as := duration
+			if w.Unit != "s" {
+				as = func(v float64) string { return short(v) + " " + w.Unit }
+			}
+			ok := "yes"
+			if m := w.Ratio.Median; m > w.Within || m < 2-w.Within {
+				ok = "no"
+			}
+			row(w.What, as(w.Predicted), as(w.Measured), w.Ratio.String(), fmt.Sprintf("%.2f to %.2f", 2-w.Within, w.Within), ok, fmt.Sprint(w.Rounds))
+		}
+		row("")
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}

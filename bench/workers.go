@@ -107,20 +107,35 @@ func withWorkers(vtpu string, workers, n int, args ...string) (seconds float64, 
 	return steps(vtpu, n, args...)
 }
 
-// compareWorkers measures W4's model at a batch of 120, where a step computes much longer than it sends.
-func (b *bench) compareWorkers() (rows []workersRow, err error) {
-	b.say("L")
-	vtpu := filepath.Join(b.tools.dir, "vtpu")
-	cmd := exec.Command("go", "build", "-o", vtpu, "vtpu")
+// vtpu builds the command.
+func (b *bench) vtpu() (string, error) {
+	file := filepath.Join(b.tools.dir, "vtpu")
+	cmd := exec.Command("go", "build", "-o", file, "vtpu")
 	cmd.Dir = b.tools.root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, out)
+		return "", fmt.Errorf("%w: %s", err, out)
 	}
-	const n = 7
-	args := []string{filepath.Join(b.tools.root, "pipelines", "works", "w4.yaml"), "--set", "stages.token_batches.batch=120"}
+	return file, nil
+}
+
+// w4 are the arguments for W4 with another batch.
+func (b *bench) w4(batch int) []string {
+	args := []string{filepath.Join(b.tools.root, "pipelines", "works", "w4.yaml"), "--set", fmt.Sprintf("stages.token_batches.batch=%d", batch)}
 	for _, s := range b.sets {
 		args = append(args, "--set", s)
 	}
+	return args
+}
+
+// compareWorkers measures W4's model at a batch of 120, where a step computes much longer than it sends.
+func (b *bench) compareWorkers() (rows []workersRow, err error) {
+	b.say("L")
+	vtpu, err := b.vtpu()
+	if err != nil {
+		return nil, err
+	}
+	const n = 7
+	args := b.w4(120)
 	rounds := max(1, b.rounds/3)
 	begin := time.Now()
 	var one, two, lane, lanes []float64

@@ -46,25 +46,37 @@ func PredictStep(ctx context.Context, o Options) (StepTime, error) {
 	if err != nil {
 		return pr, err
 	}
-	for range 2 { // a small batch is not computed at the rate of a large one
-		b := min(int(math.Ceil(pr.Even/float64(p.Pipe.Parts)-0.5)), 4*pr.Batch/p.Pipe.Parts)
-		b = max(b, 1) * p.Pipe.Parts
-		if pr.Even == 0 || math.Abs(math.Log(float64(b)/m.batch)) < math.Log(1.3) {
+	// A small batch is not computed at the rate of a large one, and what is left when a step in one process is taken from one over a link varies: the median of
+	// three measurements near.
+	near, batch := []float64{pr.Even}, m.batch
+	for range 3 {
+		parts := float64(p.Pipe.Parts)
+		b := min(max(math.Ceil(pr.Even/parts-0.5), 1)*parts, 4*float64(pr.Batch))
+		if pr.Even == 0 {
 			break
 		}
-		near := o
-		if near.Sets = p.withBatch(o.Sets, b); near.Sets == nil {
-			break
+		if math.Abs(math.Log(b/batch)) > math.Log(1.6) {
+			near = near[:0] // they were far
+		} else {
+			b = batch
 		}
-		q, dir, err := Prepare(near)
-		if err != nil {
-			break // there are not as many examples, or no memory for them
+		q, at := p, dir
+		if b != m.batch {
+			so := o
+			if so.Sets = p.withBatch(o.Sets, int(b)); so.Sets == nil {
+				break
+			}
+			if q, at, err = Prepare(so); err != nil {
+				break // there are not as many examples, or no memory for them
+			}
 		}
-		n, got, err := q.predict(ctx, dir, base, o.Link)
+		_, got, err := q.predict(ctx, at, base, o.Link)
 		if err != nil {
 			return pr, err
 		}
-		m, pr.Even = n, got.Even
+		near = append(near, got.Even)
+		slices.Sort(near)
+		batch, pr.Even = b, near[len(near)/2]
 	}
 	return pr, nil
 }

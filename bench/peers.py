@@ -4,6 +4,7 @@
     peers.py check      the same works in two of them must have the same losses
     peers.py check-c PROGRAM        gradients and weights of c/gpt.c, built as PROGRAM, against PyTorch's
     peers.py judge --text FILE      the validation loss that PyTorch reaches with W4 in 2000 steps, as nanoGPT estimates it: what preset shakespeare is held to
+    peers.py judge --text FILE --weights W.safetensors      the same of weights that vtpu export wrote of a run of preset shakespeare, by PyTorch's model
 
 Reads lines "WORK STEPS", does so many steps of the work, and answers each with one line {"seconds": ..., "loss": ...}, the time by a monotonic clock
 around the loop. The state of a work is kept until another work is asked for, or until its run ends (W5).
@@ -601,30 +602,59 @@ def check_c(args):
     return bad
 
 
-def judge(args):
-    """W4 as a run of 2000 steps; the validation loss is the mean over random blocks, in batches of 12, and over all blocks one after another."""
+def validation(model, v):
+    """The mean over 200 batches of 12 random blocks, as nanoGPT estimates it, and over all blocks one after another."""
     import torch
+    with torch.no_grad():
+        loss = blocks(model, v, 12, 64)
+        some = sum(loss().item() for _ in range(200)) / 200
+        x = v[:(len(v) - 1) // 64 * 64].view(-1, 64)
+        y = v[1:x.numel() + 1].view(-1, 64)
+        every = sum(model(a, b).item() * a.numel() for a, b in zip(x.split(64), y.split(64)))
+    return {"validation_random": some, "validation_all": every / x.numel()}
+
+
+def load(model, path):
+    """Weights of vTPU's preset shakespeare, as vtpu export writes them, into PyTorch's model."""
+    import numpy as np
+    import torch
+    with open(path, "rb") as f:
+        data = f.read()
+    n = int.from_bytes(data[:8], "little")
+    head = {k: v for k, v in json.loads(data[8:8 + n]).items() if k != "__metadata__"}
+    names = {"tokens.weight": "embed.weight", "positions.weight": "embed.positions", "norm.weight": "layernorm.weight"}
+    for i in range(len(model.blocks)):
+        for theirs, ours in (("norm1.weight", "layernorm.weight"), ("norm2.weight", "layernorm2.weight"), ("qkv.weight", "attention.qkv"), ("proj.weight", "attention.proj"),
+                             ("up.weight", "dense.weight"), ("down.weight", "dense2.weight")):
+            names[f"blocks.{i}.{theirs}"] = f"h{i}.{ours}"
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            v = head.pop(names[name])
+            assert v["dtype"] == "F32" and tuple(v["shape"]) == p.shape, f"{name}: {v}"
+            from_, to = v["data_offsets"]
+            p.copy_(torch.tensor(np.frombuffer(data[8 + n + from_:8 + n + to], "<f4").reshape(v["shape"])))
+    assert not head, f"the model has no {sorted(head)}"
+
+
+def judge(args):
+    """W4 as a run of 2000 steps, or the weights of such a run of vTPU's."""
     args.steps = 2000
     peer = Torch()
     run = peer.W4(args)
+    if args.weights:
+        load(peer.model, args.weights)
+        print(json.dumps(validation(peer.model, peer.valid)))
+        return
     for done in range(0, args.steps, 250):
         last = run(250)
-        peer.model.eval()
-        with torch.no_grad():
-            v = peer.valid
-            loss = blocks(peer.model, v, 12, 64)
-            some = sum(loss().item() for _ in range(200)) / 200
-            x = v[:(len(v) - 1) // 64 * 64].view(-1, 64)
-            y = v[1:x.numel() + 1].view(-1, 64)
-            every = sum(peer.model(a, b).item() * a.numel() for a, b in zip(x.split(64), y.split(64)))
-        peer.model.train()
-        print(json.dumps({"step": done + 250, "loss": last, "validation_random": some, "validation_all": every / x.numel()}), flush=True)
+        print(json.dumps({"step": done + 250, "loss": last, **validation(peer.model, peer.valid)}), flush=True)
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("peer", choices=[*PEERS, "check", "check-c", "judge"])
     p.add_argument("program", nargs="?")
+    p.add_argument("--weights")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--text", default=NAMES)
     p.add_argument("--names", default=NAMES)

@@ -521,7 +521,10 @@ func adam(w, g, m, v []float32, c *AdamStep) bool {
 		return false
 	}
 	f := adamAVX2
-	if level == 2 {
+	switch {
+	case level == 2 && dividing:
+		f = adamDividingAVX512
+	case level == 2:
 		f = adamAVX512
 	}
 	for i := 0; i < len(w); i = after(i, len(w)) {

@@ -6416,112 +6416,110 @@ TEXT ·adamAVX512(SB), NOSPLIT, $0-72
 	JNZ          decay446
 	CMPL         shrink+64(FP), $0x3f800000
 	JNE          decay446
+	VBROADCASTSS numbersAVX512<>+292(SB), Z6
+	VBROADCASTSS numbersAVX512<>+296(SB), Z7
+	VBROADCASTSS numbersAVX512<>+68(SB), Z8
+	VBROADCASTSS numbersAVX512<>+132(SB), Z9
 	XORL         DI, DI
 	SUBQ         $+48, AX
 	JL           one448start
 
 main447:
-	VMOVUPS        (CX)(DI*4), Z6
-	VMOVUPS        (DX)(DI*4), Z7
-	VMOVUPS        (BX)(DI*4), Z8
-	VMULPS         Z0, Z8, Z8
-	VFMADD231PS    Z1, Z7, Z8
-	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z8, K1
-	VPXORD         Z8, Z8, K1, Z8
-	VMOVUPS        Z8, (BX)(DI*4)
-	VMOVUPS        (SI)(DI*4), Z9
-	VMULPS         Z2, Z9, Z9
-	VMULPS         Z3, Z7, Z10
-	VFMADD231PS    Z10, Z7, Z9
-	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z9, K1
-	VMOVAPS.Z      Z9, K1, Z9
-	VMOVUPS        Z9, (SI)(DI*4)
-	VPSUBD.BCST    numbersAVX512<>+292(SB), Z9, Z7
-	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z7, K1, K2
-	VRSQRT14PS     Z9, Z10
-	VMULPS         Z9, Z10, Z7
-	KORTESTW       K2, K2
-	JNZ            slow451
-	VMULPS.BCST    numbersAVX512<>+68(SB), Z10, Z10
-	VBROADCASTSS   numbersAVX512<>+68(SB), Z11
-	VFNMADD231PS   Z7, Z10, Z11
-	VFMADD231PS    Z7, Z11, Z7
-	VFMADD231PS    Z10, Z11, Z10
-	VMOVAPS        Z9, Z9
-	VFNMADD231PS   Z7, Z7, Z9
-	VFMADD231PS.Z  Z9, Z10, K1, Z7
-	JMP            rooted452
+	VMOVUPS       (DX)(DI*4), Z10
+	VMULPS        (SI)(DI*4), Z2, Z11
+	VMULPS        Z3, Z10, Z12
+	VFMADD231PS   Z12, Z10, Z11
+	VPTESTMD      Z9, Z11, K1
+	VMOVAPS.Z     Z11, K1, Z11
+	VMOVUPS       Z11, (SI)(DI*4)
+	VMULPS        (BX)(DI*4), Z0, Z12
+	VFMADD231PS   Z1, Z10, Z12
+	VPSUBD        Z6, Z11, Z10
+	VPCMPUD       $0x05, Z7, Z10, K1, K2
+	VRSQRT14PS    Z11, Z13
+	VMULPS        Z11, Z13, Z10
+	KORTESTW      K2, K2
+	JNZ           slow451
+	VMULPS        Z8, Z13, Z13
+	VMOVAPS       Z8, Z14
+	VFNMADD231PS  Z10, Z13, Z14
+	VFMADD231PS   Z10, Z14, Z10
+	VFMADD231PS   Z13, Z14, Z13
+	VMOVAPS       Z11, Z11
+	VFNMADD231PS  Z10, Z10, Z11
+	VFMADD231PS.Z Z11, Z13, K1, Z10
+	JMP           rooted452
 
 slow451:
-	VSQRTPS Z9, Z7
+	VSQRTPS Z11, Z10
 
 rooted452:
-	VADDPS         Z5, Z7, Z7
-	VDIVPS         Z7, Z8, Z7
-	VFMADD231PS    Z4, Z7, Z6
-	VMOVUPS        Z6, (CX)(DI*4)
-	VMOVUPS        64(CX)(DI*4), Z6
-	VMOVUPS        64(DX)(DI*4), Z7
-	VMOVUPS        64(BX)(DI*4), Z8
-	VMULPS         Z0, Z8, Z8
-	VFMADD231PS    Z1, Z7, Z8
-	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z8, K1
-	VPXORD         Z8, Z8, K1, Z8
-	VMOVUPS        Z8, 64(BX)(DI*4)
-	VMOVUPS        64(SI)(DI*4), Z9
-	VMULPS         Z2, Z9, Z9
-	VMULPS         Z3, Z7, Z10
-	VFMADD231PS    Z10, Z7, Z9
-	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z9, K1
-	VMOVAPS.Z      Z9, K1, Z9
-	VMOVUPS        Z9, 64(SI)(DI*4)
-	VPSUBD.BCST    numbersAVX512<>+292(SB), Z9, Z7
-	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z7, K1, K2
-	VRSQRT14PS     Z9, Z10
-	VMULPS         Z9, Z10, Z7
-	KORTESTW       K2, K2
-	JNZ            slow453
-	VMULPS.BCST    numbersAVX512<>+68(SB), Z10, Z10
-	VBROADCASTSS   numbersAVX512<>+68(SB), Z11
-	VFNMADD231PS   Z7, Z10, Z11
-	VFMADD231PS    Z7, Z11, Z7
-	VFMADD231PS    Z10, Z11, Z10
-	VMOVAPS        Z9, Z9
-	VFNMADD231PS   Z7, Z7, Z9
-	VFMADD231PS.Z  Z9, Z10, K1, Z7
-	JMP            rooted454
+	VPTESTMD      Z9, Z12, K1
+	VMOVAPS.Z     Z12, K1, Z12
+	VMOVUPS       Z12, (BX)(DI*4)
+	VADDPS        Z5, Z10, Z10
+	VDIVPS        Z10, Z12, Z10
+	VMOVUPS       (CX)(DI*4), Z11
+	VFMADD231PS   Z4, Z10, Z11
+	VMOVUPS       Z11, (CX)(DI*4)
+	VMOVUPS       64(DX)(DI*4), Z10
+	VMULPS        64(SI)(DI*4), Z2, Z11
+	VMULPS        Z3, Z10, Z12
+	VFMADD231PS   Z12, Z10, Z11
+	VPTESTMD      Z9, Z11, K1
+	VMOVAPS.Z     Z11, K1, Z11
+	VMOVUPS       Z11, 64(SI)(DI*4)
+	VMULPS        64(BX)(DI*4), Z0, Z12
+	VFMADD231PS   Z1, Z10, Z12
+	VPSUBD        Z6, Z11, Z10
+	VPCMPUD       $0x05, Z7, Z10, K1, K2
+	VRSQRT14PS    Z11, Z13
+	VMULPS        Z11, Z13, Z10
+	KORTESTW      K2, K2
+	JNZ           slow453
+	VMULPS        Z8, Z13, Z13
+	VMOVAPS       Z8, Z14
+	VFNMADD231PS  Z10, Z13, Z14
+	VFMADD231PS   Z10, Z14, Z10
+	VFMADD231PS   Z13, Z14, Z13
+	VMOVAPS       Z11, Z11
+	VFNMADD231PS  Z10, Z10, Z11
+	VFMADD231PS.Z Z11, Z13, K1, Z10
+	JMP           rooted454
 
 slow453:
-	VSQRTPS Z9, Z7
+	VSQRTPS Z11, Z10
 
 rooted454:
-	VADDPS         Z5, Z7, Z7
-	VDIVPS         Z7, Z8, Z7
-	VFMADD231PS    Z4, Z7, Z6
-	VMOVUPS        Z6, 64(CX)(DI*4)
-	VMOVUPS        128(CX)(DI*4), Z6
-	VMOVUPS        128(DX)(DI*4), Z7
-	VMOVUPS        128(BX)(DI*4), Z8
-	VMULPS         Z0, Z8, Z8
-	VFMADD231PS    Z1, Z7, Z8
-	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z8, K1
-	VPXORD         Z8, Z8, K1, Z8
-	VMOVUPS        Z8, 128(BX)(DI*4)
-	VMOVUPS        128(SI)(DI*4), Z9
-	VMULPS         Z2, Z9, Z9
-	VMULPS         Z3, Z7, Z10
-	VFMADD231PS    Z10, Z7, Z9
-	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z9, K1
-	VMOVAPS.Z      Z9, K1, Z9
-	VMOVUPS        Z9, 128(SI)(DI*4)
-	VSQRTPS        Z9, Z7
-	VADDPS         Z5, Z7, Z7
-	VDIVPS         Z7, Z8, Z7
-	VFMADD231PS    Z4, Z7, Z6
-	VMOVUPS        Z6, 128(CX)(DI*4)
-	ADDQ           $+48, DI
-	SUBQ           $+48, AX
-	JGE            main447
+	VPTESTMD    Z9, Z12, K1
+	VMOVAPS.Z   Z12, K1, Z12
+	VMOVUPS     Z12, 64(BX)(DI*4)
+	VADDPS      Z5, Z10, Z10
+	VDIVPS      Z10, Z12, Z10
+	VMOVUPS     64(CX)(DI*4), Z11
+	VFMADD231PS Z4, Z10, Z11
+	VMOVUPS     Z11, 64(CX)(DI*4)
+	VMOVUPS     128(DX)(DI*4), Z10
+	VMULPS      128(SI)(DI*4), Z2, Z11
+	VMULPS      Z3, Z10, Z12
+	VFMADD231PS Z12, Z10, Z11
+	VPTESTMD    Z9, Z11, K1
+	VMOVAPS.Z   Z11, K1, Z11
+	VMOVUPS     Z11, 128(SI)(DI*4)
+	VMULPS      128(BX)(DI*4), Z0, Z12
+	VFMADD231PS Z1, Z10, Z12
+	VSQRTPS     Z11, Z10
+	VPTESTMD    Z9, Z12, K1
+	VMOVAPS.Z   Z12, K1, Z12
+	VMOVUPS     Z12, 128(BX)(DI*4)
+	VADDPS      Z5, Z10, Z10
+	VDIVPS      Z10, Z12, Z10
+	VMOVUPS     128(CX)(DI*4), Z11
+	VFMADD231PS Z4, Z10, Z11
+	VMOVUPS     Z11, 128(CX)(DI*4)
+	ADDQ        $+48, DI
+	SUBQ        $+48, AX
+	JGE         main447
 
 one448start:
 	ADDQ $+48, AX
@@ -6529,252 +6527,773 @@ one448start:
 	JL   tail449
 
 one448:
-	VMOVUPS        (CX)(DI*4), Z6
-	VMOVUPS        (DX)(DI*4), Z7
-	VMOVUPS        (BX)(DI*4), Z8
-	VMULPS         Z0, Z8, Z8
-	VFMADD231PS    Z1, Z7, Z8
-	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z8, K1
-	VPXORD         Z8, Z8, K1, Z8
-	VMOVUPS        Z8, (BX)(DI*4)
-	VMOVUPS        (SI)(DI*4), Z9
-	VMULPS         Z2, Z9, Z9
-	VMULPS         Z3, Z7, Z10
-	VFMADD231PS    Z10, Z7, Z9
-	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z9, K1
-	VMOVAPS.Z      Z9, K1, Z9
-	VMOVUPS        Z9, (SI)(DI*4)
-	VPSUBD.BCST    numbersAVX512<>+292(SB), Z9, Z7
-	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z7, K1, K2
-	VRSQRT14PS     Z9, Z10
-	VMULPS         Z9, Z10, Z7
-	KORTESTW       K2, K2
-	JNZ            slow455
-	VMULPS.BCST    numbersAVX512<>+68(SB), Z10, Z10
-	VBROADCASTSS   numbersAVX512<>+68(SB), Z11
-	VFNMADD231PS   Z7, Z10, Z11
-	VFMADD231PS    Z7, Z11, Z7
-	VFMADD231PS    Z10, Z11, Z10
-	VMOVAPS        Z9, Z9
-	VFNMADD231PS   Z7, Z7, Z9
-	VFMADD231PS.Z  Z9, Z10, K1, Z7
-	JMP            rooted456
+	VMOVUPS       (DX)(DI*4), Z10
+	VMULPS        (SI)(DI*4), Z2, Z11
+	VMULPS        Z3, Z10, Z12
+	VFMADD231PS   Z12, Z10, Z11
+	VPTESTMD      Z9, Z11, K1
+	VMOVAPS.Z     Z11, K1, Z11
+	VMOVUPS       Z11, (SI)(DI*4)
+	VMULPS        (BX)(DI*4), Z0, Z12
+	VFMADD231PS   Z1, Z10, Z12
+	VPSUBD        Z6, Z11, Z10
+	VPCMPUD       $0x05, Z7, Z10, K1, K2
+	VRSQRT14PS    Z11, Z13
+	VMULPS        Z11, Z13, Z10
+	KORTESTW      K2, K2
+	JNZ           slow457
+	VMULPS        Z8, Z13, Z13
+	VMOVAPS       Z8, Z14
+	VFNMADD231PS  Z10, Z13, Z14
+	VFMADD231PS   Z10, Z14, Z10
+	VFMADD231PS   Z13, Z14, Z13
+	VMOVAPS       Z11, Z11
+	VFNMADD231PS  Z10, Z10, Z11
+	VFMADD231PS.Z Z11, Z13, K1, Z10
+	JMP           rooted458
 
-slow455:
-	VSQRTPS Z9, Z7
+slow457:
+	VSQRTPS Z11, Z10
 
-rooted456:
-	VADDPS      Z5, Z7, Z7
-	VDIVPS      Z7, Z8, Z7
-	VFMADD231PS Z4, Z7, Z6
-	VMOVUPS     Z6, (CX)(DI*4)
+rooted458:
+	VPTESTMD    Z9, Z12, K1
+	VMOVAPS.Z   Z12, K1, Z12
+	VMOVUPS     Z12, (BX)(DI*4)
+	VADDPS      Z5, Z10, Z10
+	VDIVPS      Z10, Z12, Z10
+	VMOVUPS     (CX)(DI*4), Z11
+	VFMADD231PS Z4, Z10, Z11
+	VMOVUPS     Z11, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
 	JGE         one448
 
 tail449:
-	ADDQ           $+16, AX
-	JZ             done450
-	MOVQ           $-1, R8
-	BZHIQ          AX, R8, R8
-	KMOVW          R8, K1
-	VMOVUPS.Z      (CX)(DI*4), K1, Z6
-	VMOVUPS.Z      (DX)(DI*4), K1, Z7
-	VMOVUPS.Z      (BX)(DI*4), K1, Z8
-	VMULPS         Z0, Z8, Z0
-	VFMADD231PS    Z1, Z7, Z0
-	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z0, K2
-	VPXORD         Z0, Z0, K2, Z0
-	VMOVUPS        Z0, K1, (BX)(DI*4)
-	VMOVUPS.Z      (SI)(DI*4), K1, Z1
-	VMULPS         Z2, Z1, Z1
-	VMULPS         Z3, Z7, Z2
-	VFMADD231PS    Z2, Z7, Z1
-	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z1, K2
-	VMOVAPS.Z      Z1, K2, Z1
-	VMOVUPS        Z1, K1, (SI)(DI*4)
-	VPSUBD.BCST    numbersAVX512<>+292(SB), Z1, Z2
-	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z2, K2, K3
-	VRSQRT14PS     Z1, Z3
-	VMULPS         Z1, Z3, Z2
-	KORTESTW       K3, K3
-	JNZ            slow457
-	VMULPS.BCST    numbersAVX512<>+68(SB), Z3, Z3
-	VBROADCASTSS   numbersAVX512<>+68(SB), Z7
-	VFNMADD231PS   Z2, Z3, Z7
-	VFMADD231PS    Z2, Z7, Z2
-	VFMADD231PS    Z3, Z7, Z3
-	VMOVAPS        Z1, Z1
-	VFNMADD231PS   Z2, Z2, Z1
-	VFMADD231PS.Z  Z1, Z3, K2, Z2
-	JMP            rooted458
+	ADDQ          $+16, AX
+	JZ            done450
+	MOVQ          $-1, R8
+	BZHIQ         AX, R8, R8
+	KMOVW         R8, K1
+	VMOVUPS.Z     (DX)(DI*4), K1, Z10
+	VMOVUPS.Z     (SI)(DI*4), K1, Z11
+	VMULPS        Z11, Z2, Z2
+	VMULPS        Z3, Z10, Z3
+	VFMADD231PS   Z3, Z10, Z2
+	VPTESTMD      Z9, Z2, K2
+	VMOVAPS.Z     Z2, K2, Z2
+	VMOVUPS       Z2, K1, (SI)(DI*4)
+	VMOVUPS.Z     (BX)(DI*4), K1, Z3
+	VMULPS        Z3, Z0, Z0
+	VFMADD231PS   Z1, Z10, Z0
+	VPSUBD        Z6, Z2, Z1
+	VPCMPUD       $0x05, Z7, Z1, K2, K3
+	VRSQRT14PS    Z2, Z3
+	VMULPS        Z2, Z3, Z1
+	KORTESTW      K3, K3
+	JNZ           slow459
+	VMULPS        Z8, Z3, Z3
+	VMOVAPS       Z8, Z6
+	VFNMADD231PS  Z1, Z3, Z6
+	VFMADD231PS   Z1, Z6, Z1
+	VFMADD231PS   Z3, Z6, Z3
+	VMOVAPS       Z2, Z2
+	VFNMADD231PS  Z1, Z1, Z2
+	VFMADD231PS.Z Z2, Z3, K2, Z1
+	JMP           rooted460
 
-slow457:
-	VSQRTPS Z1, Z2
+slow459:
+	VSQRTPS Z2, Z1
 
-rooted458:
-	VADDPS      Z5, Z2, Z1
+rooted460:
+	VPTESTMD    Z9, Z0, K2
+	VMOVAPS.Z   Z0, K2, Z0
+	VMOVUPS     Z0, K1, (BX)(DI*4)
+	VADDPS      Z5, Z1, Z1
 	VDIVPS      Z1, Z0, Z0
-	VFMADD231PS Z4, Z0, Z6
-	VMOVUPS     Z6, K1, (CX)(DI*4)
+	VMOVUPS.Z   (CX)(DI*4), K1, Z1
+	VFMADD231PS Z4, Z0, Z1
+	VMOVUPS     Z1, K1, (CX)(DI*4)
 
 done450:
 	VZEROUPPER
 	RET
 
 decay446:
-	XORL DI, DI
+	VBROADCASTSS numbersAVX512<>+292(SB), Z8
+	VBROADCASTSS numbersAVX512<>+296(SB), Z9
+	VBROADCASTSS numbersAVX512<>+68(SB), Z10
+	VBROADCASTSS numbersAVX512<>+132(SB), Z11
+	XORL         DI, DI
+	SUBQ         $+48, AX
+	JL           one462start
+
+main461:
+	VMOVUPS       (DX)(DI*4), Z12
+	VMULPS        (CX)(DI*4), Z6, Z13
+	VFMADD231PS   Z7, Z13, Z12
+	VMULPS        (SI)(DI*4), Z2, Z14
+	VMULPS        Z3, Z12, Z15
+	VFMADD231PS   Z15, Z12, Z14
+	VPTESTMD      Z11, Z14, K1
+	VMOVAPS.Z     Z14, K1, Z14
+	VMOVUPS       Z14, (SI)(DI*4)
+	VMULPS        (BX)(DI*4), Z0, Z15
+	VFMADD231PS   Z1, Z12, Z15
+	VPSUBD        Z8, Z14, Z12
+	VPCMPUD       $0x05, Z9, Z12, K1, K2
+	VRSQRT14PS    Z14, Z16
+	VMULPS        Z14, Z16, Z12
+	KORTESTW      K2, K2
+	JNZ           slow465
+	VMULPS        Z10, Z16, Z16
+	VMOVAPS       Z10, Z17
+	VFNMADD231PS  Z12, Z16, Z17
+	VFMADD231PS   Z12, Z17, Z12
+	VFMADD231PS   Z16, Z17, Z16
+	VMOVAPS       Z14, Z14
+	VFNMADD231PS  Z12, Z12, Z14
+	VFMADD231PS.Z Z14, Z16, K1, Z12
+	JMP           rooted466
+
+slow465:
+	VSQRTPS Z14, Z12
+
+rooted466:
+	VPTESTMD      Z11, Z15, K1
+	VMOVAPS.Z     Z15, K1, Z15
+	VMOVUPS       Z15, (BX)(DI*4)
+	VADDPS        Z5, Z12, Z12
+	VDIVPS        Z12, Z15, Z12
+	VFMADD231PS   Z4, Z12, Z13
+	VMOVUPS       Z13, (CX)(DI*4)
+	VMOVUPS       64(DX)(DI*4), Z12
+	VMULPS        64(CX)(DI*4), Z6, Z13
+	VFMADD231PS   Z7, Z13, Z12
+	VMULPS        64(SI)(DI*4), Z2, Z14
+	VMULPS        Z3, Z12, Z15
+	VFMADD231PS   Z15, Z12, Z14
+	VPTESTMD      Z11, Z14, K1
+	VMOVAPS.Z     Z14, K1, Z14
+	VMOVUPS       Z14, 64(SI)(DI*4)
+	VMULPS        64(BX)(DI*4), Z0, Z15
+	VFMADD231PS   Z1, Z12, Z15
+	VPSUBD        Z8, Z14, Z12
+	VPCMPUD       $0x05, Z9, Z12, K1, K2
+	VRSQRT14PS    Z14, Z16
+	VMULPS        Z14, Z16, Z12
+	KORTESTW      K2, K2
+	JNZ           slow467
+	VMULPS        Z10, Z16, Z16
+	VMOVAPS       Z10, Z17
+	VFNMADD231PS  Z12, Z16, Z17
+	VFMADD231PS   Z12, Z17, Z12
+	VFMADD231PS   Z16, Z17, Z16
+	VMOVAPS       Z14, Z14
+	VFNMADD231PS  Z12, Z12, Z14
+	VFMADD231PS.Z Z14, Z16, K1, Z12
+	JMP           rooted468
+
+slow467:
+	VSQRTPS Z14, Z12
+
+rooted468:
+	VPTESTMD    Z11, Z15, K1
+	VMOVAPS.Z   Z15, K1, Z15
+	VMOVUPS     Z15, 64(BX)(DI*4)
+	VADDPS      Z5, Z12, Z12
+	VDIVPS      Z12, Z15, Z12
+	VFMADD231PS Z4, Z12, Z13
+	VMOVUPS     Z13, 64(CX)(DI*4)
+	VMOVUPS     128(DX)(DI*4), Z12
+	VMULPS      128(CX)(DI*4), Z6, Z13
+	VFMADD231PS Z7, Z13, Z12
+	VMULPS      128(SI)(DI*4), Z2, Z14
+	VMULPS      Z3, Z12, Z15
+	VFMADD231PS Z15, Z12, Z14
+	VPTESTMD    Z11, Z14, K1
+	VMOVAPS.Z   Z14, K1, Z14
+	VMOVUPS     Z14, 128(SI)(DI*4)
+	VMULPS      128(BX)(DI*4), Z0, Z15
+	VFMADD231PS Z1, Z12, Z15
+	VSQRTPS     Z14, Z12
+	VPTESTMD    Z11, Z15, K1
+	VMOVAPS.Z   Z15, K1, Z15
+	VMOVUPS     Z15, 128(BX)(DI*4)
+	VADDPS      Z5, Z12, Z12
+	VDIVPS      Z12, Z15, Z12
+	VFMADD231PS Z4, Z12, Z13
+	VMOVUPS     Z13, 128(CX)(DI*4)
+	ADDQ        $+48, DI
+	SUBQ        $+48, AX
+	JGE         main461
+
+one462start:
+	ADDQ $+48, AX
 	SUBQ $+16, AX
-	JL   tail461
+	JL   tail463
 
-one460:
-	VMOVUPS        (CX)(DI*4), Z8
-	VMOVUPS        (DX)(DI*4), Z9
-	VMULPS         Z6, Z8, Z8
-	VFMADD231PS    Z7, Z8, Z9
-	VMOVUPS        (BX)(DI*4), Z10
-	VMULPS         Z0, Z10, Z10
-	VFMADD231PS    Z1, Z9, Z10
-	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z10, K1
-	VPXORD         Z10, Z10, K1, Z10
-	VMOVUPS        Z10, (BX)(DI*4)
-	VMOVUPS        (SI)(DI*4), Z11
-	VMULPS         Z2, Z11, Z11
-	VMULPS         Z3, Z9, Z12
-	VFMADD231PS    Z12, Z9, Z11
-	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z11, K1
-	VMOVAPS.Z      Z11, K1, Z11
-	VMOVUPS        Z11, (SI)(DI*4)
-	VSQRTPS        Z11, Z9
-	VADDPS         Z5, Z9, Z9
-	VDIVPS         Z9, Z10, Z9
-	VFMADD231PS    Z4, Z9, Z8
-	VMOVUPS        Z8, (CX)(DI*4)
-	ADDQ           $+16, DI
-	SUBQ           $+16, AX
-	JGE            one460
+one462:
+	VMOVUPS       (DX)(DI*4), Z12
+	VMULPS        (CX)(DI*4), Z6, Z13
+	VFMADD231PS   Z7, Z13, Z12
+	VMULPS        (SI)(DI*4), Z2, Z14
+	VMULPS        Z3, Z12, Z15
+	VFMADD231PS   Z15, Z12, Z14
+	VPTESTMD      Z11, Z14, K1
+	VMOVAPS.Z     Z14, K1, Z14
+	VMOVUPS       Z14, (SI)(DI*4)
+	VMULPS        (BX)(DI*4), Z0, Z15
+	VFMADD231PS   Z1, Z12, Z15
+	VPSUBD        Z8, Z14, Z12
+	VPCMPUD       $0x05, Z9, Z12, K1, K2
+	VRSQRT14PS    Z14, Z16
+	VMULPS        Z14, Z16, Z12
+	KORTESTW      K2, K2
+	JNZ           slow471
+	VMULPS        Z10, Z16, Z16
+	VMOVAPS       Z10, Z17
+	VFNMADD231PS  Z12, Z16, Z17
+	VFMADD231PS   Z12, Z17, Z12
+	VFMADD231PS   Z16, Z17, Z16
+	VMOVAPS       Z14, Z14
+	VFNMADD231PS  Z12, Z12, Z14
+	VFMADD231PS.Z Z14, Z16, K1, Z12
+	JMP           rooted472
 
-tail461:
-	ADDQ           $+16, AX
-	JZ             done462
-	MOVQ           $-1, R8
-	BZHIQ          AX, R8, R8
-	KMOVW          R8, K1
-	VMOVUPS.Z      (CX)(DI*4), K1, Z8
-	VMOVUPS.Z      (DX)(DI*4), K1, Z9
-	VMULPS         Z6, Z8, Z6
-	VFMADD231PS    Z7, Z6, Z9
-	VMOVUPS.Z      (BX)(DI*4), K1, Z7
-	VMULPS         Z0, Z7, Z0
-	VFMADD231PS    Z1, Z9, Z0
-	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z0, K2
-	VPXORD         Z0, Z0, K2, Z0
-	VMOVUPS        Z0, K1, (BX)(DI*4)
-	VMOVUPS.Z      (SI)(DI*4), K1, Z1
-	VMULPS         Z2, Z1, Z1
-	VMULPS         Z3, Z9, Z2
-	VFMADD231PS    Z2, Z9, Z1
-	VPTESTMD.BCST  numbersAVX512<>+132(SB), Z1, K2
-	VMOVAPS.Z      Z1, K2, Z1
-	VMOVUPS        Z1, K1, (SI)(DI*4)
-	VPSUBD.BCST    numbersAVX512<>+292(SB), Z1, Z2
-	VPCMPUD.BCST   $0x05, numbersAVX512<>+296(SB), Z2, K2, K3
-	VRSQRT14PS     Z1, Z3
-	VMULPS         Z1, Z3, Z2
-	KORTESTW       K3, K3
-	JNZ            slow463
-	VMULPS.BCST    numbersAVX512<>+68(SB), Z3, Z3
-	VBROADCASTSS   numbersAVX512<>+68(SB), Z7
-	VFNMADD231PS   Z2, Z3, Z7
-	VFMADD231PS    Z2, Z7, Z2
-	VFMADD231PS    Z3, Z7, Z3
-	VMOVAPS        Z1, Z1
-	VFNMADD231PS   Z2, Z2, Z1
-	VFMADD231PS.Z  Z1, Z3, K2, Z2
-	JMP            rooted464
+slow471:
+	VSQRTPS Z14, Z12
 
-slow463:
-	VSQRTPS Z1, Z2
+rooted472:
+	VPTESTMD    Z11, Z15, K1
+	VMOVAPS.Z   Z15, K1, Z15
+	VMOVUPS     Z15, (BX)(DI*4)
+	VADDPS      Z5, Z12, Z12
+	VDIVPS      Z12, Z15, Z12
+	VFMADD231PS Z4, Z12, Z13
+	VMOVUPS     Z13, (CX)(DI*4)
+	ADDQ        $+16, DI
+	SUBQ        $+16, AX
+	JGE         one462
 
-rooted464:
-	VADDPS      Z5, Z2, Z1
+tail463:
+	ADDQ          $+16, AX
+	JZ            done464
+	MOVQ          $-1, R8
+	BZHIQ         AX, R8, R8
+	KMOVW         R8, K1
+	VMOVUPS.Z     (DX)(DI*4), K1, Z12
+	VMOVUPS.Z     (CX)(DI*4), K1, Z13
+	VMULPS        Z13, Z6, Z6
+	VFMADD231PS   Z7, Z6, Z12
+	VMOVUPS.Z     (SI)(DI*4), K1, Z7
+	VMULPS        Z7, Z2, Z2
+	VMULPS        Z3, Z12, Z3
+	VFMADD231PS   Z3, Z12, Z2
+	VPTESTMD      Z11, Z2, K2
+	VMOVAPS.Z     Z2, K2, Z2
+	VMOVUPS       Z2, K1, (SI)(DI*4)
+	VMOVUPS.Z     (BX)(DI*4), K1, Z3
+	VMULPS        Z3, Z0, Z0
+	VFMADD231PS   Z1, Z12, Z0
+	VPSUBD        Z8, Z2, Z1
+	VPCMPUD       $0x05, Z9, Z1, K2, K3
+	VRSQRT14PS    Z2, Z3
+	VMULPS        Z2, Z3, Z1
+	KORTESTW      K3, K3
+	JNZ           slow473
+	VMULPS        Z10, Z3, Z3
+	VMOVAPS       Z10, Z7
+	VFNMADD231PS  Z1, Z3, Z7
+	VFMADD231PS   Z1, Z7, Z1
+	VFMADD231PS   Z3, Z7, Z3
+	VMOVAPS       Z2, Z2
+	VFNMADD231PS  Z1, Z1, Z2
+	VFMADD231PS.Z Z2, Z3, K2, Z1
+	JMP           rooted474
+
+slow473:
+	VSQRTPS Z2, Z1
+
+rooted474:
+	VPTESTMD    Z11, Z0, K2
+	VMOVAPS.Z   Z0, K2, Z0
+	VMOVUPS     Z0, K1, (BX)(DI*4)
+	VADDPS      Z5, Z1, Z1
 	VDIVPS      Z1, Z0, Z0
 	VFMADD231PS Z4, Z0, Z6
 	VMOVUPS     Z6, K1, (CX)(DI*4)
 
-done462:
+done464:
+	VZEROUPPER
+	RET
+
+// func adamDividingAVX512(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·adamDividingAVX512(SB), NOSPLIT, $0-72
+	MOVQ         n+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         grad+16(FP), DX
+	MOVQ         m+24(FP), BX
+	MOVQ         v+32(FP), SI
+	VBROADCASTSS beta1+40(FP), Z0
+	VBROADCASTSS rest1+44(FP), Z1
+	VBROADCASTSS beta2+48(FP), Z2
+	VBROADCASTSS rest2+52(FP), Z3
+	VBROADCASTSS step+56(FP), Z4
+	VBROADCASTSS eps+60(FP), Z5
+	VBROADCASTSS shrink+64(FP), Z6
+	VBROADCASTSS wd+68(FP), Z7
+	MOVL         wd+68(FP), DI
+	TESTL        DI, DI
+	JNZ          decay475
+	CMPL         shrink+64(FP), $0x3f800000
+	JNE          decay475
+	VBROADCASTSS numbersAVX512<>+292(SB), Z6
+	VBROADCASTSS numbersAVX512<>+296(SB), Z7
+	VBROADCASTSS numbersAVX512<>+68(SB), Z8
+	VBROADCASTSS numbersAVX512<>+132(SB), Z9
+	XORL         DI, DI
+	SUBQ         $+48, AX
+	JL           one477start
+
+main476:
+	VMOVUPS       (DX)(DI*4), Z10
+	VMULPS        (SI)(DI*4), Z2, Z11
+	VMOVUPS       64(DX)(DI*4), Z12
+	VMULPS        64(SI)(DI*4), Z2, Z13
+	VMOVUPS       128(DX)(DI*4), Z14
+	VMULPS        128(SI)(DI*4), Z2, Z15
+	VMULPS        Z3, Z10, Z16
+	VFMADD231PS   Z16, Z10, Z11
+	VMULPS        Z3, Z12, Z16
+	VFMADD231PS   Z16, Z12, Z13
+	VMULPS        Z3, Z14, Z16
+	VFMADD231PS   Z16, Z14, Z15
+	VPTESTMD      Z9, Z11, K1
+	VMOVAPS.Z     Z11, K1, Z11
+	VMOVUPS       Z11, (SI)(DI*4)
+	VPTESTMD      Z9, Z13, K2
+	VMOVAPS.Z     Z13, K2, Z13
+	VMOVUPS       Z13, 64(SI)(DI*4)
+	VPTESTMD      Z9, Z15, K2
+	VMOVAPS.Z     Z15, K2, Z15
+	VMOVUPS       Z15, 128(SI)(DI*4)
+	VMULPS        (BX)(DI*4), Z0, Z16
+	VMULPS        64(BX)(DI*4), Z0, Z17
+	VMULPS        128(BX)(DI*4), Z0, Z18
+	VFMADD231PS   Z1, Z10, Z16
+	VFMADD231PS   Z1, Z12, Z17
+	VFMADD231PS   Z1, Z14, Z18
+	VPSUBD        Z6, Z11, Z10
+	VPCMPUD       $0x05, Z7, Z10, K1, K2
+	VRSQRT14PS    Z11, Z10
+	VSQRTPS       Z13, Z12
+	VSQRTPS       Z15, Z14
+	VMULPS        Z11, Z10, Z13
+	KORTESTW      K2, K2
+	JNZ           slow480
+	VMULPS        Z8, Z10, Z10
+	VMOVAPS       Z8, Z15
+	VFNMADD231PS  Z13, Z10, Z15
+	VFMADD231PS   Z13, Z15, Z13
+	VFMADD231PS   Z10, Z15, Z10
+	VMOVAPS       Z11, Z11
+	VFNMADD231PS  Z13, Z13, Z11
+	VFMADD231PS.Z Z11, Z10, K1, Z13
+	JMP           rooted481
+
+slow480:
+	VSQRTPS Z11, Z13
+
+rooted481:
+	VPTESTMD    Z9, Z16, K1
+	VMOVAPS.Z   Z16, K1, Z16
+	VMOVUPS     Z16, (BX)(DI*4)
+	VPTESTMD    Z9, Z17, K1
+	VMOVAPS.Z   Z17, K1, Z17
+	VMOVUPS     Z17, 64(BX)(DI*4)
+	VPTESTMD    Z9, Z18, K1
+	VMOVAPS.Z   Z18, K1, Z18
+	VMOVUPS     Z18, 128(BX)(DI*4)
+	VADDPS      Z5, Z13, Z10
+	VDIVPS      Z10, Z16, Z10
+	VADDPS      Z5, Z12, Z11
+	VDIVPS      Z11, Z17, Z11
+	VADDPS      Z5, Z14, Z12
+	VDIVPS      Z12, Z18, Z12
+	VMOVUPS     (CX)(DI*4), Z13
+	VFMADD231PS Z4, Z10, Z13
+	VMOVUPS     Z13, (CX)(DI*4)
+	VMOVUPS     64(CX)(DI*4), Z10
+	VFMADD231PS Z4, Z11, Z10
+	VMOVUPS     Z10, 64(CX)(DI*4)
+	VMOVUPS     128(CX)(DI*4), Z10
+	VFMADD231PS Z4, Z12, Z10
+	VMOVUPS     Z10, 128(CX)(DI*4)
+	ADDQ        $+48, DI
+	SUBQ        $+48, AX
+	JGE         main476
+
+one477start:
+	ADDQ $+48, AX
+	SUBQ $+16, AX
+	JL   tail478
+
+one477:
+	VMOVUPS       (DX)(DI*4), Z10
+	VMULPS        (SI)(DI*4), Z2, Z11
+	VMULPS        Z3, Z10, Z12
+	VFMADD231PS   Z12, Z10, Z11
+	VPTESTMD      Z9, Z11, K1
+	VMOVAPS.Z     Z11, K1, Z11
+	VMOVUPS       Z11, (SI)(DI*4)
+	VMULPS        (BX)(DI*4), Z0, Z12
+	VFMADD231PS   Z1, Z10, Z12
+	VPSUBD        Z6, Z11, Z10
+	VPCMPUD       $0x05, Z7, Z10, K1, K2
+	VRSQRT14PS    Z11, Z13
+	VMULPS        Z11, Z13, Z10
+	KORTESTW      K2, K2
+	JNZ           slow482
+	VMULPS        Z8, Z13, Z13
+	VMOVAPS       Z8, Z14
+	VFNMADD231PS  Z10, Z13, Z14
+	VFMADD231PS   Z10, Z14, Z10
+	VFMADD231PS   Z13, Z14, Z13
+	VMOVAPS       Z11, Z11
+	VFNMADD231PS  Z10, Z10, Z11
+	VFMADD231PS.Z Z11, Z13, K1, Z10
+	JMP           rooted483
+
+slow482:
+	VSQRTPS Z11, Z10
+
+rooted483:
+	VPTESTMD    Z9, Z12, K1
+	VMOVAPS.Z   Z12, K1, Z12
+	VMOVUPS     Z12, (BX)(DI*4)
+	VADDPS      Z5, Z10, Z10
+	VDIVPS      Z10, Z12, Z10
+	VMOVUPS     (CX)(DI*4), Z11
+	VFMADD231PS Z4, Z10, Z11
+	VMOVUPS     Z11, (CX)(DI*4)
+	ADDQ        $+16, DI
+	SUBQ        $+16, AX
+	JGE         one477
+
+tail478:
+	ADDQ          $+16, AX
+	JZ            done479
+	MOVQ          $-1, R8
+	BZHIQ         AX, R8, R8
+	KMOVW         R8, K1
+	VMOVUPS.Z     (DX)(DI*4), K1, Z10
+	VMOVUPS.Z     (SI)(DI*4), K1, Z11
+	VMULPS        Z11, Z2, Z2
+	VMULPS        Z3, Z10, Z3
+	VFMADD231PS   Z3, Z10, Z2
+	VPTESTMD      Z9, Z2, K2
+	VMOVAPS.Z     Z2, K2, Z2
+	VMOVUPS       Z2, K1, (SI)(DI*4)
+	VMOVUPS.Z     (BX)(DI*4), K1, Z3
+	VMULPS        Z3, Z0, Z0
+	VFMADD231PS   Z1, Z10, Z0
+	VPSUBD        Z6, Z2, Z1
+	VPCMPUD       $0x05, Z7, Z1, K2, K3
+	VRSQRT14PS    Z2, Z3
+	VMULPS        Z2, Z3, Z1
+	KORTESTW      K3, K3
+	JNZ           slow484
+	VMULPS        Z8, Z3, Z3
+	VMOVAPS       Z8, Z6
+	VFNMADD231PS  Z1, Z3, Z6
+	VFMADD231PS   Z1, Z6, Z1
+	VFMADD231PS   Z3, Z6, Z3
+	VMOVAPS       Z2, Z2
+	VFNMADD231PS  Z1, Z1, Z2
+	VFMADD231PS.Z Z2, Z3, K2, Z1
+	JMP           rooted485
+
+slow484:
+	VSQRTPS Z2, Z1
+
+rooted485:
+	VPTESTMD    Z9, Z0, K2
+	VMOVAPS.Z   Z0, K2, Z0
+	VMOVUPS     Z0, K1, (BX)(DI*4)
+	VADDPS      Z5, Z1, Z1
+	VDIVPS      Z1, Z0, Z0
+	VMOVUPS.Z   (CX)(DI*4), K1, Z1
+	VFMADD231PS Z4, Z0, Z1
+	VMOVUPS     Z1, K1, (CX)(DI*4)
+
+done479:
+	VZEROUPPER
+	RET
+
+decay475:
+	VBROADCASTSS numbersAVX512<>+292(SB), Z8
+	VBROADCASTSS numbersAVX512<>+296(SB), Z9
+	VBROADCASTSS numbersAVX512<>+68(SB), Z10
+	VBROADCASTSS numbersAVX512<>+132(SB), Z11
+	XORL         DI, DI
+	SUBQ         $+48, AX
+	JL           one487start
+
+main486:
+	VMOVUPS       (DX)(DI*4), Z12
+	VMULPS        (CX)(DI*4), Z6, Z13
+	VFMADD231PS   Z7, Z13, Z12
+	VMULPS        (SI)(DI*4), Z2, Z14
+	VMOVUPS       64(DX)(DI*4), Z15
+	VMULPS        64(CX)(DI*4), Z6, Z16
+	VFMADD231PS   Z7, Z16, Z15
+	VMULPS        64(SI)(DI*4), Z2, Z17
+	VMOVUPS       128(DX)(DI*4), Z18
+	VMULPS        128(CX)(DI*4), Z6, Z19
+	VFMADD231PS   Z7, Z19, Z18
+	VMULPS        128(SI)(DI*4), Z2, Z20
+	VMULPS        Z3, Z12, Z21
+	VFMADD231PS   Z21, Z12, Z14
+	VMULPS        Z3, Z15, Z21
+	VFMADD231PS   Z21, Z15, Z17
+	VMULPS        Z3, Z18, Z21
+	VFMADD231PS   Z21, Z18, Z20
+	VPTESTMD      Z11, Z14, K1
+	VMOVAPS.Z     Z14, K1, Z14
+	VMOVUPS       Z14, (SI)(DI*4)
+	VPTESTMD      Z11, Z17, K2
+	VMOVAPS.Z     Z17, K2, Z17
+	VMOVUPS       Z17, 64(SI)(DI*4)
+	VPTESTMD      Z11, Z20, K2
+	VMOVAPS.Z     Z20, K2, Z20
+	VMOVUPS       Z20, 128(SI)(DI*4)
+	VMULPS        (BX)(DI*4), Z0, Z21
+	VMULPS        64(BX)(DI*4), Z0, Z22
+	VMULPS        128(BX)(DI*4), Z0, Z23
+	VFMADD231PS   Z1, Z12, Z21
+	VFMADD231PS   Z1, Z15, Z22
+	VFMADD231PS   Z1, Z18, Z23
+	VPSUBD        Z8, Z14, Z12
+	VPCMPUD       $0x05, Z9, Z12, K1, K2
+	VRSQRT14PS    Z14, Z12
+	VSQRTPS       Z17, Z15
+	VSQRTPS       Z20, Z18
+	VMULPS        Z14, Z12, Z17
+	KORTESTW      K2, K2
+	JNZ           slow490
+	VMULPS        Z10, Z12, Z12
+	VMOVAPS       Z10, Z20
+	VFNMADD231PS  Z17, Z12, Z20
+	VFMADD231PS   Z17, Z20, Z17
+	VFMADD231PS   Z12, Z20, Z12
+	VMOVAPS       Z14, Z14
+	VFNMADD231PS  Z17, Z17, Z14
+	VFMADD231PS.Z Z14, Z12, K1, Z17
+	JMP           rooted491
+
+slow490:
+	VSQRTPS Z14, Z17
+
+rooted491:
+	VPTESTMD    Z11, Z21, K1
+	VMOVAPS.Z   Z21, K1, Z21
+	VMOVUPS     Z21, (BX)(DI*4)
+	VPTESTMD    Z11, Z22, K1
+	VMOVAPS.Z   Z22, K1, Z22
+	VMOVUPS     Z22, 64(BX)(DI*4)
+	VPTESTMD    Z11, Z23, K1
+	VMOVAPS.Z   Z23, K1, Z23
+	VMOVUPS     Z23, 128(BX)(DI*4)
+	VADDPS      Z5, Z17, Z12
+	VDIVPS      Z12, Z21, Z12
+	VADDPS      Z5, Z15, Z14
+	VDIVPS      Z14, Z22, Z14
+	VADDPS      Z5, Z18, Z15
+	VDIVPS      Z15, Z23, Z15
+	VFMADD231PS Z4, Z12, Z13
+	VMOVUPS     Z13, (CX)(DI*4)
+	VFMADD231PS Z4, Z14, Z16
+	VMOVUPS     Z16, 64(CX)(DI*4)
+	VFMADD231PS Z4, Z15, Z19
+	VMOVUPS     Z19, 128(CX)(DI*4)
+	ADDQ        $+48, DI
+	SUBQ        $+48, AX
+	JGE         main486
+
+one487start:
+	ADDQ $+48, AX
+	SUBQ $+16, AX
+	JL   tail488
+
+one487:
+	VMOVUPS       (DX)(DI*4), Z12
+	VMULPS        (CX)(DI*4), Z6, Z13
+	VFMADD231PS   Z7, Z13, Z12
+	VMULPS        (SI)(DI*4), Z2, Z14
+	VMULPS        Z3, Z12, Z15
+	VFMADD231PS   Z15, Z12, Z14
+	VPTESTMD      Z11, Z14, K1
+	VMOVAPS.Z     Z14, K1, Z14
+	VMOVUPS       Z14, (SI)(DI*4)
+	VMULPS        (BX)(DI*4), Z0, Z15
+	VFMADD231PS   Z1, Z12, Z15
+	VPSUBD        Z8, Z14, Z12
+	VPCMPUD       $0x05, Z9, Z12, K1, K2
+	VRSQRT14PS    Z14, Z16
+	VMULPS        Z14, Z16, Z12
+	KORTESTW      K2, K2
+	JNZ           slow492
+	VMULPS        Z10, Z16, Z16
+	VMOVAPS       Z10, Z17
+	VFNMADD231PS  Z12, Z16, Z17
+	VFMADD231PS   Z12, Z17, Z12
+	VFMADD231PS   Z16, Z17, Z16
+	VMOVAPS       Z14, Z14
+	VFNMADD231PS  Z12, Z12, Z14
+	VFMADD231PS.Z Z14, Z16, K1, Z12
+	JMP           rooted493
+
+slow492:
+	VSQRTPS Z14, Z12
+
+rooted493:
+	VPTESTMD    Z11, Z15, K1
+	VMOVAPS.Z   Z15, K1, Z15
+	VMOVUPS     Z15, (BX)(DI*4)
+	VADDPS      Z5, Z12, Z12
+	VDIVPS      Z12, Z15, Z12
+	VFMADD231PS Z4, Z12, Z13
+	VMOVUPS     Z13, (CX)(DI*4)
+	ADDQ        $+16, DI
+	SUBQ        $+16, AX
+	JGE         one487
+
+tail488:
+	ADDQ          $+16, AX
+	JZ            done489
+	MOVQ          $-1, R8
+	BZHIQ         AX, R8, R8
+	KMOVW         R8, K1
+	VMOVUPS.Z     (DX)(DI*4), K1, Z12
+	VMOVUPS.Z     (CX)(DI*4), K1, Z13
+	VMULPS        Z13, Z6, Z6
+	VFMADD231PS   Z7, Z6, Z12
+	VMOVUPS.Z     (SI)(DI*4), K1, Z7
+	VMULPS        Z7, Z2, Z2
+	VMULPS        Z3, Z12, Z3
+	VFMADD231PS   Z3, Z12, Z2
+	VPTESTMD      Z11, Z2, K2
+	VMOVAPS.Z     Z2, K2, Z2
+	VMOVUPS       Z2, K1, (SI)(DI*4)
+	VMOVUPS.Z     (BX)(DI*4), K1, Z3
+	VMULPS        Z3, Z0, Z0
+	VFMADD231PS   Z1, Z12, Z0
+	VPSUBD        Z8, Z2, Z1
+	VPCMPUD       $0x05, Z9, Z1, K2, K3
+	VRSQRT14PS    Z2, Z3
+	VMULPS        Z2, Z3, Z1
+	KORTESTW      K3, K3
+	JNZ           slow494
+	VMULPS        Z10, Z3, Z3
+	VMOVAPS       Z10, Z7
+	VFNMADD231PS  Z1, Z3, Z7
+	VFMADD231PS   Z1, Z7, Z1
+	VFMADD231PS   Z3, Z7, Z3
+	VMOVAPS       Z2, Z2
+	VFNMADD231PS  Z1, Z1, Z2
+	VFMADD231PS.Z Z2, Z3, K2, Z1
+	JMP           rooted495
+
+slow494:
+	VSQRTPS Z2, Z1
+
+rooted495:
+	VPTESTMD    Z11, Z0, K2
+	VMOVAPS.Z   Z0, K2, Z0
+	VMOVUPS     Z0, K1, (BX)(DI*4)
+	VADDPS      Z5, Z1, Z1
+	VDIVPS      Z1, Z0, Z0
+	VFMADD231PS Z4, Z0, Z6
+	VMOVUPS     Z6, K1, (CX)(DI*4)
+
+done489:
 	VZEROUPPER
 	RET
 
 // func rootsAVX512(n int, y *float32, x *float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·rootsAVX512(SB), NOSPLIT, $0-24
-	MOVQ n+0(FP), AX
-	MOVQ y+8(FP), CX
-	MOVQ x+16(FP), DX
-	XORL BX, BX
-	SUBQ $+16, AX
-	JL   tail467
+	MOVQ         n+0(FP), AX
+	MOVQ         y+8(FP), CX
+	MOVQ         x+16(FP), DX
+	VBROADCASTSS numbersAVX512<>+292(SB), Z0
+	VBROADCASTSS numbersAVX512<>+296(SB), Z1
+	VBROADCASTSS numbersAVX512<>+68(SB), Z2
+	VBROADCASTSS numbersAVX512<>+132(SB), Z3
+	XORL         BX, BX
+	SUBQ         $+16, AX
+	JL           tail498
 
-one466:
-	VMOVUPS       (DX)(BX*4), Z0
-	VPTESTMD      Z0, Z0, K1
-	VPSUBD.BCST   numbersAVX512<>+292(SB), Z0, Z1
-	VPCMPUD.BCST  $0x05, numbersAVX512<>+296(SB), Z1, K1, K2
-	VRSQRT14PS    Z0, Z2
-	VMULPS        Z0, Z2, Z1
+one497:
+	VMOVUPS       (DX)(BX*4), Z3
+	VPTESTMD      Z3, Z3, K1
+	VPSUBD        Z0, Z3, Z4
+	VPCMPUD       $0x05, Z1, Z4, K1, K2
+	VRSQRT14PS    Z3, Z5
+	VMULPS        Z3, Z5, Z4
 	KORTESTW      K2, K2
-	JNZ           slow469
-	VMULPS.BCST   numbersAVX512<>+68(SB), Z2, Z2
-	VBROADCASTSS  numbersAVX512<>+68(SB), Z3
-	VFNMADD231PS  Z1, Z2, Z3
-	VFMADD231PS   Z1, Z3, Z1
-	VFMADD231PS   Z2, Z3, Z2
-	VMOVAPS       Z0, Z0
-	VFNMADD231PS  Z1, Z1, Z0
-	VFMADD231PS.Z Z0, Z2, K1, Z1
-	JMP           rooted470
+	JNZ           slow500
+	VMULPS        Z2, Z5, Z5
+	VMOVAPS       Z2, Z6
+	VFNMADD231PS  Z4, Z5, Z6
+	VFMADD231PS   Z4, Z6, Z4
+	VFMADD231PS   Z5, Z6, Z5
+	VMOVAPS       Z3, Z3
+	VFNMADD231PS  Z4, Z4, Z3
+	VFMADD231PS.Z Z3, Z5, K1, Z4
+	JMP           rooted501
 
-slow469:
-	VSQRTPS Z0, Z1
+slow500:
+	VSQRTPS Z3, Z4
 
-rooted470:
-	VMOVUPS Z1, (CX)(BX*4)
+rooted501:
+	VMOVUPS Z4, (CX)(BX*4)
 	ADDQ    $+16, BX
 	SUBQ    $+16, AX
-	JGE     one466
+	JGE     one497
 
-tail467:
+tail498:
 	ADDQ          $+16, AX
-	JZ            done468
+	JZ            done499
 	MOVQ          $-1, SI
 	BZHIQ         AX, SI, SI
 	KMOVW         SI, K1
-	VMOVUPS.Z     (DX)(BX*4), K1, Z0
-	VPTESTMD      Z0, Z0, K2
-	VPSUBD.BCST   numbersAVX512<>+292(SB), Z0, Z1
-	VPCMPUD.BCST  $0x05, numbersAVX512<>+296(SB), Z1, K2, K3
-	VRSQRT14PS    Z0, Z2
-	VMULPS        Z0, Z2, Z1
+	VMOVUPS.Z     (DX)(BX*4), K1, Z3
+	VPTESTMD      Z3, Z3, K2
+	VPSUBD        Z0, Z3, Z0
+	VPCMPUD       $0x05, Z1, Z0, K2, K3
+	VRSQRT14PS    Z3, Z1
+	VMULPS        Z3, Z1, Z0
 	KORTESTW      K3, K3
-	JNZ           slow471
-	VMULPS.BCST   numbersAVX512<>+68(SB), Z2, Z2
-	VBROADCASTSS  numbersAVX512<>+68(SB), Z3
-	VFNMADD231PS  Z1, Z2, Z3
-	VFMADD231PS   Z1, Z3, Z1
-	VFMADD231PS   Z2, Z3, Z2
-	VMOVAPS       Z0, Z0
-	VFNMADD231PS  Z1, Z1, Z0
-	VFMADD231PS.Z Z0, Z2, K2, Z1
-	JMP           rooted472
+	JNZ           slow502
+	VMULPS        Z2, Z1, Z1
+	VMOVAPS       Z2, Z2
+	VFNMADD231PS  Z0, Z1, Z2
+	VFMADD231PS   Z0, Z2, Z0
+	VFMADD231PS   Z1, Z2, Z1
+	VMOVAPS       Z3, Z2
+	VFNMADD231PS  Z0, Z0, Z2
+	VFMADD231PS.Z Z2, Z1, K2, Z0
+	JMP           rooted503
 
-slow471:
-	VSQRTPS Z0, Z1
+slow502:
+	VSQRTPS Z3, Z0
 
-rooted472:
-	VMOVUPS Z1, K1, (CX)(BX*4)
+rooted503:
+	VMOVUPS Z0, K1, (CX)(BX*4)
 
-done468:
+done499:
 	VZEROUPPER
 	RET
 
@@ -6788,9 +7307,9 @@ TEXT ·sgdAVX512(SB), NOSPLIT, $0-32
 	VBROADCASTSS wd+28(FP), Z1
 	XORL         BX, BX
 	SUBQ         $+32, AX
-	JL           one474start
+	JL           one505start
 
-main473:
+main504:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -6803,14 +7322,14 @@ main473:
 	VMOVUPS     Z2, 64(CX)(BX*4)
 	ADDQ        $+32, BX
 	SUBQ        $+32, AX
-	JGE         main473
+	JGE         main504
 
-one474start:
+one505start:
 	ADDQ $+32, AX
 	SUBQ $+16, AX
-	JL   tail475
+	JL   tail506
 
-one474:
+one505:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -6818,11 +7337,11 @@ one474:
 	VMOVUPS     Z2, (CX)(BX*4)
 	ADDQ        $+16, BX
 	SUBQ        $+16, AX
-	JGE         one474
+	JGE         one505
 
-tail475:
+tail506:
 	ADDQ        $+16, AX
-	JZ          done476
+	JZ          done507
 	MOVQ        $-1, SI
 	BZHIQ       AX, SI, SI
 	KMOVW       SI, K1
@@ -6832,7 +7351,7 @@ tail475:
 	VFMADD231PS Z0, Z3, Z2
 	VMOVUPS     Z2, K1, (CX)(BX*4)
 
-done476:
+done507:
 	VZEROUPPER
 	RET
 
@@ -6850,9 +7369,9 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+44(FP), Z3
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail479
+	JL           tail510
 
-one478:
+one509:
 	VMOVUPS        (CX)(DI*4), Z4
 	VMOVUPS        (DX)(DI*4), Z5
 	VFMADD231PS    Z3, Z4, Z5
@@ -6863,19 +7382,19 @@ one478:
 	VPXORD         Z6, Z6, K1, Z6
 	VMOVUPS        Z6, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain481
+	JZ             plain512
 	VFMADD213PS    Z5, Z1, Z6
 
-plain481:
+plain512:
 	VFMADD231PS Z0, Z6, Z4
 	VMOVUPS     Z4, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one478
+	JGE         one509
 
-tail479:
+tail510:
 	ADDQ           $+16, AX
-	JZ             done480
+	JZ             done511
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -6889,14 +7408,14 @@ tail479:
 	VPXORD         Z2, Z2, K2, Z2
 	VMOVUPS        Z2, K1, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain482
+	JZ             plain513
 	VFMADD213PS    Z5, Z1, Z2
 
-plain482:
+plain513:
 	VFMADD231PS Z0, Z2, Z4
 	VMOVUPS     Z4, K1, (CX)(DI*4)
 
-done480:
+done511:
 	VZEROUPPER
 	RET
 
@@ -6912,9 +7431,9 @@ TEXT ·adagradAVX512(SB), NOSPLIT, $0-44
 	VBROADCASTSS wd+40(FP), Z2
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail485
+	JL           tail516
 
-one484:
+one515:
 	VMOVUPS     (CX)(SI*4), Z3
 	VMOVUPS     (DX)(SI*4), Z4
 	VFMADD231PS Z2, Z3, Z4
@@ -6928,11 +7447,11 @@ one484:
 	VMOVUPS     Z3, (CX)(SI*4)
 	ADDQ        $+16, SI
 	SUBQ        $+16, AX
-	JGE         one484
+	JGE         one515
 
-tail485:
+tail516:
 	ADDQ        $+16, AX
-	JZ          done486
+	JZ          done517
 	MOVQ        $-1, DI
 	BZHIQ       AX, DI, DI
 	KMOVW       DI, K1
@@ -6948,7 +7467,7 @@ tail485:
 	VFMADD231PS Z0, Z1, Z3
 	VMOVUPS     Z3, K1, (CX)(SI*4)
 
-done486:
+done517:
 	VZEROUPPER
 	RET
 
@@ -6968,9 +7487,9 @@ TEXT ·rmspropAVX512(SB), NOSPLIT, $0-64
 	VBROADCASTSS mu+60(FP), Z5
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail489
+	JL           tail520
 
-one488:
+one519:
 	VMOVUPS        (CX)(DI*4), Z6
 	VMOVUPS        (DX)(DI*4), Z7
 	VFMADD231PS    Z4, Z6, Z7
@@ -6985,7 +7504,7 @@ one488:
 	VADDPS         Z3, Z8, Z8
 	VDIVPS         Z8, Z7, Z7
 	TESTQ          SI, SI
-	JZ             plain491
+	JZ             plain522
 	VMOVUPS        (SI)(DI*4), Z8
 	VFMADD231PS    Z8, Z5, Z7
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z7, K1
@@ -6993,16 +7512,16 @@ one488:
 	VMOVAPS        Z7, Z7
 	VMOVUPS        Z7, (SI)(DI*4)
 
-plain491:
+plain522:
 	VFMADD231PS Z0, Z7, Z6
 	VMOVUPS     Z6, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one488
+	JGE         one519
 
-tail489:
+tail520:
 	ADDQ           $+16, AX
-	JZ             done490
+	JZ             done521
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -7020,7 +7539,7 @@ tail489:
 	VADDPS         Z3, Z1, Z1
 	VDIVPS         Z1, Z7, Z1
 	TESTQ          SI, SI
-	JZ             plain492
+	JZ             plain523
 	VMOVUPS.Z      (SI)(DI*4), K1, Z2
 	VFMADD231PS    Z2, Z5, Z1
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z1, K2
@@ -7028,11 +7547,11 @@ tail489:
 	VMOVAPS        Z1, Z1
 	VMOVUPS        Z1, K1, (SI)(DI*4)
 
-plain492:
+plain523:
 	VFMADD231PS Z0, Z1, Z6
 	VMOVUPS     Z6, K1, (CX)(DI*4)
 
-done490:
+done521:
 	VZEROUPPER
 	RET
 
@@ -7051,9 +7570,9 @@ TEXT ·lionAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+52(FP), Z5
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail495
+	JL           tail526
 
-one494:
+one525:
 	VMOVUPS        (DX)(SI*4), Z6
 	VMOVUPS        (BX)(SI*4), Z7
 	VMULPS         Z1, Z7, Z8
@@ -7075,11 +7594,11 @@ one494:
 	VMOVUPS        Z7, (BX)(SI*4)
 	ADDQ           $+16, SI
 	SUBQ           $+16, AX
-	JGE            one494
+	JGE            one525
 
-tail495:
+tail526:
 	ADDQ           $+16, AX
-	JZ             done496
+	JZ             done527
 	MOVQ           $-1, DI
 	BZHIQ          AX, DI, DI
 	KMOVW          DI, K1
@@ -7103,7 +7622,7 @@ tail495:
 	VPXORD         Z0, Z0, K2, Z0
 	VMOVUPS        Z0, K1, (BX)(SI*4)
 
-done496:
+done527:
 	VZEROUPPER
 	RET
 
@@ -7131,7 +7650,7 @@ TEXT ·scoresAVX512(SB), NOSPLIT, $576-76
 	MOVQ         CX, SI
 	MOVQ         R11, R12
 
-gather497:
+gather528:
 	VPXORD     Z2, Z2, Z2
 	KMOVW      K1, K2
 	VGATHERDPS (R10)(Z1*4), K2, Z2
@@ -7139,11 +7658,11 @@ gather497:
 	ADDQ       $0x04, R10
 	ADDQ       $0x40, R12
 	DECQ       SI
-	JNZ        gather497
+	JNZ        gather528
 	MOVQ       AX, SI
 	SHLQ       $0x02, SI
 
-rows498:
+rows529:
 	MOVQ             $-1, R10
 	BZHIQ            DX, R10, R10
 	KMOVW            R10, K2
@@ -7157,7 +7676,7 @@ rows498:
 	VMOVUPS          192(R11), Z1
 	VFMADD231PS.BCST 12(R9), Z1, Z3
 	CMPQ             CX, $0x04
-	JE               multiplied499
+	JE               multiplied530
 	VMOVUPS          256(R11), Z1
 	VFMADD231PS.BCST 16(R9), Z1, Z3
 	VMOVUPS          320(R11), Z1
@@ -7167,7 +7686,7 @@ rows498:
 	VMOVUPS          448(R11), Z1
 	VFMADD231PS.BCST 28(R9), Z1, Z3
 
-multiplied499:
+multiplied530:
 	VMULPS           Z0, Z3, Z1
 	VBROADCASTSS     numbersAVX512<>+128(SB), Z2
 	VMAXPS           Z2, Z1, K2, Z2
@@ -7215,7 +7734,7 @@ multiplied499:
 	ADDQ             DI, R9
 	ADDQ             SI, R8
 	DECQ             AX
-	JNZ              rows498
+	JNZ              rows529
 	VZEROUPPER
 	RET
 
@@ -7244,7 +7763,7 @@ TEXT ·scoresBackwardAVX512(SB), NOSPLIT, $576-84
 	MOVQ         CX, SI
 	MOVQ         R12, R13
 
-gather500:
+gather531:
 	VPXORD     Z2, Z2, Z2
 	KMOVW      K1, K2
 	VGATHERDPS (R10)(Z1*4), K2, Z2
@@ -7252,11 +7771,11 @@ gather500:
 	ADDQ       $0x04, R10
 	ADDQ       $0x40, R13
 	DECQ       SI
-	JNZ        gather500
+	JNZ        gather531
 	MOVQ       AX, SI
 	SHLQ       $0x02, SI
 
-rows501:
+rows532:
 	MOVQ             $-1, R10
 	BZHIQ            DX, R10, R10
 	KMOVW            R10, K2
@@ -7270,7 +7789,7 @@ rows501:
 	VMOVUPS          192(R12), Z1
 	VFMADD231PS.BCST 12(R9), Z1, Z3
 	CMPQ             CX, $0x04
-	JE               multiplied502
+	JE               multiplied533
 	VMOVUPS          256(R12), Z1
 	VFMADD231PS.BCST 16(R9), Z1, Z3
 	VMOVUPS          320(R12), Z1
@@ -7280,7 +7799,7 @@ rows501:
 	VMOVUPS          448(R12), Z1
 	VFMADD231PS.BCST 28(R9), Z1, Z3
 
-multiplied502:
+multiplied533:
 	VMOVAPS.Z   Z3, K2, Z1
 	VMOVUPS.Z   (R11), K2, Z2
 	VPXORD      Z4, Z4, Z4
@@ -7305,7 +7824,7 @@ multiplied502:
 	ADDQ        DI, R9
 	ADDQ        SI, R8
 	DECQ        AX
-	JNZ         rows501
+	JNZ         rows532
 	VZEROUPPER
 	RET
 
@@ -7542,7 +8061,7 @@ four:
 	VADDPS           Z15, Z12, Z12
 	VPERMPS          Z12, Z7, Z12
 	TESTQ            SI, SI
-	JZ               nostats503
+	JZ               nostats534
 	VPERMPS          Z9, Z7, Z9
 	VUNPCKLPS        X12, X9, X15
 	VUNPCKHPS        X12, X9, X9
@@ -7550,7 +8069,7 @@ four:
 	VMOVUPS          X9, 16(SI)
 	ADDQ             $0x20, SI
 
-nostats503:
+nostats534:
 	VDIVPS  X12, X1, X12
 	MOVQ    DX, DI
 	VPERMPS Z12, Z3, Z9
@@ -7753,7 +8272,7 @@ rows3:
 	VADDPS           Z10, Z2, Z2
 	VPERMPS          Z2, Z7, Z2
 	TESTQ            SI, SI
-	JZ               nostats504
+	JZ               nostats535
 	VPERMPS          Z6, Z7, Z6
 	VUNPCKLPS        X2, X6, X7
 	VUNPCKHPS        X2, X6, X6
@@ -7761,7 +8280,7 @@ rows3:
 	VMOVSD           X6, 16(SI)
 	ADDQ             $0x20, SI
 
-nostats504:
+nostats535:
 	VDIVPS  X2, X1, X2
 	MOVQ    DX, AX
 	VPERMPS Z2, Z3, Z1
@@ -7901,14 +8420,14 @@ rows2:
 	VADDPS           Z9, Z2, Z2
 	VPERMPS          Z2, Z7, Z2
 	TESTQ            SI, SI
-	JZ               nostats505
+	JZ               nostats536
 	VPERMPS          Z5, Z7, Z5
 	VUNPCKLPS        X2, X5, X7
 	VUNPCKHPS        X2, X5, X5
 	VMOVUPS          X7, (SI)
 	ADDQ             $0x20, SI
 
-nostats505:
+nostats536:
 	VDIVPS  X2, X1, X2
 	MOVQ    DX, AX
 	VPERMPS Z2, Z3, Z1
@@ -7998,14 +8517,14 @@ rows1:
 	VADDPS           Z6, Z2, Z2
 	VPERMPS          Z2, Z7, Z2
 	TESTQ            SI, SI
-	JZ               nostats506
+	JZ               nostats537
 	VPERMPS          Z4, Z7, Z4
 	VUNPCKLPS        X2, X4, X6
 	VUNPCKHPS        X2, X4, X4
 	VMOVSD           X6, (SI)
 	ADDQ             $0x20, SI
 
-nostats506:
+nostats537:
 	VDIVPS  X2, X1, X2
 	MOVQ    DX, AX
 	VPERMPS Z2, Z3, Z1
@@ -8026,10 +8545,10 @@ TEXT ·rmsNorm16AVX512(SB), NOSPLIT, $0-48
 	MOVQ         w+32(FP), SI
 	VBROADCASTSS numbersAVX512<>+44(SB), Z0
 	TESTQ        SI, SI
-	JZ           nogain507
+	JZ           nogain538
 	VMOVUPS      (SI), Z0
 
-nogain507:
+nogain538:
 	VBROADCASTSS inv+40(FP), Z1
 	VBROADCASTSS eps+44(FP), Z2
 	VBROADCASTSS numbersAVX512<>+44(SB), Z3
@@ -8218,10 +8737,10 @@ TEXT ·rmsNormBackward16AVX512(SB), NOSPLIT, $0-64
 	MOVQ         w+40(FP), DI
 	VBROADCASTSS numbersAVX512<>+44(SB), Z0
 	TESTQ        DI, DI
-	JZ           nogain508
+	JZ           nogain539
 	VMOVUPS      (DI), Z0
 
-nogain508:
+nogain539:
 	VBROADCASTSS inv+48(FP), Z1
 	MOVQ         acc+56(FP), DI
 	VPXORD       Z2, Z2, Z2
@@ -8268,41 +8787,41 @@ four:
 	VFNMADD231PS Z4, Z10, Z5
 	VMULPS       Z3, Z5, Z3
 	TESTQ        DI, DI
-	JZ           set509
+	JZ           set540
 	VMOVUPS      (CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set509:
+set540:
 	VMOVUPS      Z3, (CX)
 	VSHUFF32X4   $0x55, Z6, Z6, Z3
 	VFNMADD231PS Z8, Z3, Z9
 	VMULPS       Z7, Z9, Z3
 	TESTQ        DI, DI
-	JZ           set510
+	JZ           set541
 	VMOVUPS      64(CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set510:
+set541:
 	VMOVUPS      Z3, 64(CX)
 	VSHUFF32X4   $0xaa, Z6, Z6, Z3
 	VFNMADD231PS Z12, Z3, Z13
 	VMULPS       Z11, Z13, Z3
 	TESTQ        DI, DI
-	JZ           set511
+	JZ           set542
 	VMOVUPS      128(CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set511:
+set542:
 	VMOVUPS      Z3, 128(CX)
 	VSHUFF32X4   $0xff, Z6, Z6, Z3
 	VFNMADD231PS Z16, Z3, Z17
 	VMULPS       Z15, Z17, Z3
 	TESTQ        DI, DI
-	JZ           set512
+	JZ           set543
 	VMOVUPS      192(CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set512:
+set543:
 	VMOVUPS Z3, 192(CX)
 	ADDQ    $0x00000100, CX
 	ADDQ    $0x00000100, DX
@@ -8357,31 +8876,31 @@ rows3:
 	VFNMADD231PS Z4, Z2, Z5
 	VMULPS       Z3, Z5, Z2
 	TESTQ        DI, DI
-	JZ           set513
+	JZ           set544
 	VMOVUPS      (CX), Z3
 	VADDPS       Z2, Z3, Z2
 
-set513:
+set544:
 	VMOVUPS      Z2, (CX)
 	VSHUFF32X4   $0x55, Z1, Z1, Z2
 	VFNMADD231PS Z8, Z2, Z9
 	VMULPS       Z7, Z9, Z2
 	TESTQ        DI, DI
-	JZ           set514
+	JZ           set545
 	VMOVUPS      64(CX), Z3
 	VADDPS       Z2, Z3, Z2
 
-set514:
+set545:
 	VMOVUPS      Z2, 64(CX)
 	VSHUFF32X4   $0xaa, Z1, Z1, Z1
 	VFNMADD231PS Z12, Z1, Z0
 	VMULPS       Z11, Z0, Z0
 	TESTQ        DI, DI
-	JZ           set515
+	JZ           set546
 	VMOVUPS      128(CX), Z1
 	VADDPS       Z0, Z1, Z0
 
-set515:
+set546:
 	VMOVUPS Z0, 128(CX)
 	VZEROUPPER
 	RET
@@ -8416,21 +8935,21 @@ rows2:
 	VFNMADD231PS Z4, Z2, Z5
 	VMULPS       Z3, Z5, Z2
 	TESTQ        DI, DI
-	JZ           set516
+	JZ           set547
 	VMOVUPS      (CX), Z3
 	VADDPS       Z2, Z3, Z2
 
-set516:
+set547:
 	VMOVUPS      Z2, (CX)
 	VSHUFF32X4   $0x55, Z1, Z1, Z1
 	VFNMADD231PS Z8, Z1, Z0
 	VMULPS       Z7, Z0, Z0
 	TESTQ        DI, DI
-	JZ           set517
+	JZ           set548
 	VMOVUPS      64(CX), Z1
 	VADDPS       Z0, Z1, Z0
 
-set517:
+set548:
 	VMOVUPS Z0, 64(CX)
 	VZEROUPPER
 	RET
@@ -8460,11 +8979,11 @@ rows1:
 	VFNMADD231PS Z4, Z1, Z0
 	VMULPS       Z3, Z0, Z0
 	TESTQ        DI, DI
-	JZ           set518
+	JZ           set549
 	VMOVUPS      (CX), Z1
 	VADDPS       Z0, Z1, Z0
 
-set518:
+set549:
 	VMOVUPS Z0, (CX)
 	VZEROUPPER
 	RET
@@ -8499,16 +9018,16 @@ group:
 	CMPQ DI, $0x03
 	JE   rows3
 	CMPQ causal+8(FP), $0x00
-	JE   all519
+	JE   all550
 	LEAQ 4(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set520
+	JMP  set551
 
-all519:
+all550:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set520:
+set551:
 	MOVQ         SI, R9
 	ADDQ         R9, R9
 	SUBQ         R9, R8
@@ -8549,7 +9068,7 @@ set520:
 	XORL         R13, R13
 	MOVQ         k+56(FP), R14
 
-s521:
+s552:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R14), Z7
 	VMOVAPS     Z0, Z8
@@ -8568,11 +9087,11 @@ s521:
 	ADDQ        DX, R14
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s521
+	JL          s552
 	XORL        R9, R9
 	XORL        R13, R13
 
-s522:
+s553:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(R13*1), Z2
 	VSUBPS           Z5, Z2, Z2
@@ -8596,10 +9115,10 @@ s522:
 	ADDQ             $0x40, R13
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s522
+	JL               s553
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z2
 	CMPQ             CX, $0x08
-	JLE              short523
+	JLE              short554
 	VMOVUPS          (AX), Z3
 	VMOVUPS          512(AX), Z4
 	VADDPS           Z4, Z3, Z3
@@ -8632,9 +9151,9 @@ s522:
 	VADDPS           Z5, Z4, Z4
 	VADDPS           Z4, Z3, Z3
 	VMOVAPS          Z3, Z3
-	JMP              summed524
+	JMP              summed555
 
-short523:
+short554:
 	VMOVUPS (AX), Z3
 	VMOVUPS 256(AX), Z4
 	VADDPS  Z4, Z3, Z3
@@ -8652,7 +9171,7 @@ short523:
 	VADDPS  Z4, Z3, Z3
 	VMOVAPS Z3, Z3
 
-summed524:
+summed555:
 	VADDPS  Z0, Z3, Z3
 	VDIVPS  Z3, Z2, Z2
 	VMOVAPS Z0, Z3
@@ -8663,7 +9182,7 @@ summed524:
 	XORL    DI, DI
 	MOVQ    v+64(FP), R13
 
-s525:
+s556:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(DI*1), Z2, Z7
 	VMOVAPS.Z   Z7, K1, Z7
@@ -8681,7 +9200,7 @@ s525:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s525
+	JL          s556
 	MOVQ        ldc+24(FP), DI
 	VMOVUPS     Z3, (R12)
 	LEAQ        (R12)(DI*4), R12
@@ -8695,7 +9214,7 @@ s525:
 	XORL        DI, DI
 	LEAQ        -16(BX), R8
 
-block526:
+block557:
 	MOVQ          DI, R9
 	SHLQ          $0x04, R9
 	VMOVUPS       (AX)(R9*1), Z2
@@ -8732,13 +9251,13 @@ block526:
 	VEXTRACTF32X4 $0x03, Z6, (R9)(BX*2)
 	VEXTRACTF32X4 $0x03, Z2, (R9)(R13*1)
 	CMPQ          DI, R8
-	JGE           lastblock527
+	JGE           lastblock558
 	ADDQ          $0x10, DI
 	CMPQ          DI, R8
 	CMOVQGT       R8, DI
-	JMP           block526
+	JMP           block557
 
-lastblock527:
+lastblock558:
 	ADDQ $0x04, SI
 	LEAQ (R10)(BX*4), R10
 	CMPQ SI, CX
@@ -8748,16 +9267,16 @@ lastblock527:
 
 rows3:
 	CMPQ causal+8(FP), $0x00
-	JE   all528
+	JE   all559
 	LEAQ 3(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set529
+	JMP  set560
 
-all528:
+all559:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set529:
+set560:
 	ADDQ         SI, SI
 	SUBQ         SI, R8
 	VMOVAPS      Z0, (AX)
@@ -8795,7 +9314,7 @@ set529:
 	XORL         SI, SI
 	MOVQ         k+56(FP), R13
 
-s530:
+s561:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R13), Z7
 	VMOVAPS     Z0, Z8
@@ -8814,11 +9333,11 @@ s530:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s530
+	JL          s561
 	XORL        R9, R9
 	XORL        SI, SI
 
-s531:
+s562:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(SI*1), Z1
 	VSUBPS           Z6, Z1, Z1
@@ -8842,10 +9361,10 @@ s531:
 	ADDQ             $0x40, SI
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s531
+	JL               s562
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
 	CMPQ             CX, $0x08
-	JLE              short532
+	JLE              short563
 	VMOVUPS          (AX), Z2
 	VMOVUPS          512(AX), Z3
 	VADDPS           Z3, Z2, Z2
@@ -8878,9 +9397,9 @@ s531:
 	VADDPS           Z4, Z3, Z3
 	VADDPS           Z3, Z2, Z2
 	VMOVAPS          Z2, Z2
-	JMP              summed533
+	JMP              summed564
 
-short532:
+short563:
 	VMOVUPS (AX), Z2
 	VMOVUPS 256(AX), Z3
 	VADDPS  Z3, Z2, Z2
@@ -8898,7 +9417,7 @@ short532:
 	VADDPS  Z3, Z2, Z2
 	VMOVAPS Z2, Z2
 
-summed533:
+summed564:
 	VADDPS  Z0, Z2, Z2
 	VDIVPS  Z2, Z1, Z1
 	VMOVAPS Z0, Z2
@@ -8908,7 +9427,7 @@ summed533:
 	XORL    SI, SI
 	MOVQ    v+64(FP), DI
 
-s534:
+s565:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(SI*1), Z1, Z4
 	VMOVAPS.Z   Z4, K1, Z4
@@ -8924,7 +9443,7 @@ s534:
 	ADDQ        DX, DI
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s534
+	JL          s565
 	MOVQ        ldc+24(FP), CX
 	VMOVUPS     Z2, (R12)
 	LEAQ        (R12)(CX*4), R12
@@ -8936,7 +9455,7 @@ s534:
 	XORL        CX, CX
 	LEAQ        -16(BX), DX
 
-block535:
+block566:
 	MOVQ          CX, SI
 	SHLQ          $0x04, SI
 	VMOVUPS       (AX)(SI*1), Z0
@@ -8969,28 +9488,28 @@ block535:
 	VEXTRACTF32X4 $0x03, Z1, (SI)(BX*1)
 	VEXTRACTF32X4 $0x03, Z4, (SI)(BX*2)
 	CMPQ          CX, DX
-	JGE           lastblock536
+	JGE           lastblock567
 	ADDQ          $0x10, CX
 	CMPQ          CX, DX
 	CMOVQGT       DX, CX
-	JMP           block535
+	JMP           block566
 
-lastblock536:
+lastblock567:
 	VZEROUPPER
 	RET
 
 rows2:
 	CMPQ causal+8(FP), $0x00
-	JE   all537
+	JE   all568
 	LEAQ 2(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set538
+	JMP  set569
 
-all537:
+all568:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set538:
+set569:
 	ADDQ         SI, SI
 	SUBQ         SI, R8
 	VMOVAPS      Z0, (AX)
@@ -9026,7 +9545,7 @@ set538:
 	XORL         SI, SI
 	MOVQ         k+56(FP), R13
 
-s539:
+s570:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R13), Z7
 	VMOVAPS     Z0, Z8
@@ -9045,11 +9564,11 @@ s539:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s539
+	JL          s570
 	XORL        R9, R9
 	XORL        SI, SI
 
-s540:
+s571:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(SI*1), Z1
 	VSUBPS           Z6, Z1, Z1
@@ -9073,10 +9592,10 @@ s540:
 	ADDQ             $0x40, SI
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s540
+	JL               s571
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
 	CMPQ             CX, $0x08
-	JLE              short541
+	JLE              short572
 	VMOVUPS          (AX), Z2
 	VMOVUPS          512(AX), Z3
 	VADDPS           Z3, Z2, Z2
@@ -9109,9 +9628,9 @@ s540:
 	VADDPS           Z4, Z3, Z3
 	VADDPS           Z3, Z2, Z2
 	VMOVAPS          Z2, Z2
-	JMP              summed542
+	JMP              summed573
 
-short541:
+short572:
 	VMOVUPS (AX), Z2
 	VMOVUPS 256(AX), Z3
 	VADDPS  Z3, Z2, Z2
@@ -9129,7 +9648,7 @@ short541:
 	VADDPS  Z3, Z2, Z2
 	VMOVAPS Z2, Z2
 
-summed542:
+summed573:
 	VADDPS  Z0, Z2, Z2
 	VDIVPS  Z2, Z1, Z1
 	VMOVAPS Z0, Z2
@@ -9138,7 +9657,7 @@ summed542:
 	XORL    SI, SI
 	MOVQ    v+64(FP), DI
 
-s543:
+s574:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(SI*1), Z1, Z3
 	VMOVAPS.Z   Z3, K1, Z3
@@ -9152,7 +9671,7 @@ s543:
 	ADDQ        DX, DI
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s543
+	JL          s574
 	MOVQ        ldc+24(FP), CX
 	VMOVUPS     Z2, (R12)
 	LEAQ        (R12)(CX*4), R12
@@ -9162,7 +9681,7 @@ s543:
 	XORL        CX, CX
 	LEAQ        -16(BX), DX
 
-block544:
+block575:
 	MOVQ          CX, SI
 	SHLQ          $0x04, SI
 	VMOVUPS       (AX)(SI*1), Z0
@@ -9191,28 +9710,28 @@ block544:
 	VEXTRACTF32X4 $0x03, Z2, (SI)
 	VEXTRACTF32X4 $0x03, Z1, (SI)(BX*1)
 	CMPQ          CX, DX
-	JGE           lastblock545
+	JGE           lastblock576
 	ADDQ          $0x10, CX
 	CMPQ          CX, DX
 	CMOVQGT       DX, CX
-	JMP           block544
+	JMP           block575
 
-lastblock545:
+lastblock576:
 	VZEROUPPER
 	RET
 
 rows1:
 	CMPQ causal+8(FP), $0x00
-	JE   all546
+	JE   all577
 	LEAQ 1(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set547
+	JMP  set578
 
-all546:
+all577:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set547:
+set578:
 	ADDQ         SI, SI
 	SUBQ         SI, R8
 	VMOVAPS      Z0, (AX)
@@ -9246,7 +9765,7 @@ set547:
 	XORL         SI, SI
 	MOVQ         k+56(FP), R13
 
-s548:
+s579:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R13), Z7
 	VMOVAPS     Z0, Z8
@@ -9265,11 +9784,11 @@ s548:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s548
+	JL          s579
 	XORL        R9, R9
 	XORL        SI, SI
 
-s549:
+s580:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(SI*1), Z1
 	VSUBPS           Z6, Z1, Z1
@@ -9293,10 +9812,10 @@ s549:
 	ADDQ             $0x40, SI
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s549
+	JL               s580
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
 	CMPQ             CX, $0x08
-	JLE              short550
+	JLE              short581
 	VMOVUPS          (AX), Z2
 	VMOVUPS          512(AX), Z3
 	VADDPS           Z3, Z2, Z2
@@ -9329,9 +9848,9 @@ s549:
 	VADDPS           Z4, Z3, Z3
 	VADDPS           Z3, Z2, Z2
 	VMOVAPS          Z2, Z2
-	JMP              summed551
+	JMP              summed582
 
-short550:
+short581:
 	VMOVUPS (AX), Z2
 	VMOVUPS 256(AX), Z3
 	VADDPS  Z3, Z2, Z2
@@ -9349,7 +9868,7 @@ short550:
 	VADDPS  Z3, Z2, Z2
 	VMOVAPS Z2, Z2
 
-summed551:
+summed582:
 	VADDPS  Z0, Z2, Z2
 	VDIVPS  Z2, Z1, Z1
 	VMOVAPS Z0, Z0
@@ -9357,7 +9876,7 @@ summed551:
 	XORL    SI, SI
 	MOVQ    v+64(FP), DI
 
-s552:
+s583:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(SI*1), Z1, Z2
 	VMOVAPS.Z   Z2, K1, Z2
@@ -9369,7 +9888,7 @@ s552:
 	ADDQ        DX, DI
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s552
+	JL          s583
 	MOVQ        ldc+24(FP), CX
 	VMOVUPS     Z0, (R12)
 	LEAQ        (R12)(CX*4), R12
@@ -9377,7 +9896,7 @@ s552:
 	XORL        CX, CX
 	LEAQ        -16(BX), DX
 
-block553:
+block584:
 	MOVQ          CX, SI
 	SHLQ          $0x04, SI
 	VMOVUPS       (AX)(SI*1), Z0
@@ -9402,13 +9921,13 @@ block553:
 	ADDQ          1088(SP), SI
 	VEXTRACTF32X4 $0x03, Z2, (SI)
 	CMPQ          CX, DX
-	JGE           lastblock554
+	JGE           lastblock585
 	ADDQ          $0x10, CX
 	CMPQ          CX, DX
 	CMOVQGT       DX, CX
-	JMP           block553
+	JMP           block584
 
-lastblock554:
+lastblock585:
 	VZEROUPPER
 	RET
 
@@ -9435,13 +9954,13 @@ TEXT ·headsBackwardAVX512(SB), $3144-100
 	MOVQ         dv+48(FP), R10
 	MOVQ         BX, R11
 
-clear555:
+clear586:
 	VMOVUPS Z0, (R9)
 	VMOVUPS Z0, (R10)
 	ADDQ    SI, R9
 	ADDQ    SI, R10
 	DECQ    R11
-	JNZ     clear555
+	JNZ     clear586
 
 group:
 	MOVQ BX, R9
@@ -9453,16 +9972,16 @@ group:
 	CMPQ R9, $0x03
 	JE   rows3
 	CMPQ causal+8(FP), $0x00
-	JE   all556
+	JE   all587
 	LEAQ 4(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set557
+	JMP  set588
 
-all556:
+all587:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set557:
+set588:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -9501,7 +10020,7 @@ set557:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block558:
+block589:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X2
@@ -9538,13 +10057,13 @@ block558:
 	VMOVAPS      Z9, 128(AX)(R14*1)
 	VMOVAPS      Z8, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock559
+	JGE          lastblock590
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block558
+	JMP          block589
 
-lastblock559:
+lastblock590:
 	MOVQ      grad+56(FP), R11
 	MOVQ      ldg+24(FP), R13
 	SHLQ      $0x02, R13
@@ -9570,7 +10089,7 @@ lastblock559:
 	XORL      R13, R13
 	MOVQ      v+80(FP), R14
 
-s560:
+s591:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R14), Z17
 	VMOVAPS     Z0, Z18
@@ -9592,9 +10111,9 @@ s560:
 	ADDQ        SI, R14
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s560
+	JL          s591
 	CMPQ        BX, $0x08
-	JLE         short561
+	JLE         short592
 	VMOVUPS     (DX), Z10
 	VMOVUPS     512(DX), Z14
 	VADDPS      Z14, Z10, Z10
@@ -9627,9 +10146,9 @@ s560:
 	VADDPS      Z15, Z14, Z14
 	VADDPS      Z14, Z10, Z10
 	VMOVAPS     Z10, Z10
-	JMP         summed562
+	JMP         summed593
 
-short561:
+short592:
 	VMOVUPS (DX), Z10
 	VMOVUPS 256(DX), Z14
 	VADDPS  Z14, Z10, Z10
@@ -9647,7 +10166,7 @@ short561:
 	VADDPS  Z14, Z10, Z10
 	VMOVAPS Z10, Z10
 
-summed562:
+summed593:
 	VADDPS  Z0, Z10, Z10
 	MOVQ    q+64(FP), R9
 	MOVQ    R8, R11
@@ -9670,7 +10189,7 @@ summed562:
 	MOVQ    dk+40(FP), R14
 	MOVQ    dv+48(FP), R15
 
-s563:
+s594:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(R9*1), Z22
 	VMULPS      Z1, Z22, Z23
@@ -9709,7 +10228,7 @@ s563:
 	ADDQ        SI, R15
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s563
+	JL          s594
 	MOVQ        dq+32(FP), R9
 	MOVQ        R8, R10
 	IMULQ       SI, R10
@@ -9730,16 +10249,16 @@ s563:
 
 rows3:
 	CMPQ causal+8(FP), $0x00
-	JE   all564
+	JE   all595
 	LEAQ 3(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set565
+	JMP  set596
 
-all564:
+all595:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set565:
+set596:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -9778,7 +10297,7 @@ set565:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block566:
+block597:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X11
@@ -9811,13 +10330,13 @@ block566:
 	VMOVAPS      Z5, 128(AX)(R14*1)
 	VMOVAPS      Z4, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock567
+	JGE          lastblock598
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block566
+	JMP          block597
 
-lastblock567:
+lastblock598:
 	MOVQ      grad+56(FP), DI
 	MOVQ      ldg+24(FP), R11
 	SHLQ      $0x02, R11
@@ -9841,7 +10360,7 @@ lastblock567:
 	XORL      DI, DI
 	MOVQ      v+80(FP), R12
 
-s568:
+s599:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R12), Z9
 	VMOVAPS     Z0, Z10
@@ -9863,9 +10382,9 @@ s568:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s568
+	JL          s599
 	CMPQ        BX, $0x08
-	JLE         short569
+	JLE         short600
 	VMOVUPS     (DX), Z5
 	VMOVUPS     512(DX), Z6
 	VADDPS      Z6, Z5, Z5
@@ -9898,9 +10417,9 @@ s568:
 	VADDPS      Z7, Z6, Z6
 	VADDPS      Z6, Z5, Z5
 	VMOVAPS     Z5, Z5
-	JMP         summed570
+	JMP         summed601
 
-short569:
+short600:
 	VMOVUPS (DX), Z5
 	VMOVUPS 256(DX), Z6
 	VADDPS  Z6, Z5, Z5
@@ -9918,7 +10437,7 @@ short569:
 	VADDPS  Z6, Z5, Z5
 	VMOVAPS Z5, Z5
 
-summed570:
+summed601:
 	VADDPS  Z0, Z5, Z5
 	MOVQ    q+64(FP), DX
 	MOVQ    R8, DI
@@ -9938,7 +10457,7 @@ summed570:
 	MOVQ    dk+40(FP), R9
 	MOVQ    dv+48(FP), R12
 
-s571:
+s602:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(DX*1), Z11
 	VMULPS      Z1, Z11, Z12
@@ -9972,7 +10491,7 @@ s571:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s571
+	JL          s602
 	MOVQ        dq+32(FP), AX
 	MOVQ        R8, CX
 	IMULQ       SI, CX
@@ -9987,16 +10506,16 @@ s571:
 
 rows2:
 	CMPQ causal+8(FP), $0x00
-	JE   all572
+	JE   all603
 	LEAQ 2(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set573
+	JMP  set604
 
-all572:
+all603:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set573:
+set604:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -10035,7 +10554,7 @@ set573:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block574:
+block605:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X11
@@ -10064,13 +10583,13 @@ block574:
 	VMOVAPS      Z5, 128(AX)(R14*1)
 	VMOVAPS      Z4, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock575
+	JGE          lastblock606
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block574
+	JMP          block605
 
-lastblock575:
+lastblock606:
 	MOVQ      grad+56(FP), DI
 	MOVQ      ldg+24(FP), R11
 	SHLQ      $0x02, R11
@@ -10092,7 +10611,7 @@ lastblock575:
 	XORL      DI, DI
 	MOVQ      v+80(FP), R12
 
-s576:
+s607:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R12), Z8
 	VMOVAPS     Z0, Z9
@@ -10114,9 +10633,9 @@ s576:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s576
+	JL          s607
 	CMPQ        BX, $0x08
-	JLE         short577
+	JLE         short608
 	VMOVUPS     (DX), Z4
 	VMOVUPS     512(DX), Z5
 	VADDPS      Z5, Z4, Z4
@@ -10149,9 +10668,9 @@ s576:
 	VADDPS      Z6, Z5, Z5
 	VADDPS      Z5, Z4, Z4
 	VMOVAPS     Z4, Z4
-	JMP         summed578
+	JMP         summed609
 
-short577:
+short608:
 	VMOVUPS (DX), Z4
 	VMOVUPS 256(DX), Z5
 	VADDPS  Z5, Z4, Z4
@@ -10169,7 +10688,7 @@ short577:
 	VADDPS  Z5, Z4, Z4
 	VMOVAPS Z4, Z4
 
-summed578:
+summed609:
 	VADDPS  Z0, Z4, Z4
 	MOVQ    q+64(FP), DX
 	MOVQ    R8, DI
@@ -10186,7 +10705,7 @@ summed578:
 	MOVQ    dk+40(FP), R9
 	MOVQ    dv+48(FP), R12
 
-s579:
+s610:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(DX*1), Z8
 	VMULPS      Z1, Z8, Z9
@@ -10215,7 +10734,7 @@ s579:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s579
+	JL          s610
 	MOVQ        dq+32(FP), AX
 	MOVQ        R8, CX
 	IMULQ       SI, CX
@@ -10228,16 +10747,16 @@ s579:
 
 rows1:
 	CMPQ causal+8(FP), $0x00
-	JE   all580
+	JE   all611
 	LEAQ 1(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set581
+	JMP  set612
 
-all580:
+all611:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set581:
+set612:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -10276,7 +10795,7 @@ set581:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block582:
+block613:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X11
@@ -10301,13 +10820,13 @@ block582:
 	VMOVAPS      Z5, 128(AX)(R14*1)
 	VMOVAPS      Z4, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock583
+	JGE          lastblock614
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block582
+	JMP          block613
 
-lastblock583:
+lastblock614:
 	MOVQ      grad+56(FP), DI
 	MOVQ      ldg+24(FP), R11
 	SHLQ      $0x02, R11
@@ -10327,7 +10846,7 @@ lastblock583:
 	XORL      DI, DI
 	MOVQ      v+80(FP), R12
 
-s584:
+s615:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R12), Z7
 	VMOVAPS     Z0, Z8
@@ -10349,9 +10868,9 @@ s584:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s584
+	JL          s615
 	CMPQ        BX, $0x08
-	JLE         short585
+	JLE         short616
 	VMOVUPS     (DX), Z3
 	VMOVUPS     512(DX), Z4
 	VADDPS      Z4, Z3, Z3
@@ -10384,9 +10903,9 @@ s584:
 	VADDPS      Z5, Z4, Z4
 	VADDPS      Z4, Z3, Z3
 	VMOVAPS     Z3, Z3
-	JMP         summed586
+	JMP         summed617
 
-short585:
+short616:
 	VMOVUPS (DX), Z3
 	VMOVUPS 256(DX), Z4
 	VADDPS  Z4, Z3, Z3
@@ -10404,7 +10923,7 @@ short585:
 	VADDPS  Z4, Z3, Z3
 	VMOVAPS Z3, Z3
 
-summed586:
+summed617:
 	VADDPS  Z0, Z3, Z3
 	MOVQ    q+64(FP), DX
 	MOVQ    R8, DI
@@ -10418,7 +10937,7 @@ summed586:
 	MOVQ    dk+40(FP), R9
 	MOVQ    dv+48(FP), R12
 
-s587:
+s618:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(DX*1), Z5
 	VMULPS      Z1, Z5, Z6
@@ -10442,7 +10961,7 @@ s587:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s587
+	JL          s618
 	MOVQ        dq+32(FP), AX
 	MOVQ        R8, CX
 	IMULQ       SI, CX
@@ -10519,9 +11038,9 @@ TEXT ·axpy4AVX512(SB), NOSPLIT, $0-40
 	LEAQ         (R11)(BX*1), BX
 	XORL         R12, R12
 	SUBQ         $+64, AX
-	JL           one589start
+	JL           one620start
 
-main588:
+main619:
 	VMOVUPS     (CX)(R12*4), Z4
 	VMOVUPS     (DX)(R12*4), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -10580,14 +11099,14 @@ main588:
 	VMOVUPS     Z4, 192(CX)(R12*4)
 	ADDQ        $+64, R12
 	SUBQ        $+64, AX
-	JGE         main588
+	JGE         main619
 
-one589start:
+one620start:
 	ADDQ $+64, AX
 	SUBQ $+16, AX
-	JL   tail590
+	JL   tail621
 
-one589:
+one620:
 	VMOVUPS     (CX)(R12*4), Z4
 	VMOVUPS     (DX)(R12*4), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -10604,11 +11123,11 @@ one589:
 	VMOVUPS     Z4, (CX)(R12*4)
 	ADDQ        $+16, R12
 	SUBQ        $+16, AX
-	JGE         one589
+	JGE         one620
 
-tail590:
+tail621:
 	ADDQ        $+16, AX
-	JZ          done591
+	JZ          done622
 	MOVQ        $-1, R13
 	BZHIQ       AX, R13, R13
 	KMOVW       R13, K1
@@ -10627,7 +11146,7 @@ tail590:
 	PREFETCHT0  (BX)(R12*4)
 	VMOVUPS     Z4, K1, (CX)(R12*4)
 
-done591:
+done622:
 	VZEROUPPER
 	RET
 
@@ -10641,20 +11160,20 @@ TEXT ·squaredErrorAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x+16(FP), BX
 	MOVQ         y+24(FP), SI
 	TESTQ        DX, DX
-	JZ           fresh592
+	JZ           fresh623
 	VMOVUPS      (DX), Z1
 	VMOVUPS      64(DX), Z2
 	VMOVUPS      128(DX), Z3
 	VMOVUPS      192(DX), Z4
-	JMP          ready593
+	JMP          ready624
 
-fresh592:
+fresh623:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-ready593:
+ready624:
 	MOVQ  CX, DI
 	ANDQ  $0x3f, DI
 	MOVQ  $-1, R8
@@ -10663,9 +11182,9 @@ ready593:
 	SUBQ  DI, R9
 	XORL  CX, CX
 	CMPQ  CX, R9
-	JGE   last596
+	JGE   last627
 
-block595:
+block626:
 	VMOVUPS     (BX)(CX*4), Z5
 	VMOVUPS     (SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -10692,11 +11211,11 @@ block595:
 	VMOVUPS     Z5, 192(AX)(CX*4)
 	ADDQ        $0x40, CX
 	CMPQ        CX, R9
-	JL          block595
+	JL          block626
 
-last596:
+last627:
 	CMPQ        DI, $0x10
-	JL          part598
+	JL          part629
 	VMOVUPS     (BX)(CX*4), Z5
 	VMOVUPS     (SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -10704,7 +11223,7 @@ last596:
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, (AX)(CX*4)
 	CMPQ        DI, $0x20
-	JL          part599
+	JL          part630
 	VMOVUPS     64(BX)(CX*4), Z5
 	VMOVUPS     64(SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -10712,18 +11231,18 @@ last596:
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, 64(AX)(CX*4)
 	CMPQ        DI, $0x30
-	JL          part600
+	JL          part631
 	VMOVUPS     128(BX)(CX*4), Z5
 	VMOVUPS     128(SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
 	VFMADD231PS Z5, Z5, Z3
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, 128(AX)(CX*4)
-	JMP         part601
+	JMP         part632
 
-part598:
+part629:
 	CMPQ        DI, $0x00
-	JE          rowdone597
+	JE          rowdone628
 	KMOVW       R8, K1
 	VMOVUPS.Z   (BX)(CX*4), K1, Z5
 	VMOVUPS.Z   (SI)(CX*4), K1, Z6
@@ -10731,11 +11250,11 @@ part598:
 	VFMADD231PS Z5, Z5, Z1
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(CX*4)
-	JMP         rowdone597
+	JMP         rowdone628
 
-part599:
+part630:
 	CMPQ        DI, $0x10
-	JE          rowdone597
+	JE          rowdone628
 	MOVQ        R8, DI
 	SHRQ        $0x10, DI
 	KMOVW       DI, K1
@@ -10745,11 +11264,11 @@ part599:
 	VFMADD231PS Z5, Z5, Z2
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 64(AX)(CX*4)
-	JMP         rowdone597
+	JMP         rowdone628
 
-part600:
+part631:
 	CMPQ        DI, $0x20
-	JE          rowdone597
+	JE          rowdone628
 	MOVQ        R8, DI
 	SHRQ        $0x20, DI
 	KMOVW       DI, K1
@@ -10759,11 +11278,11 @@ part600:
 	VFMADD231PS Z5, Z5, Z3
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 128(AX)(CX*4)
-	JMP         rowdone597
+	JMP         rowdone628
 
-part601:
+part632:
 	CMPQ        DI, $0x30
-	JE          rowdone597
+	JE          rowdone628
 	MOVQ        R8, DI
 	SHRQ        $0x30, DI
 	KMOVW       DI, K1
@@ -10774,15 +11293,15 @@ part601:
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 192(AX)(CX*4)
 
-rowdone597:
+rowdone628:
 	TESTQ   DX, DX
-	JZ      whole594
+	JZ      whole625
 	VMOVUPS Z1, (DX)
 	VMOVUPS Z2, 64(DX)
 	VMOVUPS Z3, 128(DX)
 	VMOVUPS Z4, 192(DX)
 
-whole594:
+whole625:
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z4, Z2, Z2
 	VADDPS     Z2, Z1, Z1
@@ -10834,9 +11353,9 @@ TEXT ·dot4AVX512(SB), NOSPLIT, $0-40
 	SUBQ   R9, R11
 	XORL   AX, AX
 	CMPQ   AX, R11
-	JGE    last603
+	JGE    last634
 
-block602:
+block633:
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
@@ -10859,35 +11378,35 @@ block602:
 	VFMADD231PS 192(DX)(AX*4), Z16, Z15
 	ADDQ        $0x40, AX
 	CMPQ        AX, R11
-	JL          block602
+	JL          block633
 
-last603:
+last634:
 	CMPQ        R9, $0x10
-	JL          part605
+	JL          part636
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
 	VFMADD231PS (R8)(AX*4), Z16, Z8
 	VFMADD231PS (DX)(AX*4), Z16, Z12
 	CMPQ        R9, $0x20
-	JL          part606
+	JL          part637
 	VMOVUPS     64(BX)(AX*4), Z16
 	VFMADD231PS 64(CX)(AX*4), Z16, Z1
 	VFMADD231PS 64(DI)(AX*4), Z16, Z5
 	VFMADD231PS 64(R8)(AX*4), Z16, Z9
 	VFMADD231PS 64(DX)(AX*4), Z16, Z13
 	CMPQ        R9, $0x30
-	JL          part607
+	JL          part638
 	VMOVUPS     128(BX)(AX*4), Z16
 	VFMADD231PS 128(CX)(AX*4), Z16, Z2
 	VFMADD231PS 128(DI)(AX*4), Z16, Z6
 	VFMADD231PS 128(R8)(AX*4), Z16, Z10
 	VFMADD231PS 128(DX)(AX*4), Z16, Z14
-	JMP         part608
+	JMP         part639
 
-part605:
+part636:
 	CMPQ        R9, $0x00
-	JE          rowdone604
+	JE          rowdone635
 	KMOVW       R10, K1
 	VMOVUPS.Z   (BX)(AX*4), K1, Z16
 	VMOVUPS.Z   (CX)(AX*4), K1, Z17
@@ -10898,11 +11417,11 @@ part605:
 	VFMADD231PS Z17, Z16, Z8
 	VMOVUPS.Z   (DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z12
-	JMP         rowdone604
+	JMP         rowdone635
 
-part606:
+part637:
 	CMPQ        R9, $0x10
-	JE          rowdone604
+	JE          rowdone635
 	MOVQ        R10, R9
 	SHRQ        $0x10, R9
 	KMOVW       R9, K1
@@ -10915,11 +11434,11 @@ part606:
 	VFMADD231PS Z17, Z16, Z9
 	VMOVUPS.Z   64(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z13
-	JMP         rowdone604
+	JMP         rowdone635
 
-part607:
+part638:
 	CMPQ        R9, $0x20
-	JE          rowdone604
+	JE          rowdone635
 	MOVQ        R10, R9
 	SHRQ        $0x20, R9
 	KMOVW       R9, K1
@@ -10932,11 +11451,11 @@ part607:
 	VFMADD231PS Z17, Z16, Z10
 	VMOVUPS.Z   128(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z14
-	JMP         rowdone604
+	JMP         rowdone635
 
-part608:
+part639:
 	CMPQ        R9, $0x30
-	JE          rowdone604
+	JE          rowdone635
 	MOVQ        R10, R9
 	SHRQ        $0x30, R9
 	KMOVW       R9, K1
@@ -10950,7 +11469,7 @@ part608:
 	VMOVUPS.Z   192(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z15
 
-rowdone604:
+rowdone635:
 	VADDPS     Z2, Z0, Z0
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z1, Z0, Z0

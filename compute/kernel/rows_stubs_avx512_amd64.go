@@ -213,6 +213,11 @@ func rmsNormBackwardAVX512(rows int, n int, dx *float32, dw *float32, dy *float3
 //go:noescape
 func adamAVX512(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32)
 
+// adamDividingAVX512 is the loop of Adam for n elements.
+//
+//go:noescape
+func adamDividingAVX512(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32)
+
 // rootsAVX512 is y[i] = √x[i] for n elements, as Adam takes the root.
 //
 //go:noescape

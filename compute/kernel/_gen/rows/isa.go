@@ -380,20 +380,28 @@ func (v isa) broadcast(param string) reg.VecVirtual {
 
 // loop calls body for n elements, register by register, several in a row where unroll says so; the last call may have a mask. Elements are at p(i).
 // It uses up n.
-func (v isa) loop(n reg.GPVirtual, unroll int, body func(at func(base reg.GPVirtual) Mem, mk *mask)) {
+func (v isa) loop(n reg.GPVirtual, unroll int, body func(at atFn, mk *mask)) {
+	v.abreast(n, unroll, func(at []atFn, mk *mask) {
+		for _, a := range at {
+			body(a, mk)
+		}
+	})
+}
+
+// abreast is loop with one call of body for registers that are worked on side by side: unroll of them, or one at the end.
+func (v isa) abreast(n reg.GPVirtual, unroll int, body func(at []atFn, mk *mask)) {
 	i := GP64()
 	XORL(i.As32(), i.As32())
-	at := func(u int) func(reg.GPVirtual) Mem {
-		return func(b reg.GPVirtual) Mem { return Mem{Base: b, Index: i, Scale: 4, Disp: 4 * v.w * u} }
+	var at []atFn
+	for u := range unroll {
+		at = append(at, func(b reg.GPVirtual) Mem { return Mem{Base: b, Index: i, Scale: 4, Disp: 4 * v.w * u} })
 	}
 	main, one, tail, done := label("main"), label("one"), label("tail"), label("done")
 	if unroll > 1 {
 		SUBQ(I32(v.w*unroll), n)
 		JL(LabelRef(one + "start"))
 		Label(main)
-		for u := range unroll {
-			body(at(u), nil)
-		}
+		body(at, nil)
 		ADDQ(I32(v.w*unroll), i)
 		SUBQ(I32(v.w*unroll), n)
 		JGE(LabelRef(main))
@@ -403,14 +411,14 @@ func (v isa) loop(n reg.GPVirtual, unroll int, body func(at func(base reg.GPVirt
 	SUBQ(I32(v.w), n)
 	JL(LabelRef(tail))
 	Label(one)
-	body(at(0), nil)
+	body(at[:1], nil)
 	ADDQ(I32(v.w), i)
 	SUBQ(I32(v.w), n)
 	JGE(LabelRef(one))
 	Label(tail)
 	ADDQ(I32(v.w), n)
 	JZ(LabelRef(done))
-	body(at(0), v.masksOf(n).at(0))
+	body(at[:1], v.masksOf(n).at(0))
 	Label(done)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
 )
 
 // decayed is g' = FMA(wd, w, g).
@@ -25,97 +26,201 @@ func (v isa) settle(a vector) vector {
 	return e
 }
 
-// fastSqrt is √a, rounded as the instruction rounds it, of which AVX-512 does 16 lanes in 19 cycles: less where an estimate and Markstein's steps (IBM J.
-// Res. Dev. 34(1), 1990, section on square roots) can take its place. They are exact to the last bit while no residual is denormal; other numbers
-// take the instruction. Lanes that are not in some are 0. TestRootsAreRounded goes through all fractions.
-func (v isa) fastSqrt(a vector, some *mask) vector {
-	slow, done, k, g := label("slow"), label("rooted"), K(), v.vec()
-	t := v.vec()
-	VPSUBD_BCST(v.consts.addr(0x0d000000), a, t)                          // 2^-101
-	VPCMPUD_BCST(operand.Imm(5), v.consts.addr(0x71000000), t, some.k, k) // not below 2^125
-	h := v.vec()
-	VRSQRT14PS(a, h)
-	VMULPS(a, h, g)
-	KORTESTW(k, k)
-	JNZ(operand.LabelRef(slow))
-	VMULPS_BCST(v.consts.addr(uint32(f(0.5))), h, h)
-	r := v.set(f(0.5))
-	VFNMADD231PS(g, h, r)
-	VFMADD231PS(g, r, g)
-	VFMADD231PS(h, r, h)
-	d := v.copy(a)
-	VFNMADD231PS(g, g, d)
-	VFMADD231PS_Z(d, h, some.k, g)
-	JMP(operand.LabelRef(done))
-	Label(slow)
-	VSQRTPS(a, g)
-	Label(done)
+// roots are the square roots of several registers, rounded as the instruction rounds them. Of those that are fast, an estimate and Markstein's steps (IBM J. Res.
+// Dev. 34(1), 1990, section on square roots) take its place, which leave the divider alone. They are exact to the last bit while no residual is denormal: where
+// a number is too small or too large for that, all take the instruction. TestRootsAreRounded goes through all fractions. Lanes that are not in some hold 0.
+// What belongs to each register goes on side by side, or a core would look too far ahead to find work.
+func (v isa) roots(a []vector, some []*mask, fast []bool, c rootConsts) []vector {
+	slow, done := label("slow"), label("rooted")
+	bad, g, h, r, d := K(), make([]vector, len(a)), make([]vector, len(a)), make([]vector, len(a)), make([]vector, len(a))
+	var fasts []int
+	for i := range a {
+		g[i] = v.vec()
+		if fast[i] {
+			fasts = append(fasts, i)
+		}
+	}
+	for n, i := range fasts {
+		t := v.vec()
+		VPSUBD(c.low, a[i], t)
+		if n == 0 {
+			VPCMPUD(operand.Imm(5), c.span, t, some[i].k, bad) // not below
+		} else {
+			k := K()
+			VPCMPUD(operand.Imm(5), c.span, t, some[i].k, k)
+			KORW(k, bad, bad)
+		}
+	}
+	for _, i := range fasts {
+		h[i] = v.vec()
+		VRSQRT14PS(a[i], h[i])
+	}
+	for i := range a {
+		if !fast[i] {
+			VSQRTPS(a[i], g[i])
+		}
+	}
+	for _, i := range fasts {
+		VMULPS(a[i], h[i], g[i])
+	}
+	if len(fasts) > 0 {
+		KORTESTW(bad, bad)
+		JNZ(operand.LabelRef(slow))
+	}
+	for _, i := range fasts {
+		VMULPS(c.half, h[i], h[i])
+	}
+	for _, i := range fasts {
+		r[i] = v.copy(c.half)
+		VFNMADD231PS(g[i], h[i], r[i])
+	}
+	for _, i := range fasts {
+		VFMADD231PS(g[i], r[i], g[i])
+	}
+	for _, i := range fasts {
+		VFMADD231PS(h[i], r[i], h[i])
+	}
+	for _, i := range fasts {
+		d[i] = v.copy(a[i])
+		VFNMADD231PS(g[i], g[i], d[i])
+	}
+	for _, i := range fasts {
+		VFMADD231PS_Z(d[i], h[i], some[i].k, g[i])
+	}
+	if len(fasts) > 0 {
+		JMP(operand.LabelRef(done))
+		Label(slow)
+		for _, i := range fasts {
+			VSQRTPS(a[i], g[i])
+		}
+		Label(done)
+	}
 	return g
 }
 
-func (v isa) optimizers() {
-	v.text("adam", "func(n int, w, grad, m, v *float32, beta1, rest1, beta2, rest2, step, eps, shrink, wd float32)", "is the loop of Adam for n elements.")
-	{
-		n, w, g, m, vv := gp("n"), gp("w"), gp("grad"), gp("m"), gp("v")
-		c := map[string]vector{}
-		for _, name := range []string{"beta1", "rest1", "beta2", "rest2", "step", "eps", "shrink", "wd"} {
-			c[name] = v.broadcast(name)
+// rootConsts are what roots wants in registers: numbers from memory would take as many loads as all else.
+type rootConsts struct{ low, span, half, normal vector }
+
+func (v isa) newRootConsts() rootConsts {
+	return rootConsts{v.set(num(0x0d000000)), v.set(num(0x71000000)), v.set(f(0.5)), v.set(num(0x7f800000))} // from 2^-101 to below 2^125
+}
+
+// adamBody is Adam for registers side by side. The divider takes the quotients, and some of the roots: it would be idle between them. Without a decay,
+// g is what g + 0·w is, but for the sign of a 0, which settles.
+func (v isa) adamBody(c map[string]vector, w, g, m, vv reg.GPVirtual, decay bool, at []atFn, mk *mask, fast []bool, rc rootConsts) {
+	x, d, mi, vi := make([]vector, len(at)), make([]vector, len(at)), make([]vector, len(at)), make([]vector, len(at))
+	some := make([]*mask, len(at))
+	load := func(a operand.Mem) any { // a register, or memory as it is
+		if mk == nil {
+			return operand.Op(a)
 		}
-		at3 := 0
-		body := func(decay bool) func(at atFn, mk *mask) {
-			return func(at atFn, mk *mask) {
-				x, d := v.load(at(w), mk), v.load(at(g), mk)
-				if decay {
-					x = v.mul(x, c["shrink"])
-					d = v.decayed(c["wd"], x, d)
-				}
-				mi := v.mul(v.load(at(m), mk), c["beta1"])
-				VFMADD231PS(c["rest1"], d, mi)
-				mi = v.settle(mi)
-				v.store(mi, at(m), mk)
-				vi := v.mul(v.load(at(vv), mk), c["beta2"])
-				VFMADD231PS(v.mul(d, c["rest2"]), d, vi)
-				var root vector
-				if v.wide() {
-					k := K()
-					VPTESTMD_BCST(v.consts.addr(0x7f800000), vi, k)
-					VMOVAPS_Z(vi, k, vi) // settle
-					v.store(vi, at(vv), mk)
-					if at3 = (at3 + 1) % 3; at3 == 0 { // the divider takes one root of three: it would be idle between the quotients
-						root = v.sqrt(vi)
-					} else {
-						root = v.fastSqrt(vi, &mask{k: k})
-					}
-				} else {
-					vi = v.settle(vi)
-					v.store(vi, at(vv), mk)
-					root = v.sqrt(vi)
-				}
-				VFMADD231PS(c["step"], v.div(mi, v.add(root, c["eps"])), x)
-				v.store(x, at(w), mk)
-			}
+		return operand.Op(v.load(a, mk))
+	}
+	for i, at := range at {
+		d[i] = v.load(at(g), mk)
+		if decay {
+			x[i] = v.mul(c["shrink"], load(at(w)))
+			d[i] = v.decayed(c["wd"], x[i], d[i])
 		}
-		if v.wide() { // without a decay, g is what g + 0·w is, but for the sign of a 0, which settles
-			decay, t := label("decay"), GP64()
-			MOVL(param("wd"), t.As32())
-			TESTL(t.As32(), t.As32())
-			JNZ(operand.LabelRef(decay))
-			CMPL(param("shrink"), operand.Imm(0x3f800000))
-			JNE(operand.LabelRef(decay))
-			v.loop(n, 3, body(false))
-			ret()
-			Label(decay)
+		vi[i] = v.mul(c["beta2"], load(at(vv)))
+	}
+	for i := range at {
+		VFMADD231PS(v.mul(d[i], c["rest2"]), d[i], vi[i])
+	}
+	for i, at := range at {
+		k := K()
+		VPTESTMD(rc.normal, vi[i], k)
+		VMOVAPS_Z(vi[i], k, vi[i]) // settle
+		v.store(vi[i], at(vv), mk)
+		some[i] = &mask{k: k}
+	}
+	for i, at := range at {
+		mi[i] = v.mul(c["beta1"], load(at(m)))
+	}
+	for i := range at {
+		VFMADD231PS(c["rest1"], d[i], mi[i])
+	}
+	root := v.roots(vi, some, fast, rc)
+	for i, at := range at {
+		k := K()
+		VPTESTMD(rc.normal, mi[i], k)
+		VMOVAPS_Z(mi[i], k, mi[i])
+		v.store(mi[i], at(m), mk)
+	}
+	for i := range at {
+		mi[i] = v.div(mi[i], v.add(root[i], c["eps"]))
+	}
+	for i, at := range at {
+		if !decay {
+			x[i] = v.load(at(w), mk)
 		}
-		v.loop(n, 1, body(true))
+		VFMADD231PS(c["step"], mi[i], x[i])
+		v.store(x[i], at(w), mk)
+	}
+}
+
+// adam is the loop of Adam. fast says which of the registers in a row take their root without the divider, beside how many of them are worked on at a time;
+// only AVX-512 has such roots.
+func (v isa) adam(name string, fast []bool, beside int) {
+	v.text(name, "func(n int, w, grad, m, v *float32, beta1, rest1, beta2, rest2, step, eps, shrink, wd float32)", "is the loop of Adam for n elements.")
+	n, w, g, m, vv := gp("n"), gp("w"), gp("grad"), gp("m"), gp("v")
+	c := map[string]vector{}
+	for _, name := range []string{"beta1", "rest1", "beta2", "rest2", "step", "eps", "shrink", "wd"} {
+		c[name] = v.broadcast(name)
+	}
+	if !v.wide() {
+		v.loop(n, 1, func(at atFn, mk *mask) {
+			x := v.mul(v.load(at(w), mk), c["shrink"])
+			d := v.decayed(c["wd"], x, v.load(at(g), mk))
+			mi := v.mul(v.load(at(m), mk), c["beta1"])
+			VFMADD231PS(c["rest1"], d, mi)
+			mi = v.settle(mi)
+			v.store(mi, at(m), mk)
+			vi := v.mul(v.load(at(vv), mk), c["beta2"])
+			VFMADD231PS(v.mul(d, c["rest2"]), d, vi)
+			vi = v.settle(vi)
+			v.store(vi, at(vv), mk)
+			VFMADD231PS(c["step"], v.div(mi, v.add(v.sqrt(vi), c["eps"])), x)
+			v.store(x, at(w), mk)
+		})
 		ret()
+		return
+	}
+	decay, t := label("decay"), GP64()
+	MOVL(param("wd"), t.As32())
+	TESTL(t.As32(), t.As32())
+	JNZ(operand.LabelRef(decay))
+	CMPL(param("shrink"), operand.Imm(0x3f800000))
+	JNE(operand.LabelRef(decay))
+	rc := v.newRootConsts()
+	run := func(decays bool) {
+		v.abreast(n, len(fast), func(at []atFn, mk *mask) {
+			for i := 0; i < len(at); i += beside {
+				few := min(beside, len(at)-i)
+				v.adamBody(c, w, g, m, vv, decays, at[i:i+few], mk, fast[i:i+few], rc)
+			}
+		})
+		ret()
+	}
+	run(false)
+	Label(decay)
+	rc = v.newRootConsts()
+	run(true)
+}
+
+func (v isa) optimizers() {
+	v.adam("adam", []bool{true, true, false}, 1)
+	if v.wide() {
+		v.adam("adamDividing", []bool{true, false, false}, 3)
 	}
 	if v.wide() {
 		v.text("roots", "func(n int, y, x *float32)", "is y[i] = √x[i] for n elements, as Adam takes the root.")
 		n, y, x := gp("n"), gp("y"), gp("x")
+		c := v.newRootConsts()
 		v.loop(n, 1, func(at atFn, mk *mask) {
 			a, k := v.load(at(x), mk), K()
 			VPTESTMD(a, a, k)
-			v.store(v.fastSqrt(a, &mask{k: k}), at(y), mk)
+			v.store(v.roots([]vector{a}, []*mask{{k: k}}, []bool{true}, c)[0], at(y), mk)
 		})
 		ret()
 	}

@@ -90,6 +90,26 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 	return out.Send(m)
 }
 
+// Tape puts Process on a tape.
+func (s *attention) Tape(m *stages.Message, t *kernel.Tape) bool {
+	if s.x.IsData() {
+		return false
+	}
+	x, dy, qkv, att, dqkv, g := m.T(s.x), m.T(s.dy).F32, m.T(s.qkv).F32, m.T(s.att).F32, m.T(s.dqkv).F32, m.T(s.g).F32
+	B, T, C := x.Shape.Dims[0], x.Shape.Dims[1], x.Shape.Dims[2]
+	D, H, hs, ld := s.dim, s.heads, s.dim/s.heads, 3*s.dim
+	if s.p != nil && !s.product.tape(t, B*T, D, C, g, s.gp.flat(m), s.gpb.flat(m), dy, m.T(s.ctx).F32, s.p, false, s.gp.acc) {
+		return false
+	}
+	for b := range B {
+		q, dq := qkv[b*T*ld:], dqkv[b*T*ld:]
+		if !t.HeadsBackward(dq, dq[D:], dq[2*D:], g[b*T*D:], q, q[D:], q[2*D:], att[b*H*T*T:], H, T, hs, D, ld, float32(1/math.Sqrt(float64(hs))), s.causal) {
+			return false
+		}
+	}
+	return s.product.tape(t, B*T, C, ld, s.gx.as(m, x), s.gw.flat(m), s.gwb.flat(m), dqkv, x.F32, s.w, s.gx.acc, s.gw.acc)
+}
+
 // examples is the heads of the examples lo to hi.
 func (s *attention) examples(lo, hi int) {
 	qkv, att, dqkv, datt, dctx := s.m.T(s.qkv), s.m.T(s.att), s.m.T(s.dqkv), s.m.T(s.datt), s.m.T(s.g)

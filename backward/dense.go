@@ -39,6 +39,7 @@ func init() {
 				d.act = newMapped(env.Team, act)
 				d.dz = env.Ports["dz"].Slot
 			}
+			d.relu = c.Act == "relu"
 			if z, ok := env.Ports["z"]; ok {
 				d.v = z.Slot
 			}
@@ -79,6 +80,19 @@ type dense struct {
 	gx, gw, gb grad
 	act        *mapped // nil where there is none
 	product    *linear
+	relu       bool
+}
+
+// Tape puts Process on a tape.
+func (d *dense) Tape(m *stages.Message, t *kernel.Tape) bool {
+	if d.oc == 1 || d.x.IsData() || d.act != nil && !d.relu {
+		return false
+	}
+	x, dz := m.T(d.x), m.T(d.dz).F32
+	if d.relu && !t.ReLUBackward(dz, m.T(d.dy).F32, m.T(d.v).F32, false) {
+		return false
+	}
+	return d.product.tape(t, x.Rows(), x.Last(), d.oc, d.gx.as(m, x), d.gw.flat(m), d.gb.flat(m), dz, x.F32, d.w, d.gx.acc, d.gw.acc)
 }
 
 // Process: dz = act'·dy, dx = dz·W, dW = dzᵀ·x, db = sum of the rows of dz. dy, dz (...,OC), x, dx (...,C), W, dW (OC,C).

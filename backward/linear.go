@@ -51,6 +51,12 @@ func (l *linear) run(rows, c, n int, dx, dw, db, dy, x, w []float32, accX, accW,
 	}
 }
 
+// tape puts run on a tape.
+func (l *linear) tape(t *kernel.Tape, rows, c, n int, dx, dw, db, dy, x, w []float32, accX, accW bool) bool {
+	return db == nil && (dx == nil || t.Gemm(kernel.NN, rows, c, n, dy, n, w, c, dx, c, nil, accX)) &&
+		(dw == nil || t.Gemm(kernel.TN, n, c, rows, dy, n, x, c, dw, c, nil, accW))
+}
+
 // some makes the rows lo to hi of dx.
 func (l *linear) some(lo, hi int) {
 	kernel.Gemm(kernel.NN, hi-lo, l.c, l.n, l.dy[lo*l.n:hi*l.n], l.n, l.w, l.c, l.dx[lo*l.c:hi*l.c], l.c, l.accX)

@@ -54,3 +54,12 @@ func (s *norm) Process(_ context.Context, m *stages.Message, out stages.Outbox) 
 	}
 	return out.Send(m)
 }
+
+// Tape puts Process on a tape.
+func (s *norm) Tape(m *stages.Message, t *kernel.Tape) bool {
+	if s.layer || s.x.IsData() || s.gw.on || !s.gx.on {
+		return false
+	}
+	x := m.T(s.x)
+	return t.RMSNormBackward(s.gx.as(m, x), m.T(s.dy).F32, x.F32, m.T(s.rstd).F32, s.w, x.Rows(), x.Last(), s.gx.acc)
+}

@@ -34,6 +34,24 @@ func (s *residualAdd) Process(_ context.Context, m *stages.Message, out stages.O
 	return out.Send(m)
 }
 
+// Tape puts Process on a tape.
+func (s *residualAdd) Tape(m *stages.Message, t *kernel.Tape) bool {
+	dy := m.T(s.dy)
+	return s.gx.tape(m, t, dy) && s.g.tape(m, t, dy)
+}
+
+// tape puts add on a tape.
+func (g grad) tape(m *stages.Message, t *kernel.Tape, v *tensor.Tensor) bool {
+	d := g.at(m, v.Shape)
+	switch {
+	case d == nil, len(d) == 0, &d[0] == &v.F32[0] && !g.acc:
+		return true
+	case g.acc:
+		return t.Add(d, d, v.F32)
+	}
+	return t.Copy(d, v.F32)
+}
+
 // add sets the gradient to v or adds v to it.
 func (g grad) add(m *stages.Message, shape tensor.Shape, v []float32) {
 	d := g.at(m, shape)

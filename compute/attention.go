@@ -109,6 +109,26 @@ func (s *attention) Process(_ context.Context, m *stages.Message, out stages.Out
 	return out.Send(m)
 }
 
+// Tape puts Process on a tape.
+func (s *attention) Tape(m *stages.Message, t *kernel.Tape) bool {
+	if s.x.IsData() {
+		return false
+	}
+	x, qkv, att, ctx := m.T(s.x), m.T(s.qkv).F32, m.T(s.att).F32, m.T(s.ctx).F32
+	B, T, C := x.Shape.Dims[0], x.Shape.Dims[1], x.Shape.Dims[2]
+	D, H, hs, ld := s.dim, s.heads, s.dim/s.heads, 3*s.dim
+	if !s.product.tape(t, B*T, C, ld, x.F32, s.w, s.wb, qkv) {
+		return false
+	}
+	for b := range B {
+		q := qkv[b*T*ld:]
+		if !t.Heads(att[b*H*T*T:], ctx[b*T*D:], q, q[D:], q[2*D:], H, T, hs, D, ld, float32(1/math.Sqrt(float64(hs))), s.causal) {
+			return false
+		}
+	}
+	return s.p == nil || s.product.tape(t, B*T, D, C, ctx, s.p, s.pb, m.T(s.y).F32)
+}
+
 // examples is the heads of the examples lo to hi.
 func (s *attention) examples(lo, hi int) {
 	qkv, att, ctx := s.m.T(s.qkv), s.m.T(s.att), s.m.T(s.ctx)

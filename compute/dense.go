@@ -59,7 +59,7 @@ func init() {
 			if c.Bias {
 				d.b = env.Params["bias"].T.F32
 			}
-			d.plain = d.oc == 1 && d.b == nil && d.act == nil
+			d.plain, d.relu = d.oc == 1 && d.b == nil && d.act == nil, c.Act == "relu"
 			return d, nil
 		},
 		Fuse: fuseRegression,
@@ -108,6 +108,16 @@ type dense struct {
 	product *linear
 	act     *mapped // nil where there is none
 	plain   bool    // one output, no bias, no activation
+	relu    bool
+}
+
+// Tape puts Process on a tape.
+func (d *dense) Tape(m *stages.Message, t *kernel.Tape) bool {
+	if d.oc == 1 || d.x.IsData() || d.act != nil && !d.relu {
+		return false
+	}
+	x, y := m.T(d.x), m.T(d.y).F32
+	return d.product.tape(t, x.Rows(), x.Last(), d.oc, x.F32, d.w, d.b, y) && (!d.relu || t.ReLU(y, y))
 }
 
 // Process computes z = x·Wᵀ + b and y = act(z): x (...,C), weight (OC,C), bias (OC), y (...,OC). A layer with one output takes its products as long

@@ -43,6 +43,11 @@ func (l *linear) run(rows, c, n int, x, w, b, y []float32) {
 	}
 }
 
+// tape puts run on a tape.
+func (l *linear) tape(t *kernel.Tape, rows, c, n int, x, w, b, y []float32) bool {
+	return t.Gemm(kernel.NT, rows, n, c, x, c, w, c, y, n, b, false)
+}
+
 // some is the rows lo to hi.
 func (l *linear) some(lo, hi int) {
 	x, y := l.x[lo*l.c:hi*l.c], l.y[lo*l.n:hi*l.n]

@@ -122,3 +122,9 @@ func (s *rmsNorm) Process(_ context.Context, m *stages.Message, out stages.Outbo
 	kernel.RMSNorm(y.F32, rstd.F32, x.F32, s.w, x.Rows(), x.Last(), s.eps)
 	return out.Send(m)
 }
+
+// Tape puts Process on a tape.
+func (s *rmsNorm) Tape(m *stages.Message, t *kernel.Tape) bool {
+	x := m.T(s.x)
+	return !s.x.IsData() && t.RMSNorm(m.T(s.y).F32, m.T(s.rstd).F32, x.F32, s.w, x.Rows(), x.Last(), s.eps)
+}

@@ -46,3 +46,8 @@ func (s *residualAdd) Process(_ context.Context, m *stages.Message, out stages.O
 	s.m = nil
 	return out.Send(m)
 }
+
+// Tape puts Process on a tape.
+func (s *residualAdd) Tape(m *stages.Message, t *kernel.Tape) bool {
+	return !s.x.IsData() && !s.skip.IsData() && t.Add(m.T(s.y).F32, m.T(s.x).F32, m.T(s.skip).F32)
+}

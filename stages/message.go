@@ -71,7 +71,69 @@ func (m *Message) T(s Slot) *tensor.Tensor {
 }
 
 // A Body is the storage of a message's activations and gradients. Bodies are few and change hands; messages are many and small.
-type Body struct{ t []tensor.Tensor }
+type Body struct {
+	t     []tensor.Tensor // in use: plain, or those of a form
+	form  int             // the number of that form, from 1; 0 is plain
+	plain []tensor.Tensor
+	forms []form
+}
+
+// form is a second set of the tensors of a body, with the same storage, that belongs to certain shapes of the data.
+type form struct {
+	t    []tensor.Tensor
+	data []tensor.Shape
+	used bool
+}
+
+// Forms gives the body so many forms. Where the data come in a few shapes by turns, as names of different lengths do, the tensors of a form have their shapes
+// from the last step with the same data shapes, so that no stage has to give them others.
+func (b *Body) Forms(n, data int) {
+	b.forms = make([]form, n)
+	for i := range b.forms {
+		b.forms[i] = form{t: append([]tensor.Tensor(nil), b.plain...), data: make([]tensor.Shape, data)}
+	}
+}
+
+// Form chooses the body's form for the shapes of the message's data, until Plain, and returns its number. -1: others have taken its place, or there are
+// none; the plain tensors stay in use. It must be called before anything is written to the body.
+func (m *Message) Form() int {
+	b := m.body
+	if b == nil || len(b.forms) == 0 {
+		return -1
+	}
+	at := uint(0)
+	for i := range m.data {
+		d := &m.data[i].Shape.Dims
+		at += uint(d[0] + d[1] + 5*d[2] + 7*d[3])
+	}
+	at = at / uint(len(m.data)) % uint(len(b.forms)) // most data have the same dimensions in common
+	f := &b.forms[at]
+	for i := range m.data {
+		if s := &m.data[i].Shape; !f.used {
+			f.data[i] = *s
+		} else if o := &f.data[i]; s.Dims != o.Dims || s.Rank != o.Rank {
+			return -1
+		}
+	}
+	f.used = true
+	b.t, b.form = f.t, int(at)+1
+	return int(at)
+}
+
+// InForm is what Form returned; -1 after Plain.
+func (m *Message) InForm() int {
+	if m.body == nil {
+		return -1
+	}
+	return m.body.form - 1
+}
+
+// Plain ends the use of a form.
+func (m *Message) Plain() {
+	if b := m.body; b != nil && b.form > 0 {
+		b.t, b.form = b.plain, 0
+	}
+}
 
 // Attach gives the message a body. The message must have none.
 func (m *Message) Attach(b *Body) {
@@ -83,6 +145,7 @@ func (m *Message) Attach(b *Body) {
 
 // Detach takes the body from the message, or nil.
 func (m *Message) Detach() *Body {
+	m.Plain()
 	b := m.body
 	m.body = nil
 	return b
@@ -174,19 +237,20 @@ func (l *Layout) NewMessage() *Message { return &Message{data: carve(l.Data)} }
 // NewBody makes a body.
 func (l *Layout) NewBody() *Body {
 	if l.at == nil {
-		return &Body{t: carve(l.Body)}
+		ts := carve(l.Body)
+		return &Body{t: ts, plain: ts}
 	}
 	all := tensor.AlignedF32(l.room)
-	b := &Body{t: make([]tensor.Tensor, len(l.Body))}
+	ts := make([]tensor.Tensor, len(l.Body))
 	for i, s := range l.Body {
 		if i >= len(l.at) || s.DType != tensor.F32 {
-			b.t[i] = tensor.New(s.DType, s.Shape)
+			ts[i] = tensor.New(s.DType, s.Shape)
 			continue
 		}
 		n := s.Shape.Len()
-		b.t[i] = tensor.FromF32(s.Shape, all[l.at[i]:l.at[i]+n:l.at[i]+n])
+		ts[i] = tensor.FromF32(s.Shape, all[l.at[i]:l.at[i]+n:l.at[i]+n])
 	}
-	return b
+	return &Body{t: ts, plain: ts}
 }
 
 // NewBodyOf makes a body that has these tensors alone: the others are empty, and may not be used.

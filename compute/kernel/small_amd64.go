@@ -31,26 +31,31 @@ var smallTNs = [smallSide + 1]func(m, n int, a *float32, lda int, b *float32, ld
 	16: smallTN16AVX512,
 }
 
-// smallGemm is gemm for small products; false says that it did nothing.
-func smallGemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) bool {
+// fitsSmall says whether smallGemm takes a product.
+func fitsSmall(f Form, m, n, k int, start start) bool {
 	if level != 2 || k == 0 {
 		return false
 	}
 	switch f {
 	case NT:
-		if m > smallSide || n < 16 || k&3 != 0 || start == fromC || n*k > smallWork {
-			return false
-		}
+		return m <= smallSide && n >= 16 && k&3 == 0 && start != fromC && n*k <= smallWork
+	case NN:
+		return m <= smallSide && start != fromBias && n*k <= smallWork
+	}
+	return k <= smallSide && start != fromBias && m*n <= smallWork
+}
+
+// smallGemm is gemm for small products; false says that it did nothing.
+func smallGemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start start, bias []float32, c []float32, ldc int) bool {
+	if !fitsSmall(f, m, n, k, start) {
+		return false
+	}
+	switch f {
+	case NT:
 		smallNTs[m](n, k, &a[0], 4*lda, &b[0], 4*ldb, &c[0], 4*ldc, first(bias))
 	case NN:
-		if m > smallSide || start == fromBias || n*k > smallWork {
-			return false
-		}
 		smallNNs[m](n, k, &a[0], 4*lda, &b[0], 4*ldb, &c[0], 4*ldc, int(start))
 	case TN:
-		if k > smallSide || start == fromBias || m*n > smallWork {
-			return false
-		}
 		smallTNs[k](m, n, &a[0], 4*lda, &b[0], 4*ldb, &c[0], 4*ldc, int(start))
 	}
 	return true

@@ -36,6 +36,7 @@ type Engine struct {
 	early  *early   // the update inside backward, or nil
 	team   *stages.Team
 	serial []unit // gather, work and close as one: one lane, one part
+	taped  []unit // the same with tapes, or nil
 
 	version int64 // steps committed, as the conductor knows it
 	stop    atomic.Bool
@@ -179,6 +180,7 @@ func New(p Program, pl Placement) (*Engine, error) {
 	}
 	if pl.D == 1 && pl.S == 0 && p.Parts == 1 {
 		e.serial = append(append(append([]unit{}, e.gather...), e.work[0]...), e.close...)
+		e.taped = e.tapes(e.serial[:len(e.gather)], e.serial[len(e.gather):])
 	}
 	e.start(helpers)
 	return e, nil
@@ -442,7 +444,12 @@ func (e *Engine) runSerial(until, every int64, seen func(Outcome)) error {
 	left := every - e.version%every // steps until the next one that is seen
 	for e.version < until && !e.stop.Load() {
 		m.Head = stages.Head{Step: e.version, Gathered: e.version, Parts: 1}
-		got, err := e.walk(e.serial, m, &e.out)
+		walk := e.serial
+		if e.taped != nil && !measured(m.Step) {
+			walk = e.taped
+		}
+		m.Plain()
+		got, err := e.walk(walk, m, &e.out)
 		if err != nil {
 			if e.halts(err) {
 				return nil

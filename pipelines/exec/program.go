@@ -139,6 +139,9 @@ func (e *Engine) walk(us []unit, m *stages.Message, o *outbox) (*stages.Message,
 	for i := range us {
 		o.m = nil
 		if err := us[i].stage.Process(e.ctx, m, o); err != nil {
+			if inner, ok := err.(*StageError); ok { // of a stage among several that have a tape
+				return nil, inner
+			}
 			return nil, &StageError{m.Step, us[i].name, err}
 		}
 		if m = o.m; m == nil {

@@ -2,7 +2,10 @@ package pipelines_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"vtpu/pipelines"
@@ -66,6 +69,84 @@ func TestFusedStagesKeepTheBits(t *testing.T) {
 			}
 			want, wantLoss := run(false)
 			got, loss := run(true)
+			if !slices.Equal(got, want) {
+				t.Error("other weights")
+			}
+			if !slices.Equal(loss, wantLoss) {
+				t.Errorf("losses %v, want %v", loss, wantLoss)
+			}
+		})
+	}
+}
+
+// TestTapesKeepTheBits trains small models on one lane, where most calls of kernels come from tapes, and beside another lane, where none do: through evaluations
+// and a way back to the beginning.
+func TestTapesKeepTheBits(t *testing.T) {
+	names, err := os.ReadFile("names.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := filepath.Abs("data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		file    string   // empty: names, with changes
+		changes []string // old, new, old, new
+		sets    []string
+	}{
+		{"names", nil, nil},
+		{"names", nil, []string{"stages.lines.batch=3"}}, // more shapes than forms
+		{"names", nil, []string{"stages.lines.block=40", "stages.embed.positions=40"}},
+		{"", []string{"dim: 16", "dim: 32", "units: 16,", "units: 32,", "heads: 4", "heads: 8"}, nil},
+		{"", []string{"causal: true", "bias: true", "bias: false", "bias: true", "gain: false", "gain: true"}, nil},
+		{"", []string{"causal: true", "causal: false", "act: relu", "act: gelu"}, nil},
+		{"w5", nil, nil},
+		{"digits", nil, []string{"stages.batches.batch=5"}},
+	} {
+		if c.file == "" {
+			text := strings.NewReplacer(append(c.changes, "data/", data+"/")...).Replace(string(names))
+			c.file = filepath.Join(t.TempDir(), "names.yaml")
+			if err := os.WriteFile(c.file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Run(fmt.Sprint(i, filepath.Base(c.file), c.sets), func(t *testing.T) {
+			run := func(lanes string) (got []float32, losses []float64) {
+				p, e := engine(t, pipelines.Options{File: c.file, Sets: c.sets, Lanes: lanes, Steps: 1 << 40, LookAhead: -1})
+				all := append(p.Store.All(weights.Weight), p.Store.All(weights.State)...)
+				var begin [][]float32
+				for _, w := range all {
+					begin = append(begin, slices.Clone(w.T.F32))
+				}
+				steps := func(n int64) {
+					if err := e.Run(t.Context(), e.Version()+n, 1, func(o exec.Outcome) { losses = append(losses, o.Loss) }); err != nil {
+						t.Fatal(err)
+					}
+					if p.Data.Valid.Len() > 0 {
+						ev, err := e.Eval(t.Context(), 0)
+						if err != nil {
+							t.Fatal(err)
+						}
+						losses = append(losses, ev.Loss)
+					}
+				}
+				steps(70)
+				steps(1)
+				steps(130)
+				for i, w := range all {
+					copy(w.T.F32, begin[i])
+				}
+				p.Store.SetVersion(0)
+				e.Seek()
+				steps(50)
+				for _, w := range all {
+					got = append(got, w.T.F32...)
+				}
+				return got, losses
+			}
+			want, wantLoss := run("d=1,s=1")
+			got, loss := run("d=1,s=0")
 			if !slices.Equal(got, want) {
 				t.Error("other weights")
 			}

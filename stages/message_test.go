@@ -89,3 +89,56 @@ func TestNames(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestForms: the tensors of a form have the shapes that they had when the data had theirs, and share their storage with all others.
+func TestForms(t *testing.T) {
+	var l Layout
+	x := l.AddData(SlotInfo{Name: "x", Shape: tensor.Of(1, 40)})
+	h := l.AddBody(SlotInfo{Name: "h", Shape: tensor.Of(40, 2)})
+	m := l.NewMessage()
+	if m.Form() != -1 || m.InForm() != -1 {
+		t.Error("a message without a body is in a form")
+	}
+	b := l.NewBody()
+	m.Attach(b)
+	if m.Form() != -1 {
+		t.Error("a body without forms is in one")
+	}
+	b.Forms(16, len(l.Data))
+	where := &m.T(h).F32[0]
+	seen := map[int]int{}
+	for round := range 2 {
+		for n := 1; n <= 16; n++ {
+			m.Plain()
+			m.T(x).Resize(tensor.Of(1, n))
+			f := m.Form()
+			if f < 0 || f != m.InForm() {
+				t.Fatalf("%d rows: form %d and %d", n, f, m.InForm())
+			}
+			if round == 0 {
+				m.T(h).Resize(tensor.Of(n, 2))
+				seen[f] = n
+			} else if got := m.T(h); got.Shape != tensor.Of(n, 2) || len(got.F32) != 2*n || &got.F32[0] != where {
+				t.Errorf("%d rows: shape %v", n, got.Shape)
+			}
+		}
+	}
+	if len(seen) != 16 {
+		t.Errorf("16 shapes are in %d forms", len(seen))
+	}
+	m.Plain()
+	if m.InForm() != -1 || m.T(h).Shape != tensor.Of(40, 2) {
+		t.Errorf("a plain body is in form %d, with shape %v", m.InForm(), m.T(h).Shape)
+	}
+	m.T(x).Resize(tensor.Of(1, 17)) // the place of one row
+	if f := m.Form(); f != -1 || m.InForm() != -1 {
+		t.Errorf("a shape without a place is in form %d", f)
+	}
+	m.T(x).Resize(tensor.Of(1, 3))
+	if f := m.Form(); seen[f] != 3 {
+		t.Errorf("3 rows are in the form of %d", seen[f])
+	}
+	if m.Detach(); b.form != 0 {
+		t.Error("a body that is detached stays in a form")
+	}
+}

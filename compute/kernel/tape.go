@@ -11,9 +11,6 @@ type Tape struct{ calls []call }
 // NewTape has room for n calls.
 func NewTape(n int) *Tape { return &Tape{make([]call, 0, n)} }
 
-// Reset takes all calls from the tape.
-func (t *Tape) Reset() { t.calls = t.calls[:0] }
-
 // Copy is copy(dst, src).
 func (t *Tape) Copy(dst, src []float32) bool {
 	return len(src) <= tapeElems && t.add(call{do: doCopy, dst: dst[:len(src)], src: src})

@@ -210,6 +210,32 @@ func allFinite(x []float32) bool {
 	return true
 }
 
+// copyPast says how many elements from the first on it has copied.
+func copyPast(dst, src []float32) int {
+	const line = 16
+	if level == 0 || len(src) < 2*line {
+		return 0
+	}
+	n := int(-uintptr(unsafe.Pointer(&dst[0]))&63) / 4 // up to the first line of dst
+	if uintptr(unsafe.Pointer(&dst[n]))&63 != 0 {
+		return 0
+	}
+	copy(dst[:n], src[:n])
+	for k := (len(src) - n) &^ (line - 1); k > 0; {
+		m := min(k, piece)
+		if level == 2 {
+			copyPastAVX512(m, &dst[n], &src[n])
+		} else {
+			copyPastAVX2(m, &dst[n], &src[n])
+		}
+		n += m
+		if k -= m; k > 0 {
+			breathe()
+		}
+	}
+	return n
+}
+
 func colSum(rows, n int, a []float32, lda int, dst []float32, acc bool) bool {
 	if level == 0 || rows == 0 || n == 0 {
 		return false

@@ -11317,6 +11317,48 @@ whole625:
 	VZEROUPPER
 	RET
 
+// func copyPastAVX512(n int, dst *float32, x *float32)
+// Requires: AVX, AVX512F
+TEXT ·copyPastAVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), AX
+	MOVQ dst+8(FP), CX
+	MOVQ x+16(FP), DX
+	MOVQ AX, BX
+	SHRQ $0x06, BX
+	JZ   last634
+
+lines635:
+	VMOVUPS  (DX), Z0
+	VMOVNTPS Z0, (CX)
+	VMOVUPS  64(DX), Z0
+	VMOVNTPS Z0, 64(CX)
+	VMOVUPS  128(DX), Z0
+	VMOVNTPS Z0, 128(CX)
+	VMOVUPS  192(DX), Z0
+	VMOVNTPS Z0, 192(CX)
+	ADDQ     $0x00000100, DX
+	ADDQ     $0x00000100, CX
+	DECQ     BX
+	JNZ      lines635
+
+last634:
+	MOVQ AX, BX
+	SHRQ $0x04, BX
+	ANDQ $0x03, BX
+	JZ   done636
+
+line633:
+	VMOVUPS  (DX), Z0
+	VMOVNTPS Z0, (CX)
+	ADDQ     $0x00000040, DX
+	ADDQ     $0x00000040, CX
+	DECQ     BX
+	JNZ      line633
+
+done636:
+	VZEROUPPER
+	RET
+
 // func dot4AVX512(n int, a *float32, lda int, x *float32, y *float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·dot4AVX512(SB), NOSPLIT, $0-40
@@ -11353,9 +11395,9 @@ TEXT ·dot4AVX512(SB), NOSPLIT, $0-40
 	SUBQ   R9, R11
 	XORL   AX, AX
 	CMPQ   AX, R11
-	JGE    last634
+	JGE    last638
 
-block633:
+block637:
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
@@ -11378,35 +11420,35 @@ block633:
 	VFMADD231PS 192(DX)(AX*4), Z16, Z15
 	ADDQ        $0x40, AX
 	CMPQ        AX, R11
-	JL          block633
+	JL          block637
 
-last634:
+last638:
 	CMPQ        R9, $0x10
-	JL          part636
+	JL          part640
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
 	VFMADD231PS (R8)(AX*4), Z16, Z8
 	VFMADD231PS (DX)(AX*4), Z16, Z12
 	CMPQ        R9, $0x20
-	JL          part637
+	JL          part641
 	VMOVUPS     64(BX)(AX*4), Z16
 	VFMADD231PS 64(CX)(AX*4), Z16, Z1
 	VFMADD231PS 64(DI)(AX*4), Z16, Z5
 	VFMADD231PS 64(R8)(AX*4), Z16, Z9
 	VFMADD231PS 64(DX)(AX*4), Z16, Z13
 	CMPQ        R9, $0x30
-	JL          part638
+	JL          part642
 	VMOVUPS     128(BX)(AX*4), Z16
 	VFMADD231PS 128(CX)(AX*4), Z16, Z2
 	VFMADD231PS 128(DI)(AX*4), Z16, Z6
 	VFMADD231PS 128(R8)(AX*4), Z16, Z10
 	VFMADD231PS 128(DX)(AX*4), Z16, Z14
-	JMP         part639
+	JMP         part643
 
-part636:
+part640:
 	CMPQ        R9, $0x00
-	JE          rowdone635
+	JE          rowdone639
 	KMOVW       R10, K1
 	VMOVUPS.Z   (BX)(AX*4), K1, Z16
 	VMOVUPS.Z   (CX)(AX*4), K1, Z17
@@ -11417,11 +11459,11 @@ part636:
 	VFMADD231PS Z17, Z16, Z8
 	VMOVUPS.Z   (DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z12
-	JMP         rowdone635
+	JMP         rowdone639
 
-part637:
+part641:
 	CMPQ        R9, $0x10
-	JE          rowdone635
+	JE          rowdone639
 	MOVQ        R10, R9
 	SHRQ        $0x10, R9
 	KMOVW       R9, K1
@@ -11434,11 +11476,11 @@ part637:
 	VFMADD231PS Z17, Z16, Z9
 	VMOVUPS.Z   64(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z13
-	JMP         rowdone635
+	JMP         rowdone639
 
-part638:
+part642:
 	CMPQ        R9, $0x20
-	JE          rowdone635
+	JE          rowdone639
 	MOVQ        R10, R9
 	SHRQ        $0x20, R9
 	KMOVW       R9, K1
@@ -11451,11 +11493,11 @@ part638:
 	VFMADD231PS Z17, Z16, Z10
 	VMOVUPS.Z   128(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z14
-	JMP         rowdone635
+	JMP         rowdone639
 
-part639:
+part643:
 	CMPQ        R9, $0x30
-	JE          rowdone635
+	JE          rowdone639
 	MOVQ        R10, R9
 	SHRQ        $0x30, R9
 	KMOVW       R9, K1
@@ -11469,7 +11511,7 @@ part639:
 	VMOVUPS.Z   192(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z15
 
-rowdone635:
+rowdone639:
 	VADDPS     Z2, Z0, Z0
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z1, Z0, Z0

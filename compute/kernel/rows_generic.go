@@ -12,6 +12,7 @@ func mapB(op, []float32, []float32, []float32, bool) bool                    { r
 func dot(x, y []float32) float32                                             { return dotGeneric(x, y) }
 func sum(x []float32) float32                                                { return sumGeneric(x) }
 func allFinite(x []float32) bool                                             { return allFiniteGeneric(x) }
+func copyPast(dst, src []float32) int                                        { return 0 }
 func colSum(rows, n int, a []float32, lda int, dst []float32, acc bool) bool { return false }
 func addBias(rows, n int, a []float32, lda int, bias []float32) bool         { return false }
 func squaredError(dx, x, y []float32, scale float32) float32 {

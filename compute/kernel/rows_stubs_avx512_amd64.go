@@ -294,6 +294,11 @@ func axpy4AVX512(n int, y *float32, a *float32, lda int, x *float32)
 //go:noescape
 func squaredErrorAVX512(n int, dx *float32, x *float32, y *float32, scale float32, s *[64]float32) float32
 
+// copyPastAVX512 is dst[i] = x[i] for n elements, past the caches. dst is a multiple of 64 bytes, n is one of 16. n > 0. Another core sees dst after this one's next instruction with LOCK.
+//
+//go:noescape
+func copyPastAVX512(n int, dst *float32, x *float32)
+
 // dot4AVX512 is y[r] = Dot of row r of A and x, for four rows of n elements that lie lda apart.
 //
 //go:noescape

@@ -73,6 +73,10 @@ func twins() []twin {
 		twin{"SquaredError", out(flat(3)), func(s [][]float32, _, _, k int) { s[3][0] = SquaredError(s[k%3], s[0], s[1], number[k/2]) }, 4, 0},
 		twin{"Sum", out(flat(1)), func(s [][]float32, _, _, _ int) { s[1][0] = Sum(s[0]) }, 1, 0},
 		twin{"AllFinite", out(flat(1)), func(s [][]float32, _, _, _ int) { s[1][0] = map[bool]float32{true: 1}[AllFinite(s[0])] }, 1, 0},
+		twin{"CopyPast", flat(2), func(s [][]float32, _, _, k int) { // at any distance from a cache line
+			n := min(k, len(s[0]))
+			CopyPast(s[0][n:], s[1][n:])
+		}, 17, 0},
 		twin{"SGD", flat(2), func(s [][]float32, _, _, k int) { SGD(s[0], s[1], 0.1, number[k]) }, 3, 0},
 		twin{"SGDMomentum", flat(3), func(s [][]float32, _, _, k int) {
 			SGDMomentum(s[0], s[1], s[2], 0.1, 0.9, 0.2, 0.01, k == 1, k == 2)

@@ -100,6 +100,15 @@ func ArgMax(x []float32) int {
 	return at
 }
 
+// CopyPast is copy(dst, src) for what this core is not going to look at again soon: whole cache lines of dst go to memory without being read first. 17 KB to memory that another core has had take
+// 0.3 µs, a copy 0.85. Whoever gets dst on another core gets it by a channel, a mutex or an atomic: their instructions with LOCK make such stores seen, as others are anyway.
+func CopyPast(dst, src []float32) {
+	need("dst", len(dst), len(src))
+	dst = dst[:len(src)]
+	n := copyPast(dst, src)
+	copy(dst[n:], src[n:])
+}
+
 // AllFinite says that no element is NaN or Inf.
 func AllFinite(x []float32) bool {
 	if len(x) == 1 {

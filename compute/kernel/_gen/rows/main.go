@@ -47,6 +47,7 @@ func main() {
 	}
 	v.axpy4()
 	v.squaredError()
+	v.copyPast()
 	if v.wide() {
 		v.dot4()
 	}

@@ -173,3 +173,44 @@ func (v isa) siluD(x vector) (y, d vector) {
 	v.fma231(x, v.sub(v.set(f(1)), s), d)
 	return v.mul(x, s), v.mul(s, d)
 }
+
+// copyPast stores whole cache lines without reading them first.
+func (v isa) copyPast() {
+	v.text("copyPast", "func(n int, dst, x *float32)",
+		"is dst[i] = x[i] for n elements, past the caches. dst is a multiple of 64 bytes, n is one of 16. n > 0. Another core sees dst after this one's next instruction with LOCK.")
+	n, dst, x := gp("n"), gp("dst"), gp("x")
+	one, last, lines, whole := label("line"), label("last"), label("lines"), GP64()
+	line := func(k int) {
+		r := make([]vector, 16/v.w)
+		for i := range r {
+			r[i] = v.load(operand.Mem{Base: x, Disp: 64*k + 4*v.w*i}, nil)
+		}
+		for i := range r {
+			VMOVNTPS(r[i], operand.Mem{Base: dst, Disp: 64*k + 4*v.w*i})
+		}
+	}
+	step := func(k int, next string) {
+		for u := range k {
+			line(u)
+		}
+		ADDQ(operand.U32(64*k), x)
+		ADDQ(operand.U32(64*k), dst)
+		DECQ(whole)
+		JNZ(operand.LabelRef(next))
+	}
+	MOVQ(n, whole)
+	SHRQ(operand.Imm(6), whole)
+	JZ(operand.LabelRef(last))
+	Label(lines)
+	step(4, lines)
+	Label(last)
+	MOVQ(n, whole)
+	SHRQ(operand.Imm(4), whole)
+	ANDQ(operand.Imm(3), whole)
+	done := label("done")
+	JZ(operand.LabelRef(done))
+	Label(one)
+	step(1, one)
+	Label(done)
+	ret()
+}

@@ -652,14 +652,18 @@ func (pl *planner) tail() {
 		}
 	}
 	what, perPart, cfg := pl.Pipe.records()
-	if what != "none" && perPart {
+	aside := what != "none" && pl.recordsAside(perPart)
+	if aside {
+		defer pl.record(what, cfg)
+	}
+	if what != "none" && perPart && !aside {
 		pl.record(what, cfg)
 	}
 	if learning {
 		if pl.Pipe.Parts > 1 {
 			pl.implicit("reduce")
 		}
-		if what != "none" && !perPart {
+		if what != "none" && !perPart && !aside {
 			pl.record(what, cfg)
 		}
 		if pl.Pipe.corrected() {
@@ -891,6 +895,7 @@ func (p *Plan) Program(checkpoint func()) exec.Program {
 		env := n.Env
 		env.Checkpoint = checkpoint
 		env.Record = p.Recording
+		env.Aside = p.aside(n)
 		node := exec.Node{Name: n.Name, New: func(t *stages.Team) (stages.Stage, error) {
 			env := env
 			env.Team = t
@@ -906,7 +911,11 @@ func (p *Plan) Program(checkpoint func()) exec.Program {
 		case backwards:
 			pr.Backward = append(pr.Backward, node)
 		default:
-			pr.Close = append(pr.Close, node)
+			if env.Aside {
+				pr.Aside = append(pr.Aside, node)
+			} else {
+				pr.Close = append(pr.Close, node)
+			}
 			continue
 		}
 		i := slices.IndexFunc(fusions, func(f fusion) bool { return slices.Contains(f.nodes, n) })
@@ -928,7 +937,7 @@ func (p *Plan) Program(checkpoint func()) exec.Program {
 // Bytes is the memory that a run takes for weights and state, and for messages on the planned lanes.
 func (p *Plan) Bytes() (store, messages int64) {
 	store = p.storeBytes()
-	messages = int64((p.Pipe.Place.LookAhead+1)*p.Pipe.Parts)*p.Layout.DataBytes() + int64(exec.Bodies(p.Pipe.Parts, p.Lanes.D))*p.Layout.BodyBytes()
+	messages = int64((p.Pipe.Place.LookAhead+1)*p.Pipe.Parts)*p.Layout.DataBytes() + int64(exec.Bodies(p.Pipe.Parts, p.Lanes.D, slices.ContainsFunc(p.Nodes, p.aside)))*p.Layout.BodyBytes()
 	return store, messages
 }
 

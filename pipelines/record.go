@@ -92,6 +92,31 @@ func (pl *planner) record(what string, cfg any) {
 	}
 }
 
+// recordsAside says whether what is recorded of a step is still there when the step is committed: it can then be written down while the D lanes are at the next one.
+func (pl *planner) recordsAside(perPart bool) bool {
+	if perPart && pl.Pipe.Parts > 1 || pl.Pipe.corrected() {
+		return false
+	}
+	for i := range pl.Pipe.Items {
+		it := &pl.Pipe.Items[i]
+		if it.Def.Room < stages.Backward || it.Def.Contract == nil || it.changesParts() {
+			continue
+		}
+		if it.Def.Contract(it.Cfg).Grads == stages.GradWrite {
+			return false
+		}
+	}
+	return true
+}
+
+// asideBytes is the largest body that is kept for a step longer so that it can be recorded meanwhile.
+const asideBytes = 8 << 20
+
+// aside says whether a node works beside the D lanes, a step behind them.
+func (p *Plan) aside(n *Node) bool {
+	return n.Def.Name == "record" && n == p.Nodes[len(p.Nodes)-1] && p.Lanes.S > 0 && p.Layout.BodyBytes() <= asideBytes
+}
+
 // recordedInputs are the outputs of the stages that bring data. Rows of weights that gather reads are none: a replay reads them again.
 func (pl *planner) recordedInputs() (vs []*value) {
 	for _, n := range pl.Nodes {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"vtpu/compute/kernel"
 	"vtpu/stages"
 	"vtpu/stages/disk"
 	"vtpu/stages/reclog"
@@ -37,8 +38,8 @@ func (c *RecordConfig) options(env stages.Env, name string) reclog.Options {
 		fsys = disk.OS{Direct: true}
 	}
 	return reclog.Options{Name: name, About: env.Record.About, Run: env.Record.Run, Segment: c.Segment << 20, Keep: c.Keep << 20, Sync: c.Sync, Zstd: c.Zstd,
-		Background: true, From: env.Store.Version(), FS: fsys,
-		Spread: func(n int, f func(lo, hi int)) { env.Team.Split(n, spreadGrain, f) }}
+		Background: true, Sum: env.Aside, From: env.Store.Version(), FS: fsys,
+		Copy: kernel.CopyPast, Spread: func(n int, f func(lo, hi int)) { env.Team.Split(n, spreadGrain, f) }}
 }
 
 // spreadGrain is the number of elements below which it doesn't pay to share the copying out.
@@ -53,7 +54,8 @@ func init() {
 			return stages.Contract{Grads: stages.GradRead, Replicas: stages.One}
 		},
 		New: func(env stages.Env, c RecordConfig) (stages.Stage, error) {
-			r := &record{}
+			r := &record{begun: time.Now()}
+			r.zero = r.begun.UnixNano()
 			if env.Record == nil || env.Record.ReadOnly || c.Record == "none" {
 				return r, nil
 			}
@@ -92,6 +94,8 @@ type record struct {
 	roles []wire.Role
 	every int64
 	whole bool // a frame is a step, not a part
+	begun time.Time
+	zero  int64 // that in nanoseconds since 1970
 }
 
 func (s *record) add(name string, role wire.Role, slot stages.Slot) {
@@ -108,7 +112,7 @@ func (s *record) Process(_ context.Context, m *stages.Message, out stages.Outbox
 	if s.whole { // the parts have been summed
 		f.Part, f.Parts = 0, 1
 	}
-	f.Version, f.Time = m.Step+1, time.Now().UnixNano()
+	f.Version, f.Time = m.Step+1, s.zero+int64(time.Since(s.begun)) // half of what time.Now takes
 	f.Tensors = f.Tensors[:0]
 	for i, slot := range s.slots {
 		f.Tensors = append(f.Tensors, wire.Of(s.names[i], s.roles[i], m.T(slot)))

@@ -127,6 +127,9 @@ type Env struct {
 	// Record is for stages that record; nil where nothing is written.
 	Record *Recording
 
+	// Aside says that the stage has its turn while the D lanes are at the next step: what it does itself costs less than what it leaves to other threads.
+	Aside bool
+
 	// Checkpoint saves the run after the current step, once the pipeline is drained. nil where there is nowhere to save to.
 	Checkpoint func()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -32,8 +33,10 @@ type Engine struct {
 	work   [][]unit // forward and backward, for each D lane
 	eval   []unit   // forward
 	close  []unit
-	reduce absorber // among close, or nil
-	early  *early   // the update inside backward, or nil
+	aside  []unit          // behind close, beside the D lanes; without an S lane they are part of close
+	left   *stages.Message // of the newest step: the units aside have not seen it
+	reduce absorber        // among close, or nil
+	early  *early          // the update inside backward, or nil
 	team   *stages.Team
 	serial []unit // gather, work and close as one: one lane, one part
 	taped  []unit // the same with tapes, or nil
@@ -134,7 +137,13 @@ func New(p Program, pl Placement) (*Engine, error) {
 	if always == nil && pl.S < 2 && pl.D+pl.S > 1 && pl.Remote == nil {
 		e.team = stages.NewTeam(pl.D+pl.S, e.callTeam)
 	}
+	if pl.S == 0 {
+		p.Close, p.Aside = slices.Concat(p.Close, p.Aside), nil
+	}
 	if e.close, err = instantiate(p.Close, e.team); err != nil {
+		return fail(err)
+	}
+	if e.aside, err = instantiate(p.Aside, nil); err != nil {
 		return fail(err)
 	}
 	for i := range e.gather {
@@ -164,14 +173,14 @@ func New(p Program, pl Placement) (*Engine, error) {
 		e.place.LookAhead = 0 // nothing runs beside gather
 	}
 	depth := e.place.LookAhead + 1
-	for range depth * p.Parts {
+	for range depth*p.Parts + min(len(p.Aside), 1) {
 		e.free = append(e.free, p.Layout.NewMessage())
 	}
 	e.ahead = make([][]*stages.Message, depth)
 	for i := range e.ahead {
 		e.ahead[i] = make([]*stages.Message, 0, p.Parts)
 	}
-	for range Bodies(p.Parts, pl.D) {
+	for range Bodies(p.Parts, pl.D, len(p.Aside) > 0) {
 		b := p.Layout.NewBody
 		if pl.Remote != nil {
 			b = func() *stages.Body { return p.Layout.NewBodyOf(pl.Remote.Returns()) }
@@ -186,12 +195,16 @@ func New(p Program, pl Placement) (*Engine, error) {
 	return e, nil
 }
 
-// Bodies is the number of bodies that parts on d lanes need: each lane works on one while the next waits, and the reduction holds one.
-func Bodies(parts, d int) int {
+// Bodies is the number of bodies that parts on d lanes need: each lane works on one while the next waits, the reduction holds one, and stages aside another.
+func Bodies(parts, d int, aside bool) int {
+	n := min(parts, 2*d+1)
 	if d == 1 {
-		return min(parts, 2)
+		n = min(parts, 2)
 	}
-	return min(parts, 2*d+1)
+	if aside {
+		n++
+	}
+	return n
 }
 
 func (e *Engine) cpu(i int) int {
@@ -415,6 +428,7 @@ func (e *Engine) Run(ctx context.Context, until int64, every int64, seen func(Ou
 	if e.serial != nil {
 		return e.runSerial(until, every, seen)
 	}
+	defer func() { err = errors.Join(err, e.beside()) }()
 	for e.version < until && !e.stop.Load() {
 		res, pause, err := e.step(until)
 		if errors.Is(err, errHalt) {
@@ -548,6 +562,9 @@ func (e *Engine) step(until int64) (res Outcome, pause bool, err error) {
 			}
 			sent++
 		}
+		if err := e.beside(); err != nil {
+			return res, false, err
+		}
 		if sent == P && e.place.LookAhead > 0 {
 			for e.next <= t+int64(e.place.LookAhead) && e.next < until && len(e.free) >= P {
 				if err := e.gatherStep(); errors.Is(err, errHalt) {
@@ -570,13 +587,29 @@ func (e *Engine) step(until int64) (res Outcome, pause bool, err error) {
 		if r.err != nil {
 			return res, false, r.err
 		}
-		if r.m != nil {
+		if r.done && r.m != nil && len(e.aside) > 0 {
+			e.left = r.m
+		} else if r.m != nil {
 			e.recycle(r.m)
 		}
 		if r.done {
 			return r.res, r.pause, nil
 		}
 	}
+}
+
+// beside shows the step before to the units aside.
+func (e *Engine) beside() error {
+	m := e.left
+	if m == nil {
+		return nil
+	}
+	e.left = nil
+	m, err := e.walk(e.aside, m, &e.out)
+	if err == nil && m != nil {
+		e.recycle(m)
+	}
+	return err
 }
 
 // collect takes part p from its lane, or computes it here, and closes it.
@@ -655,7 +688,7 @@ func (e *Engine) End(steps int64, weights, state string) error {
 
 // eachWriter calls f with the stages that exist once.
 func (e *Engine) eachWriter(f func(stages.Stage) error) error {
-	for _, us := range [][]unit{e.gather, e.close} {
+	for _, us := range [][]unit{e.gather, e.close, e.aside} {
 		for i := range us {
 			if err := f(us[i].stage); err != nil {
 				return &StageError{e.version, us[i].name, err}
@@ -673,7 +706,7 @@ func (e *Engine) closeStages() error {
 	if e.prog.Training != nil {
 		errs = append(errs, closeUnits(e.eval))
 	}
-	return errors.Join(append(errs, closeUnits(e.close))...)
+	return errors.Join(append(errs, closeUnits(e.close), closeUnits(e.aside))...)
 }
 
 // Close ends the lanes and waits for them, then closes the stages. Closing twice is fine.

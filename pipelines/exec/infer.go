@@ -138,7 +138,7 @@ func (e *Engine) Infer(ctx context.Context, set, get func(*stages.Message)) (err
 func (e *Engine) Shares() map[string]float64 {
 	sum := map[string]float64{}
 	var all float64
-	chains := [][]unit{e.gather, e.close}
+	chains := [][]unit{e.gather, e.close, e.aside}
 	if e.serial != nil {
 		chains = [][]unit{e.serial}
 	} else {

@@ -30,6 +30,8 @@ type Program struct {
 	// The walk. Gather and Close exist once; Forward and Backward once for each D lane. Loss is the last Forward node, if HasLoss.
 	Gather, Forward, Backward, Close []Node
 	HasLoss                          bool
+	// Aside follows Close and only looks at what a step has left in its message. With an S lane it has its turn there while the D lanes are at the next step.
+	Aside []Node
 	// Training, where not nil, does what Forward and then Backward do to a part of a training step, with fewer stages.
 	Training []Node
 

@@ -29,7 +29,7 @@ func TestWriterGuesses(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 25 {
-			n := 1 + r.IntN(2000)
+			n := noteWords + 1 + r.IntN(2000) // smaller ones are noted
 			if r.IntN(2) == 0 {
 				n = 50_000 + r.IntN(350_000)
 			}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"vtpu/stages/disk"
+	"vtpu/stages/tensor"
 	"vtpu/stages/wire"
 )
 
@@ -28,12 +29,17 @@ type Options struct {
 	Sync    Sync
 	Zstd    bool // pack the data
 
-	// Background leaves checksums, packing and writing to a goroutine, which Close waits for; Append only copies, and waits where the disk does not keep up. What has not reached
-	// the operating system when the process is killed is lost: some 512 KiB or, if they are larger, three frames. Flush brings it there.
+	// Background leaves checksums, packing and writing to two goroutines, which Close waits for, so that the disk need not wait for the processor; Append only copies, and waits where
+	// the disk does not keep up. What has not reached the operating system when the process is killed is lost: half a second's frames at most, some MiB or, if they are larger, four
+	// frames. Flush brings it there.
 	Background bool
 
-	// Spread shares the copying of large frames out: see wire.Encoder.
+	// Sum makes Append compute the checksums itself: for a caller that has more time than other processors do. Packed data is left to the background all the same.
+	Sum bool
+
+	// Spread shares the copying of large frames out, Copy does it: see wire.Encoder.
 	Spread func(n int, f func(lo, hi int))
+	Copy   func(dst, src []float32)
 
 	// From is the step that is written next: frames of it and of later steps are cut off when the stream is opened, sound or not. math.MaxInt64 keeps all.
 	From  int64
@@ -42,7 +48,14 @@ type Options struct {
 
 const (
 	defaultSegment = 64 << 20
-	batchBytes     = 1 << 19 // small frames are handed on together
+
+	// Frames are handed on together: some hundred, in writes that are as large as a disk likes them. A page of 2 MiB is told to it as one piece.
+	batchFrames = 128
+	batchLeast  = 1 << 19
+	batchMost   = 2<<20 - batchSpare
+	batchSpare  = 1 << 17 // for the frame that fills a batch
+
+	batches = 4 // one is filled, one is summed, one is written, one waits
 )
 
 // A Writer appends frames to a stream. Its methods are called by one goroutine.
@@ -55,12 +68,16 @@ type Writer struct {
 
 	now     *batch
 	free    chan *batch // background: batches to fill
-	full    chan *batch // background: batches to write
+	full    chan *batch // background: batches to sum
+	summed  chan *batch // background: batches to write
+	size    int         // of a batch that is handed on
 	done    sync.WaitGroup
 	flushed chan error // background: the answer to a flush
 	handed  int64      // when the last batch was handed on
 	ended   bool
+	noted   bool // since the last Flush
 	at      place
+	pack    wire.Encoder // of the one who sums
 
 	s state
 
@@ -96,13 +113,112 @@ type batch struct {
 	ends  []int
 	steps []int64
 	kinds []wire.Kind
-	flush bool // wanted: everything up to here on the disk
+	notes notes // in place of drafts
+	flush bool  // wanted: everything up to here on the disk
+	err   error // of a draft
 }
 
-func newBatch() *batch { return &batch{mem: disk.Aligned(batchBytes + batchBytes/4)} }
+// notes are small frames as they were given, all with tensors of the same names. The background makes drafts of them: to encode a frame of 500 bytes takes as long as a tenth of the step that
+// it is of, to copy its numbers a fiftieth.
+type notes struct {
+	kind   wire.Kind
+	like   []wire.Tensor // without elements
+	metas  []wire.Meta
+	shapes []tensor.Shape
+	f32    []float32
+	i32    []int32
+}
 
-// begin prepares for a first frame, which goes to an offset of the file.
-func (b *batch) begin(offset int64) {
+const (
+	noteWords = 1 << 8  // elements of a frame up to which it is noted
+	noteMost  = 1 << 10 // frames in a batch
+)
+
+// take notes a frame, if it is like those before.
+func (n *notes) take(f *wire.Frame) bool {
+	if len(n.metas) == 0 {
+		n.kind, n.like = f.Kind, append(n.like[:0], f.Tensors...)
+		for i := range n.like {
+			n.like[i].F32, n.like[i].I32 = nil, nil
+		}
+		if n.metas == nil {
+			a, b := 0, 0
+			for i := range f.Tensors {
+				a, b = a+len(f.Tensors[i].F32), b+len(f.Tensors[i].I32)
+			}
+			n.metas, n.shapes = make([]wire.Meta, 0, noteMost), make([]tensor.Shape, 0, noteMost*len(n.like))
+			n.f32, n.i32 = make([]float32, 0, noteMost*a), make([]int32, 0, noteMost*b)
+		}
+	} else if n.kind != f.Kind || len(n.like) != len(f.Tensors) {
+		return false
+	} else {
+		for i := range f.Tensors {
+			if t, l := &f.Tensors[i], &n.like[i]; t.Name != l.Name || t.Role != l.Role || t.DType != l.DType {
+				return false
+			}
+		}
+	}
+	n.metas = append(n.metas, f.Meta)
+	for i := range f.Tensors {
+		t := &f.Tensors[i]
+		n.shapes, n.f32, n.i32 = append(n.shapes, t.Shape), append(n.f32, t.F32...), append(n.i32, t.I32...)
+	}
+	return true
+}
+
+// small says whether a frame is one to be noted.
+func small(f *wire.Frame) bool {
+	if len(f.Raw) > 0 {
+		return false
+	}
+	n := 0
+	for i := range f.Tensors {
+		t := &f.Tensors[i]
+		if len(t.F32)+len(t.I32) != t.Shape.Len() { // Draft says what is wrong
+			return false
+		}
+		n += t.Shape.Len()
+	}
+	return n <= noteWords
+}
+
+// draft makes drafts of the notes.
+func (b *batch) draft(e *wire.Encoder) error {
+	n := &b.notes
+	if len(n.metas) == 0 {
+		return nil
+	}
+	b.begin(0, batchLeast)
+	k, f32, i32 := 0, n.f32, n.i32
+	f := wire.Frame{Kind: n.kind, Tensors: n.like}
+	for i := range n.metas {
+		f.Meta = n.metas[i]
+		for j := range n.like {
+			t := &n.like[j]
+			t.Shape = n.shapes[k]
+			k++
+			if m := t.Shape.Len(); t.DType == tensor.I32 {
+				t.I32, i32 = i32[:m], i32[m:]
+			} else {
+				t.F32, f32 = f32[:m], f32[m:]
+			}
+		}
+		if _, err := b.add(e, &f); err != nil {
+			return err
+		}
+	}
+	n.metas, n.shapes, n.f32, n.i32 = n.metas[:0], n.shapes[:0], n.f32[:0], n.i32[:0]
+	return nil
+}
+
+// begin prepares for a first frame, which goes to an offset of the file, and for more of them, size bytes in all.
+func (b *batch) begin(offset int64, size int) {
+	if len(b.mem) < size+batchSpare {
+		b.mem = disk.Aligned(size + batchSpare)
+	}
+	if b.ends == nil {
+		b.ends, b.steps, b.kinds = make([]int, 0, 2*batchFrames), make([]int64, 0, 2*batchFrames), make([]wire.Kind, 0, 2*batchFrames)
+	}
 	from := int(offset & (disk.Block - 1))
 	b.b, b.from = b.mem[from:from], offset
 	b.room = cap(b.b)
@@ -117,7 +233,7 @@ func (b *batch) add(e *wire.Encoder, f *wire.Frame) (n int, err error) {
 	}
 	if b.b = d; cap(d) != b.room {
 		b.mem = disk.Aligned(len(d) + len(d)/4 + disk.Block)
-		b.begin(b.from)
+		b.begin(b.from, 0)
 		b.b = append(b.b, d...)
 	}
 	b.ends, b.steps, b.kinds = append(b.ends, len(b.b)), append(b.steps, f.Step), append(b.kinds, f.Kind)
@@ -139,7 +255,6 @@ type state struct {
 	total int64     // their bytes
 	last  time.Time // of the newest sync
 	dirty bool
-	pack  wire.Encoder
 	open  []byte // draft of the open frame, for the next segment
 	oenc  wire.Encoder
 }
@@ -158,14 +273,14 @@ func Create(dir string, o Options) (*Writer, error) {
 	if o.Segment <= 0 {
 		o.Segment = defaultSegment
 	}
-	w := &Writer{o: o, fs: o.FS, dir: dir, now: newBatch()}
-	w.enc.Spread = o.Spread
+	w := &Writer{o: o, fs: o.FS, dir: dir, now: &batch{}, size: batchLeast}
+	w.enc.Spread, w.enc.Copy, w.enc.Sums = o.Spread, o.Copy, w.sums()
 	z, err := NewZstd()
 	if err != nil {
 		return nil, err
 	}
 	if w.unpack = z; o.Zstd {
-		w.s.pack.Packer = z
+		w.pack.Packer = z
 	}
 	if err := w.fs.MkdirAll(dir); err != nil {
 		return nil, err
@@ -178,15 +293,29 @@ func Create(dir string, o Options) (*Writer, error) {
 	}
 	w.s.last = time.Now()
 	if o.Background {
-		const n = 3
-		w.free, w.full, w.flushed = make(chan *batch, n), make(chan *batch, n), make(chan error, 1)
-		for range n - 1 {
-			w.free <- newBatch()
+		w.free, w.full, w.flushed = make(chan *batch, batches), make(chan *batch, batches), make(chan error, 1)
+		for range batches - 1 {
+			w.free <- &batch{}
 		}
-		processors(1)
+		if w.summed = w.full; !w.sums() {
+			w.summed = make(chan *batch, batches)
+			w.done.Go(w.sum)
+		}
+		processors(w.threads())
 		w.done.Go(w.background)
 	}
 	return w, nil
+}
+
+// sums says whether Append computes checksums.
+func (w *Writer) sums() bool { return w.o.Background && w.o.Sum && !w.o.Zstd }
+
+// threads is the number of goroutines of the background.
+func (w *Writer) threads() int {
+	if w.sums() {
+		return 1
+	}
+	return 2
 }
 
 var procs sync.Mutex
@@ -385,10 +514,18 @@ func (w *Writer) Append(f *wire.Frame) error {
 	if w.ended {
 		return errors.New("reclog: append to a stream that is closed")
 	}
+	if w.free != nil && !w.sums() && !w.o.Sync.Always && small(f) {
+		return w.note(f)
+	}
+	if len(w.now.notes.metas) > 0 {
+		if err := w.hand(); err != nil {
+			return err
+		}
+	}
 	b := w.now
 	offset := w.at.next(f, w.o.Segment)
 	if len(b.ends) == 0 {
-		b.begin(offset)
+		b.begin(offset, w.size)
 	}
 	n, err := b.add(&w.enc, f)
 	if err != nil {
@@ -396,6 +533,7 @@ func (w *Writer) Append(f *wire.Frame) error {
 	}
 	w.at.size += int64(n)
 	if w.full == nil {
+		w.finish(b)
 		err := w.write(b)
 		b.reset()
 		return err
@@ -403,9 +541,25 @@ func (w *Writer) Append(f *wire.Frame) error {
 	switch {
 	case w.o.Sync.Always:
 		return w.Flush()
-	case len(b.b) >= batchBytes:
+	case len(b.b) >= w.size:
+		w.size = min(max(len(b.b)/len(b.ends)*batchFrames, batchLeast), batchMost)
 		return w.hand()
 	case !w.o.Sync.Never && now(f)-w.handed >= int64(w.o.Sync.every()/2):
+		return w.hand()
+	}
+	return nil
+}
+
+// note is Append for a small frame. Where the frames after it go nobody knows until the next Flush.
+func (w *Writer) note(f *wire.Frame) error {
+	w.noted = true
+	if len(w.now.ends) > 0 || !w.now.notes.take(f) {
+		if err := w.hand(); err != nil {
+			return err
+		}
+		w.now.notes.take(f)
+	}
+	if len(w.now.notes.metas) >= noteMost || !w.o.Sync.Never && now(f)-w.handed >= int64(w.o.Sync.every()/2) {
 		return w.hand()
 	}
 	return nil
@@ -442,8 +596,12 @@ func (w *Writer) Flush() error {
 		return w.flush()
 	}
 	w.now.flush = true
-	err := w.hand()
-	return errors.Join(err, <-w.flushed)
+	err := errors.Join(w.hand(), <-w.flushed)
+	if w.noted { // the background waits
+		w.noted = false
+		err = errors.Join(err, w.expect())
+	}
+	return err
 }
 
 // Close ends the writing: all is brought to the disk. End before it says that the stream is complete. Closing twice is fine.
@@ -456,7 +614,7 @@ func (w *Writer) Close() error {
 	if w.full != nil {
 		close(w.full)
 		w.done.Wait()
-		processors(-1)
+		processors(-w.threads())
 	}
 	if cerr := w.closeFile(); err == nil {
 		err = cerr
@@ -479,7 +637,36 @@ func (w *Writer) End(step int64, weights, state string) error {
 	return w.Append(&f)
 }
 
-// background is the life of the goroutine: a batch full, a batch free.
+// sum is the life of the goroutine that packs and sums what the other one writes meanwhile.
+func (w *Writer) sum() {
+	defer close(w.summed)
+	var e wire.Encoder // of notes
+	for b := range w.full {
+		b.err = b.draft(&e)
+		w.finish(b)
+		w.summed <- b
+	}
+}
+
+// finish packs the drafts of a batch, if that is wanted, and sums them.
+func (w *Writer) finish(b *batch) {
+	from, to := 0, 0
+	for i, end := range b.ends {
+		d := b.b[from:end]
+		from = end
+		if w.pack.Packer != nil {
+			d = w.pack.Pack(d)
+			copy(b.b[to:], d)
+			d = b.b[to : to+len(d)]
+		}
+		wire.Sum(d)
+		to += len(d)
+		b.ends[i] = to
+	}
+	b.b = b.b[:to]
+}
+
+// background is the life of the goroutine that writes: a batch summed, a batch free.
 func (w *Writer) background() {
 	tick := time.NewTicker(w.o.Sync.every())
 	defer tick.Stop()
@@ -487,7 +674,7 @@ func (w *Writer) background() {
 	for {
 		var b *batch
 		select {
-		case b = <-w.full:
+		case b = <-w.summed:
 			if b == nil {
 				return
 			}
@@ -496,6 +683,9 @@ func (w *Writer) background() {
 				failed = w.flush()
 			}
 			continue
+		}
+		if failed == nil {
+			failed = b.err
 		}
 		if failed == nil {
 			failed = w.write(b)
@@ -518,7 +708,7 @@ func (w *Writer) background() {
 	}
 }
 
-// write seals the drafts of a batch and writes them.
+// write gives the drafts of a batch their places and writes them.
 func (w *Writer) write(b *batch) error {
 	s := &w.s
 	from, at := 0, 0 // written up to from
@@ -548,25 +738,13 @@ func (w *Writer) write(b *batch) error {
 			}
 		}
 		d := b.b[at:end]
-		if s.pack.Packer != nil {
-			if err := put(at); err != nil {
-				return err
-			}
-			d = s.pack.Pack(d)
-		}
-		wire.Seal(d, s.seq, s.prev)
+		wire.Chain(d, s.seq, s.prev)
 		s.seq++
 		s.prev = wire.HeaderCRC(d)
 		if b.kinds[i] != wire.Close {
 			s.x.add(step, s.x.size)
 		}
 		s.x.size += int64(len(d))
-		if s.pack.Packer != nil {
-			if err := put(at + len(d)); err != nil {
-				return err
-			}
-			from = end
-		}
 		at = end
 	}
 	if err := put(at); err != nil {

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"slices"
 
@@ -20,6 +21,12 @@ type Encoder struct {
 
 	// Spread calls f on ranges that cover 0..n, perhaps at the same time, to copy n elements of large frames; nil: one goroutine copies all. Every tensor is cut in proportion (stages.Of).
 	Spread func(n int, f func(lo, hi int))
+
+	// Copy is copy(dst, src), perhaps a faster one for what this core is not going to look at again; nil: copy.
+	Copy func(dst, src []float32)
+
+	// Sums makes Draft do what Sum does. It reads the tensors where they are, which have just been copied, not the copy.
+	Sums bool
 
 	buf    []byte
 	packed []byte
@@ -161,7 +168,26 @@ func (e *Encoder) Draft(dst []byte, f *Frame) ([]byte, error) {
 	le.PutUint32(h[12:], uint32(len(f.Tensors)))
 	le.PutUint64(h[16:], uint64(raw))
 	le.PutUint64(h[24:], uint64(raw))
+	if e.Sums {
+		le.PutUint32(h[44:], sumOf(dst[start+HeaderSize:at], f.Tensors, dst[at:]))
+	}
 	return dst, nil
+}
+
+// sumOf is the checksum of the metadata and of the tensors behind them, of which data is the copy.
+func sumOf(meta []byte, ts []Tensor, data []byte) uint32 {
+	if !little {
+		return crc32.Update(CRC(meta), castagnoli, data)
+	}
+	c := CRC(meta)
+	for i := range ts {
+		b := bytesOf(&ts[i])
+		c = crc32.Update(c, castagnoli, b)
+		if n := len(b) % Align; n > 0 {
+			c = crc32.Update(c, castagnoli, zeros[n:])
+		}
+	}
+	return c
 }
 
 // data copies tensors, each padded with zeros.
@@ -188,11 +214,7 @@ func (e *Encoder) share(lo, hi int) {
 		t := &e.from[i]
 		n := t.len()
 		from, to := stages.Of(n, lo, hi, max(e.total, 1))
-		if b := e.to[at+4*from : at+4*to]; t.DType == tensor.I32 {
-			putI32(b, t.I32[from:to])
-		} else {
-			putF32(b, t.F32[from:to])
-		}
+		e.put(e.to[at+4*from:at+4*to], t, from, to)
 		at += 4 * n
 		next := int(up(int64(at)))
 		if hi == e.total {
@@ -202,12 +224,40 @@ func (e *Encoder) share(lo, hi int) {
 	}
 }
 
-// Seal gives a draft its place in a stream and the checksums: it is a frame then. It costs a look at every byte.
+// copyLeast is the number of elements from which on Copy is asked.
+const copyLeast = 64
+
+// put writes elements of a tensor to b.
+func (e *Encoder) put(b []byte, t *Tensor, from, to int) {
+	if e.Copy != nil && to-from >= copyLeast && viewable(b) {
+		src := t.F32
+		if t.DType == tensor.I32 {
+			src = asF32(t.I32)
+		}
+		e.Copy(viewF32(b), src[from:to])
+		return
+	}
+	if t.DType == tensor.I32 {
+		putI32(b, t.I32[from:to])
+	} else {
+		putF32(b, t.F32[from:to])
+	}
+}
+
+// Seal gives a draft its place in a stream and the checksums: it is a frame then. It is Sum and Chain.
 func Seal(draft []byte, seq uint64, prev uint32) {
+	Sum(draft)
+	Chain(draft, seq, prev)
+}
+
+// Sum gives a draft, packed or not, the checksum of what is behind its header. It costs a look at every byte.
+func Sum(draft []byte) { binary.LittleEndian.PutUint32(draft[44:], CRC(draft[HeaderSize:])) }
+
+// Chain gives a draft that Sum has seen its place in a stream.
+func Chain(draft []byte, seq uint64, prev uint32) {
 	le := binary.LittleEndian
 	le.PutUint64(draft[32:], seq)
 	le.PutUint32(draft[40:], prev)
-	le.PutUint32(draft[44:], CRC(draft[HeaderSize:]))
 	le.PutUint32(draft[60:], CRC(draft[:60]))
 }
 

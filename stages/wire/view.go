@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math"
 	"unsafe"
+
+	"vtpu/stages/tensor"
 )
 
 // A view of bytes as numbers needs package unsafe; it is used in this file and nowhere else in wire. It is right where the machine is little-endian, as the format is,
@@ -50,6 +52,19 @@ func viewI32(b []byte) []int32 {
 		return nil
 	}
 	return unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
+}
+
+// asF32 shows the bits of v, which must not be empty, as numbers that are only copied.
+func asF32(v []int32) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(v))), len(v))
+}
+
+// bytesOf shows the elements of a tensor as they are in memory.
+func bytesOf(t *Tensor) []byte {
+	if t.DType == tensor.I32 {
+		return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(t.I32))), 4*len(t.I32))
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(t.F32))), 4*len(t.F32))
 }
 
 // putF32 writes numbers to dst, which has room for just these.

@@ -463,3 +463,35 @@ func BenchmarkFrame(b *testing.B) {
 		}
 	}
 }
+
+// TestSumsOnTheWay: a draft that sums the tensors where they are is sealed to the same bytes as one that is summed afterwards, with a copy of one's own too.
+func TestSumsOnTheWay(t *testing.T) {
+	f := &Frame{Kind: Gradients}
+	f.Step, f.Parts = 3, 1
+	for n := range 200 {
+		x := Tensor{Name: "a", Shape: tensor.Of(n), F32: make([]float32, n)}
+		y := Tensor{Name: "b", DType: tensor.I32, Shape: tensor.Of(2 * n), I32: make([]int32, 2*n)}
+		for i := range x.F32 {
+			x.F32[i], y.I32[i] = float32(i)+0.5, int32(-i)
+		}
+		f.Tensors = []Tensor{x, y, x}
+		var plain Encoder
+		want, err := plain.Append(Buffer(1 << 14)[:0], f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copied := 0
+		e := Encoder{Sums: true, Copy: func(dst, src []float32) { copied += copy(dst, src) }}
+		got, err := e.Draft(Buffer(1 << 14)[:0], f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		Chain(got, f.Seq, f.Prev)
+		if !bytes.Equal(got, want) {
+			t.Fatalf("%d elements: other bytes", n)
+		}
+		if n >= copyLeast && copied != 4*n {
+			t.Errorf("%d elements: %d were copied as asked", n, copied)
+		}
+	}
+}

@@ -99,8 +99,8 @@ func (r result) print(out io.Writer) error {
 			if s.Least > 0 {
 				least, ok = fmt.Sprintf("at least %.0f", s.Least), verdict(s.Ratio, s.Least)
 			}
-			if s.Most > 0 && s.Disk > s.Plain {
-				ok += ", the disk does not keep up"
+			if s.Bound {
+				least += " of the disk's"
 			}
 			row(s.Work+" "+s.Lanes+" "+s.What, duration(s.Plain), duration(s.Time), fmt.Sprintf("%.0f", s.Bytes), duration(s.Disk), duration(s.CPU), duration(s.Idle), fmt.Sprintf("%.3f [%.3f, %.3f]", s.Ratio.Median, s.Ratio.Q1, s.Ratio.Q3), least, ok)
 		}

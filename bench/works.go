@@ -56,6 +56,7 @@ type own struct {
 	flops  float64         // of a step
 	steps  int64           // of a run
 	begin  []tensor.Tensor // what the store holds at the beginning
+	fresh  int64           // steps after which the store holds that again and the steps go on; 0: never
 }
 
 // openOwn makes the engine of a pipeline file. sets are assignments as of vtpu run --set.
@@ -77,14 +78,19 @@ func openOwn(file, lanes string, sets []string, steps int64) (*own, error) {
 	store, messages := p.Bytes()
 	o.bytes, o.flops = store+messages, p.MeanFlops()
 	if steps > 0 {
-		for _, e := range o.entries() {
-			t := tensor.New(e.T.DType, e.T.Shape)
-			copy(t.F32, e.T.F32)
-			copy(t.I32, e.T.I32)
-			o.begin = append(o.begin, t)
-		}
+		o.keep()
 	}
 	return o, nil
+}
+
+// keep remembers what the store holds.
+func (o *own) keep() {
+	for _, e := range o.entries() {
+		t := tensor.New(e.T.DType, e.T.Shape)
+		copy(t.F32, e.T.F32)
+		copy(t.I32, e.T.I32)
+		o.begin = append(o.begin, t)
+	}
 }
 
 func (o *own) entries() []*weights.Param {
@@ -93,12 +99,17 @@ func (o *own) entries() []*weights.Param {
 
 // restart begins the run anew.
 func (o *own) restart() {
+	o.again()
+	o.store.SetVersion(0)
+	o.engine.Seek()
+}
+
+// again makes the store what it was at the beginning.
+func (o *own) again() {
 	for i, e := range o.entries() {
 		copy(e.T.F32, o.begin[i].F32)
 		copy(e.T.I32, o.begin[i].I32)
 	}
-	o.store.SetVersion(0)
-	o.engine.Seek()
 }
 
 func (o *own) run(steps int64) (seconds, loss float64, err error) {
@@ -107,6 +118,13 @@ func (o *own) run(steps int64) (seconds, loss float64, err error) {
 			o.restart()
 		}
 		n := min(steps, o.steps-o.engine.Version())
+		if at := o.engine.Version(); o.fresh > 0 {
+			if at%o.fresh == 0 && at > 0 {
+				o.again()
+				o.engine.Seek()
+			}
+			n = min(n, o.fresh-at%o.fresh)
+		}
 		start := time.Now()
 		err := o.engine.Run(context.Background(), o.engine.Version()+n, forever, func(r exec.Outcome) { loss = r.Loss })
 		seconds += time.Since(start).Seconds()

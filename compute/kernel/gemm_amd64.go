@@ -125,7 +125,7 @@ func gemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start
 	switch {
 	case level == 0 || m*n*k < tiny:
 		gemmGeneric(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
-	case level < 2 || n <= 32 || m < large[f].m || m*n*k < large[f].mnk:
+	case level < 2 || n <= 32 || m < large[f].m || m*n*k < large[f].mnk || inPlace(f, m, k, ldb):
 		gemmDirect(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
 	case f == TN && m >= n:
 		gemmColumns(m, n, k, a, lda, b, ldb, start, bias, c, ldc)
@@ -138,6 +138,12 @@ func gemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start
 
 // large is from where on packing is worth it. With few rows, B is read so few times that it may stay where it is, but in NT it must be turned anyway.
 var large = [3]struct{ m, mnk int }{NN: {40, 1 << 15}, NT: {12, 1 << 14}, TN: {24, 1 << 17}}
+
+// inPlace says that B may stay where it is for more rows than two tiles have. A roomy core reads it as often as tiles of 12 rows want it: 40 rows pay for packing
+// whatever B is, 72 where it comes from the second-level cache.
+func inPlace(f Form, m, k, ldb int) bool {
+	return roomy && f != NT && (m < 40 || m <= 72 && 4*k*ldb <= l2)
+}
 
 // from is where rows i.. of a panel of C at column j start: at zero, at C or at the bias; and how far apart they lie.
 func from(first bool, start start, bias, c []float32, ldc, i, j int) (*float32, int) {
@@ -187,7 +193,7 @@ func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 	var s *scratch
 	for p := 0; p < k; p += depth {
 		kc := min(depth, k-p)
-		direct := f != NT && (m <= 2*w.rows || spreads(kc, ldb, nr))
+		direct := f != NT && (m <= 2*w.rows || level == 2 && inPlace(f, m, k, ldb) || spreads(kc, ldb, nr))
 		if !direct && s == nil {
 			s = borrow()
 		}

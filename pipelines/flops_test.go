@@ -14,6 +14,8 @@ func TestFlopsByHand(t *testing.T) {
 		work string
 		mul  int64 // of all dense and attention stages of a step
 	}{
+		// 32 rows of 1024, forward and for the weights.
+		{"w2", 2 * 32 * 1024},
 		// 5 products of 64x64x64 an example forward (q, k, v, scores, sum of values); backward 4 of the head and 3 for the weights, none for x.
 		{"w3", 16 * 12 * 64 * 64 * 64},
 		// 768 rows; qkv, proj, up and down forward and twice backward; heads 2 products forward and 4 backward, of 3 in 4 blocks of 32 x 32; tied head.

@@ -244,6 +244,9 @@ func (pl *planner) bind(it *Item) *Node {
 		}
 	}
 	n.Bound, n.Flops = b, b.Flops
+	if it.Def.Room == stages.Gather && n.Contract.Flops == nil {
+		n.Flops = 0 // it copies
+	}
 	n.Env = stages.Env{Name: it.Name, Seed: pl.Pipe.Seed, Ports: map[string]stages.Binding{}, Inputs: len(ins),
 		Params: map[string]*stages.ParamBinding{}, Vars: b.Vars, Store: pl.Store, Data: pl.Data, Parts: pl.Pipe.Parts}
 	for i, p := range b.In {

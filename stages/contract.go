@@ -88,7 +88,7 @@ type Contract struct {
 	Replicas Replicas
 	EachPart bool // scatter: sees the messages of all parts in their order, before they are summed
 
-	// Flops of one message, counted at the largest shapes; nil is one for each output element.
+	// Flops of one message, counted at the largest shapes; nil is one for each output element, and none for gather.
 	Flops func(v map[string]int) int64
 	// GradFlops is Flops of a twin, given the variables of the forward stage and which of its inputs and parameters want a gradient; nil is twice those of
 	// the forward stage.

@@ -478,11 +478,22 @@ static uint64_t draw(void) { // xorshift64*
 	return seed * 2685821657736338717u;
 }
 
-static double uniform(void) { return ((draw() >> 11) + 0.5) / 9007199254740992.0; }
+// uniform is number i of a stream, strictly between 0 and 1 (SplitMix64).
+static inline float uniform(uint64_t i) {
+	uint64_t z = i * 0x9e3779b97f4a7c15u;
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return ((z ^ z >> 31) >> 41) * 0x1p-23f + 0x1p-24f;
+}
 
+// normal fills n weights, an even number, from N(0, std).
 static void normal(long from, long n, double std) {
-	for (long i = 0; i < n; i++)
-		w[from + i] = std * sqrt(-2 * log(uniform())) * cos(6.283185307179586 * uniform());
+#pragma omp parallel for
+	for (long i = from; i < from + n; i += 2) {
+		float radius = std * sqrtf(-2 * logf(uniform(i + 1))), angle = 6.2831853f * uniform(i + 2);
+		w[i] = radius * cosf(angle);
+		w[i + 1] = radius * sinf(angle);
+	}
 }
 
 static void init(void) {

@@ -85,7 +85,7 @@ func parse(file string, src []byte, sets []string, lookup func(string) (string, 
 		Name:  strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)),
 		Run:   RunSection{Keep: 3},
 		Place: PlaceSection{DLanes: AutoInt{Auto: true}, SLanes: AutoInt{Auto: true}, LookAhead: 1, Pin: "auto"},
-		Links: LinkSection{Default: "ring", Work: "ring", Replicas: 1, ISA: "same"},
+		Links: noLinks(), linkAt: map[string]Place{},
 	}
 	r := &reader{p: p, names: map[string]bool{}}
 	r.top(root)
@@ -141,6 +141,11 @@ func (r *reader) top(root *strict.Node) {
 	}{{"run", &r.p.Run}, {"place", &r.p.Place}, {"links", &r.p.Links}} {
 		if n := root.Get(s.key); n != nil {
 			r.add(strict.Decode(n, s.dst))
+		}
+	}
+	if n := root.Get("links"); n != nil {
+		for _, pr := range n.Pairs() {
+			r.p.linkAt[pr.Key.Text()] = placeOf(pr.Val)
 		}
 	}
 	if n := root.Get("sample"); n != nil {

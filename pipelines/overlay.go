@@ -124,18 +124,18 @@ func (pl *planner) overlay() {
 // lives are the lives of the slots of a body. A value lives from the stage that makes it to the last that reads it, a gradient from the first twin that writes it
 // to the last that has to do with it, the gradient of a parameter to the end. What a stage keeps and its twin does not read is room for the two stages' own
 // use.
-func (pl *planner) lives() [][]life {
-	lives := make([][]life, len(pl.Layout.Body))
+func (p *Plan) lives() [][]life {
+	lives := make([][]life, len(p.Layout.Body))
 	place := map[*Node]life{} // stages that are fused take place at the same time
-	for i, n := range pl.Nodes {
+	for i, n := range p.Nodes {
 		place[n] = life{i, i}
 	}
-	for _, f := range pl.fusions() {
+	for _, f := range p.fusions() {
 		for _, n := range f.nodes {
 			place[n] = life{place[f.nodes[0]].from, place[f.nodes[len(f.nodes)-1]].to}
 		}
 	}
-	end := life{len(pl.Nodes), len(pl.Nodes)}
+	end := life{len(p.Nodes), len(p.Nodes)}
 	use := func(s stages.Slot, l life, alone bool) {
 		if s.IsData() {
 			return
@@ -148,17 +148,17 @@ func (pl *planner) lives() [][]life {
 		(*u)[0] = life{min((*u)[0].from, l.from), max((*u)[0].to, l.to)}
 	}
 	read := map[*Node]map[string]bool{} // ports of a forward stage whose values its twin reads
-	for _, n := range pl.Nodes {
+	for _, n := range p.Nodes {
 		if n.Twin != nil {
 			read[n.Twin] = n.reads()
 		}
 	}
-	for _, n := range pl.Nodes {
+	for _, n := range p.Nodes {
 		switch n.segment() {
 		case gathers, forwards:
 			for _, list := range [][]stages.BoundPort{n.Bound.In, n.Bound.Out} {
-				for _, p := range list {
-					use(n.Env.Ports[p.Name].Slot, place[n], false)
+				for _, port := range list {
+					use(n.Env.Ports[port.Name].Slot, place[n], false)
 				}
 			}
 			for _, k := range n.Bound.Keep {
@@ -169,9 +169,9 @@ func (pl *planner) lives() [][]life {
 				continue // it changes gradients of parameters
 			}
 			for _, list := range [][]stages.BoundPort{n.Bound.In, n.Bound.Out} {
-				for _, p := range list {
-					b := n.Env.Ports[p.Name]
-					if read[n.Twin][p.Name] {
+				for _, port := range list {
+					b := n.Env.Ports[port.Name]
+					if read[n.Twin][port.Name] {
 						use(b.Slot, place[n], false)
 					}
 					if b.HasGrad {
@@ -182,9 +182,9 @@ func (pl *planner) lives() [][]life {
 			for _, k := range n.Bound.Keep {
 				use(n.Env.Ports[k.Name].Slot, place[n], !read[n.Twin][k.Name])
 			}
-			for _, p := range n.Env.Params {
-				if p.HasGrad {
-					use(p.Grad, life{place[n].from, end.to}, false)
+			for _, b := range n.Env.Params {
+				if b.HasGrad {
+					use(b.Grad, life{place[n].from, end.to}, false)
 				}
 			}
 		case closes:

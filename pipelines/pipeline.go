@@ -37,6 +37,8 @@ type Pipeline struct {
 	Sets []string
 	Vars map[string]string // environment variables that the text names and that are set
 
+	linkAt map[string]Place // where the keys of links stand
+
 	estimated bool // a stage of each part that corrects an estimate is not among Items, its work has been done
 }
 
@@ -111,10 +113,16 @@ type PlaceSection struct {
 	Pin       string  `yaml:"pin" enum:"auto|off" doc:"Bind lanes to CPUs where the system allows it."`
 }
 
-// LinkSection says what joins the lanes.
+// LinkSection says what joins the rooms of the walk. An edge has the name of the room that it leaves.
 type LinkSection struct {
-	Default  string `yaml:"default" enum:"ring" doc:"What joins two lanes."`
-	Work     string `yaml:"work" enum:"ring|nats|jetstream|gochannel" doc:"What joins gather to forward and backward to update. ring computes the parts in this process; the others give them to workers: over NATS, over JetStream, or to workers in this process over Watermill's GoChannel."`
+	Default  string `yaml:"default" enum:"ring" doc:"What joins two lanes, and the edges that are not named."`
+	Gather   string `yaml:"gather" enum:"ring|nats|jetstream|gochannel" doc:"The edge gather to forward, in the words of work. Edges that are moved cut the walk into pieces, and each piece has processes of its own: the one with update is vtpu run, the others are vtpu worker --stages. Where one edge alone is moved, scatter is too."`
+	Forward  string `yaml:"forward" enum:"ring|nats|jetstream|gochannel" doc:"The edge forward to loss."`
+	Loss     string `yaml:"loss" enum:"ring|nats|jetstream|gochannel" doc:"The edge loss to backward."`
+	Backward string `yaml:"backward" enum:"ring|nats|jetstream|gochannel" doc:"The edge backward to update."`
+	Update   string `yaml:"update" enum:"ring|nats|jetstream|gochannel" doc:"The edge update to scatter. It can't be moved: both write the store, which has one writer."`
+	Scatter  string `yaml:"scatter" enum:"ring|nats|jetstream|gochannel" doc:"The token that goes from scatter back to gather; where it is moved, gather is not with update."`
+	Work     string `yaml:"work" enum:"ring|nats|jetstream|gochannel" doc:"The edges gather and backward together, where they are not named. ring computes the parts in this process; the others give them to workers: over NATS, over JetStream, or to workers in this process over Watermill's GoChannel."`
 	Replicas int    `yaml:"replicas" min:"1" max:"5" doc:"jetstream: servers of the broker's cluster that keep what is under way."`
 	Publish  int64  `yaml:"publish_every" min:"0" doc:"Publish the weights on the broker every so many steps, for vtpu serve; 0 is never."`
 	ISA      string `yaml:"isa" enum:"same|any" doc:"Workers to take: those with the coordinator's instruction set, or any, as all have the same bits."`

@@ -800,6 +800,7 @@ func (pl *planner) finish() {
 		pl.fault(Place{File: pl.Pipe.File}, "remove the sample section", "samples can be drawn only from a model that reads and predicts tokens")
 	}
 	pl.Lanes = place(pl.Plan)
+	pl.links()
 }
 
 // stepper is a gather stage that knows how many steps make an epoch.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -20,99 +19,23 @@ import (
 	"vtpu/pipelines/rundir"
 	"vtpu/stages"
 	"vtpu/stages/link"
-	"vtpu/stages/weights"
 )
 
 // A Link joins a run to workers in other processes.
 type Link struct {
 	Bus   link.Bus
-	Local int // workers to start in this process
+	Over  map[string]link.Bus // by kind, where edges are moved to links of several kinds; what is not here goes over Bus
+	Local int                 // workers of each leg to start in this process
+
+	// Stages are what a worker does, as --stages; "" is what the file leaves to workers.
+	Stages string
+
 	Log   zerolog.Logger
 	Times pool.Times
 	Last  bool // the bus ends with the run: workers need not wait for another one
 
-	// Joined is told of the coordinator when a run begins; nil is fine.
+	// Joined is told of the coordinator of each leg when a run begins; nil is fine.
 	Joined func(*pool.Coordinator)
-}
-
-// Cut says what crosses the edges gather → forward and backward → update of the plan.
-func (p *Plan) Cut() (*pool.Cut, error) {
-	c := &pool.Cut{Layout: p.Layout, Store: p.Store, Parts: p.Pipe.Parts}
-	in, out := map[stages.Slot]bool{}, map[stages.Slot]bool{}
-	params := map[string]*weights.Param{}
-	learns := false
-	for _, n := range p.Nodes {
-		switch room := n.Def.Room; {
-		case room == stages.Gather:
-		case room == stages.Compute || room == stages.Loss || n.Twin != nil:
-			learns = learns || n.Twin != nil
-			for _, b := range n.Env.Ports {
-				if b.Slot.IsData() {
-					in[b.Slot] = true
-				}
-			}
-			if n.Twin == nil || n.Twin.Def.Room != stages.Gather { // a table that gather reads never leaves this process
-				for _, b := range n.Env.Params {
-					params[b.Name] = b.Param
-				}
-			}
-		default:
-			for _, b := range n.Env.Ports {
-				if !b.Slot.IsData() {
-					out[b.Slot] = true
-				}
-				if b.HasGrad {
-					out[b.Grad] = true
-				}
-			}
-		}
-	}
-	if !learns {
-		return nil, Place{File: p.Pipe.File}.finding("nothing is learnt: there is no work for other processes", "run it without a link")
-	}
-	c.In = slices.Sorted(maps.Keys(in))
-	for _, name := range slices.Sorted(maps.Keys(params)) {
-		c.Params = append(c.Params, params[name])
-	}
-	for _, n := range p.Nodes {
-		if n.Def.Name != "guard" {
-			continue
-		}
-		for _, b := range n.Env.All {
-			c.Out = append(c.Out, pool.Gradient{Param: b.Param, Slot: b.Grad, Sparse: b.Sparse, IDs: b.IDs})
-			delete(out, b.Grad)
-			delete(out, b.IDs)
-		}
-	}
-	for _, n := range p.Nodes {
-		h, half := n.Cfg.(interface{ HalfScale() float32 })
-		k, few := n.Cfg.(interface{ Kept(int) int })
-		est, _ := n.Cfg.(estimator)
-		if !half && !few {
-			continue
-		}
-		for i := range c.Out {
-			g := &c.Out[i]
-			if !slices.ContainsFunc(n.Env.All, func(b *stages.ParamBinding) bool { return b.Param == g.Param }) {
-				continue
-			}
-			if half {
-				g.Scale = h.HalfScale()
-			}
-			if n := g.T.Len(); few && !g.Sparse && 2*k.Kept(n) < n { // an index is as long as an element
-				g.Kept = k.Kept(n)
-			}
-			if est != nil {
-				if e := p.Store.Get(est.EstimateOf(g.Name)); e != nil {
-					c.Params = append(c.Params, e)
-					c.Estimates = append(c.Estimates, pool.Estimate{Param: e, Changes: min(p.Pipe.Parts*k.Kept(g.T.Len()), g.T.Len())})
-				}
-			}
-		}
-	}
-	slices.SortFunc(c.Params, func(a, b *weights.Param) int { return strings.Compare(a.Name, b.Name) })
-	c.Extra = slices.Sorted(maps.Keys(out))
-	return c, nil
 }
 
 // Build names the program: its version and the commit that it was built from, where the toolchain has recorded it.
@@ -130,47 +53,196 @@ func Build() string {
 	return fmt.Sprintf("%s, protocol %d", s, link.Protocol)
 }
 
-func (p *Plan) poolOptions(l *Link) (pool.Options, error) {
-	cut, err := p.Cut()
+// crossed is a bus whose two directions are links of different kinds: results go over one, all else over the other.
+type crossed struct {
+	link.Bus
+	results link.Bus
+}
+
+func (c crossed) of(subject string) link.Bus {
+	if pool.IsResult(subject) {
+		return c.results
+	}
+	return c.Bus
+}
+
+func (c crossed) Publish(subject string, data []byte) error {
+	return c.of(subject).Publish(subject, data)
+}
+
+func (c crossed) Subscribe(subject string, got func([]byte)) (func() error, error) {
+	return c.of(subject).Subscribe(subject, got)
+}
+
+func (c crossed) MaxPayload() int { return min(c.Bus.MaxPayload(), c.results.MaxPayload()) }
+
+// bus is what joins a leg to the run.
+func (l *Link) bus(leg Leg) link.Bus {
+	of := func(kind string) link.Bus {
+		if b := l.Over[kind]; b != nil {
+			return b
+		}
+		return l.Bus
+	}
+	in, out := of(leg.In), of(leg.Out)
+	if in == out {
+		return in
+	}
+	return crossed{in, out}
+}
+
+func (p *Plan) poolOptions(l *Link) (pool.Options, error) { return p.legOptions(l, work) }
+
+func (p *Plan) legOptions(l *Link, leg Leg) (pool.Options, error) {
+	cut, err := p.cut(leg)
 	host, _ := os.Hostname() // for people only
-	return pool.Options{Bus: l.Bus, Cut: cut, Identity: p.Identity(), Build: Build(), ISA: kernel.ISA(), AnyISA: p.Pipe.Links.ISA == "any", Log: l.Log,
-		Host: host, Times: l.Times, Last: l.Last}, err
+	return pool.Options{Bus: l.bus(leg), Cut: cut, Stages: leg.String(), Steps: p.Steps, Identity: p.Identity(), Build: Build(), ISA: kernel.ISA(),
+		AnyISA: p.Pipe.Links.ISA == "any", Log: l.Log, Host: host, Times: l.Times, Last: l.Last}, err
+}
+
+// walked are the nodes of the program that a leg walks.
+func (p *Plan) walked(pr *exec.Program, l Leg) (nodes []exec.Node) {
+	loss := len(pr.Forward)
+	if pr.HasLoss {
+		loss--
+	}
+	if l.From == toGather {
+		nodes = append(nodes, pr.Gather...)
+		if l.To == toGather {
+			return nodes[:len(p.loads())]
+		}
+	}
+	if l.From <= toForward && l.To == toBackward {
+		return append(nodes, pr.Middle()...)
+	}
+	for r, some := range [][]exec.Node{toForward: pr.Forward[:loss], toLoss: pr.Forward[loss:], toBackward: pr.Backward} {
+		if l.From <= r && r <= l.To {
+			nodes = append(nodes, some...)
+		}
+	}
+	return nodes
+}
+
+// chain is what happens to a part between gather and update, where some of it happens in other processes.
+type chain []func(context.Context, *stages.Message) error
+
+// Part walks through all of it.
+func (c chain) Part(ctx context.Context, m *stages.Message) error {
+	for _, walk := range c {
+		if err := walk(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// here makes the stages of rooms that stay with the run, once for each part.
+func (p *Plan) here(from, to int) (walk func(context.Context, *stages.Message) error, stop func() error, err error) {
+	pr := p.Program(func() {})
+	var all []*exec.Worker
+	stop = func() error {
+		var errs []error
+		for _, w := range all {
+			errs = append(errs, w.Close())
+		}
+		return errors.Join(errs...)
+	}
+	for range p.Pipe.Parts {
+		w, err := exec.NewSegment(pr, p.walked(&pr, Leg{From: from, To: to}))
+		if err != nil {
+			return nil, nil, errors.Join(err, stop())
+		}
+		all = append(all, w)
+	}
+	return func(ctx context.Context, m *stages.Message) error { return all[m.Part].Walk(ctx, m) }, stop, nil
 }
 
 // join makes this run the coordinator of workers, some of which may be in this process.
 func (r *run) join(ctx context.Context, base string, pl *exec.Placement) (stop func() error, err error) {
 	l := r.o.Link
-	po, err := r.plan.poolOptions(l)
-	if err != nil {
-		return nil, err
-	}
-	po.Run, po.Epoch = pool.NewRunID(), uint64(time.Now().UnixNano())
+	id := pool.NewRunID()
 	if r.dir != nil {
-		if po.Run, err = r.named(po.Run); err != nil {
+		if id, err = r.named(id); err != nil {
 			return nil, err
 		}
 	}
-	c, err := pool.NewCoordinator(po)
-	if err != nil {
-		return nil, err
+	var ends []func() error
+	end := func() error {
+		var errs []error
+		for _, stop := range ends {
+			errs = append(errs, stop())
+		}
+		return errors.Join(errs...)
 	}
-	if l.Joined != nil {
-		l.Joined(c)
+	legs := r.plan.legs()
+	var names []string
+	for _, leg := range legs {
+		names = append(names, leg.String())
 	}
-	pl.Remote, r.coord = c, c
+	epoch := uint64(time.Now().UnixNano())
+	marks := &pool.Marks{}
+	var middle chain
+	next := toForward            // room that has no place yet
+	keep := func(to int) error { // rooms before to stay here
+		if next >= to {
+			return nil
+		}
+		walk, stop, err := r.plan.here(next, to-1)
+		if err == nil {
+			middle, ends = append(middle, walk), append(ends, stop)
+		}
+		return err
+	}
+	remote := false
+	for _, leg := range legs {
+		po, err := r.plan.legOptions(l, leg)
+		if err != nil {
+			return nil, errors.Join(err, end())
+		}
+		po.Run, po.Epoch, po.Others, po.Cut.Marks = id, epoch, strings.Join(names, ";"), marks
+		if leg.String() != work.String() {
+			po.Run = id.Of(leg.String())
+		}
+		c, err := pool.NewCoordinator(po)
+		if err != nil {
+			return nil, errors.Join(err, end())
+		}
+		ends = append(ends, c.Close)
+		r.coords = append(r.coords, c)
+		if l.Joined != nil {
+			l.Joined(c)
+		}
+		if leg.To == toGather {
+			pl.Source, pl.Skip = c, len(r.plan.loads())
+			continue
+		}
+		if leg.From == toGather {
+			pl.Skip = slices.IndexFunc(r.plan.Nodes, func(n *Node) bool { return n.room() > toGather }) // all of gather
+		} else if err := keep(leg.From); err != nil {
+			return nil, errors.Join(err, end())
+		}
+		middle, next, remote = append(middle, c.Part), leg.To+1, true
+	}
+	if remote {
+		if err := keep(toUpdate); err != nil {
+			return nil, errors.Join(err, end())
+		}
+		pl.Remote = middle
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
-	errs := make([]error, l.Local)
-	for i := range l.Local {
+	errs := make([]error, l.Local*len(legs))
+	for i := range errs {
 		plan, err := NewPlan(r.plan.Pipe, base, r.plan.Data)
 		if err != nil {
 			cancel()
-			return nil, errors.Join(err, c.Close())
+			wg.Wait()
+			return nil, errors.Join(err, end())
 		}
-		wg.Go(func() { _, errs[i] = plan.Work(ctx, l, false) })
+		wg.Go(func() { _, errs[i] = plan.work(ctx, l, legs[i%len(legs)], false) })
 	}
 	return func() error {
-		err := c.Close()
+		err := end()
 		cancel()
 		wg.Wait()
 		return errors.Join(append(errs, err)...)
@@ -190,13 +262,22 @@ func (r *run) named(id pool.RunID) (pool.RunID, error) {
 	return id, r.dir.WriteJSON(rundir.RunFile, info)
 }
 
-// Work computes parts for a coordinator of the same pipeline until ctx ends or, with once, until the run has ended.
+// Work does for a coordinator of the same pipeline what l.Stages says, until ctx ends or, with once, until the run has ended.
 func (p *Plan) Work(ctx context.Context, l *Link, once bool) (pool.WorkerCounts, error) {
-	po, err := p.poolOptions(l)
+	leg, err := p.Leg(l.Stages)
 	if err != nil {
 		return pool.WorkerCounts{}, err
 	}
-	w, err := exec.NewWorker(p.Program(func() {}))
+	return p.work(ctx, l, leg, once)
+}
+
+func (p *Plan) work(ctx context.Context, l *Link, leg Leg, once bool) (pool.WorkerCounts, error) {
+	po, err := p.legOptions(l, leg)
+	if err != nil {
+		return pool.WorkerCounts{}, err
+	}
+	pr := p.Program(func() {})
+	w, err := exec.NewWorkerOf(pr, p.walked(&pr, leg), leg.To > toGather)
 	if err != nil {
 		return pool.WorkerCounts{}, err
 	}

@@ -149,7 +149,7 @@ func (r *recording) plan(sets []string, paced bool) (*Plan, error) {
 		}
 		items = append(items, it)
 	}
-	p.Items, p.Sample = items, nil
+	p.Items, p.Sample, p.Links = items, nil, noLinks()
 	p.Data = &DataSection{Place: Place{File: p.File}, Source: source, Cfg: source.NewConfig(), Split: 1}
 	if !r.about.PerPart {
 		p.Parts = 1

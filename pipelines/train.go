@@ -258,22 +258,22 @@ func choose(name string, resume bool) string {
 
 // run is a run in progress.
 type run struct {
-	plan  *Plan
-	o     Options
-	w     Watcher
-	e     *exec.Engine
-	dir   *rundir.Dir
-	log   *rundir.Metrics
-	done  Done
-	every int64
-	busy  time.Duration // in training steps
-	count int64         // steps of this process
-	save  bool          // a checkpoint stage has asked
-	last  int64         // step of the newest checkpoint
-	feed  *feed         // of a live source
-	pub   publisher
-	base  *int64            // step of a checkpoint that a new run begins with
-	coord *pool.Coordinator // nil where parts are computed in this process
+	plan   *Plan
+	o      Options
+	w      Watcher
+	e      *exec.Engine
+	dir    *rundir.Dir
+	log    *rundir.Metrics
+	done   Done
+	every  int64
+	busy   time.Duration // in training steps
+	count  int64         // steps of this process
+	save   bool          // a checkpoint stage has asked
+	last   int64         // step of the newest checkpoint
+	feed   *feed         // of a live source
+	pub    publisher
+	base   *int64              // step of a checkpoint that a new run begins with
+	coords []*pool.Coordinator // of what workers do, by leg
 }
 
 // Train runs a pipeline to its end, or until ctx is cancelled: then it stops after the step in hand, saves, and Done.Event is "stopped".
@@ -689,9 +689,10 @@ func (r *run) finish(ctx context.Context) error {
 	d := &r.done
 	p := r.plan
 	d.Name, d.Steps, d.Lanes, d.ISA, d.Dir = p.Pipe.Name, r.e.Version(), p.Lanes.String(), kernel.ISA(), r.path()
-	if r.coord != nil && r.count > 0 {
-		n := r.coord.Counts()
-		d.LinkBytes = float64(n.SentWork.Load()+n.SentWeights.Load()+n.Received.Load()) / float64(r.count)
+	for _, c := range r.coords {
+		if n := c.Counts(); r.count > 0 {
+			d.LinkBytes += float64(n.SentWork.Load()+n.SentWeights.Load()+n.Received.Load()) / float64(r.count)
+		}
 	}
 	if r.busy > 0 {
 		d.PerSecond = float64(r.count) / r.busy.Seconds()

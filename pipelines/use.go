@@ -157,6 +157,7 @@ func Schema() any {
 			"required": append([]string{"source"}, s.Required...)})
 	}
 	top := strict.SchemaOf(&head{}).Properties
+	links := noLinks()
 	return object{
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "vtpu pipeline", "type": "object", "additionalProperties": false,
 		"required": []string{"stages"},
@@ -164,7 +165,7 @@ func Schema() any {
 			"name": top["name"], "seed": top["seed"], "parts": top["parts"],
 			"data":   object{"anyOf": sources},
 			"stages": object{"$ref": "#/$defs/stages"},
-			"run":    strict.SchemaOf(&RunSection{Keep: 3}), "place": strict.SchemaOf(&PlaceSection{}), "links": strict.SchemaOf(&LinkSection{Default: "ring"}),
+			"run":    strict.SchemaOf(&RunSection{Keep: 3}), "place": strict.SchemaOf(&PlaceSection{}), "links": strict.SchemaOf(&links),
 			"sample": strict.SchemaOf(&SampleSection{Count: 10, Temperature: 1}),
 		},
 		"$defs": object{"stages": object{"type": "array", "minItems": 1, "items": object{"anyOf": []any{

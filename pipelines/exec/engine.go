@@ -120,7 +120,7 @@ func New(p Program, pl Placement) (*Engine, error) {
 		if d > 0 && pl.Remote != nil {
 			break // one set of instances, to evaluate with
 		}
-		us, err := instantiate(p.training(), always)
+		us, err := instantiate(p.Middle(), always)
 		if err != nil {
 			return fail(err)
 		}
@@ -146,7 +146,7 @@ func New(p Program, pl Placement) (*Engine, error) {
 	if e.aside, err = instantiate(p.Aside, nil); err != nil {
 		return fail(err)
 	}
-	for i := range e.gather {
+	for i := pl.Skip; i < len(e.gather); i++ {
 		if f, ok := e.gather[i].stage.(stages.Finisher); ok {
 			e.finish = append(e.finish, f)
 		}
@@ -187,7 +187,7 @@ func New(p Program, pl Placement) (*Engine, error) {
 		}
 		e.bodies = append(e.bodies, b())
 	}
-	if pl.D == 1 && pl.S == 0 && p.Parts == 1 {
+	if pl.D == 1 && pl.S == 0 && p.Parts == 1 && pl.Skip == 0 {
 		e.serial = append(append(append([]unit{}, e.gather...), e.work[0]...), e.close...)
 		e.taped = e.tapes(e.serial[:len(e.gather)], e.serial[len(e.gather):])
 	}
@@ -296,7 +296,9 @@ func (e *Engine) runRemote(l *lane) {
 		}
 		r := result{m: m}
 		if r.err = e.place.Remote.Part(e.ctx, m); r.err != nil {
-			r.err = fmt.Errorf("step %d, part %d: %w", m.Step+1, m.Part, r.err)
+			if at := (*StageError)(nil); !errors.As(r.err, &at) { // it happened here: it says where
+				r.err = fmt.Errorf("step %d, part %d: %w", m.Step+1, m.Part, r.err)
+			}
 		}
 		if !l.out.Push(r) || r.err != nil {
 			return
@@ -508,23 +510,37 @@ func (e *Engine) Ended() bool { return e.ended && e.next <= e.version }
 func (e *Engine) gatherStep() error {
 	t := e.next
 	q := e.ahead[t%int64(len(e.ahead))][:0]
-	if e.lock && e.version < t {
-		e.mu.RLock()
-		defer e.mu.RUnlock()
-	}
 	for p := range e.prog.Parts {
 		m := e.free[len(e.free)-1]
 		e.free = e.free[:len(e.free)-1]
 		m.Head = stages.Head{Step: t, Gathered: e.version, Part: int32(p), Parts: int32(e.prog.Parts)}
-		got, err := e.walk(e.gather, m, &e.out)
+		q = append(q, m)
+	}
+	if src := e.place.Source; src != nil {
+		for _, m := range q {
+			if err := src.Gather(e.ctx, m); err != nil {
+				if e.halts(err) {
+					e.free = append(e.free, q...)
+					return errHalt
+				}
+				return fmt.Errorf("step %d, part %d: %w", t+1, m.Part, err)
+			}
+		}
+	}
+	if e.lock && e.version < t {
+		e.mu.RLock()
+		defer e.mu.RUnlock()
+	}
+	for p, m := range q {
+		got, err := e.walk(e.gather[e.place.Skip:], m, &e.out)
 		if err != nil {
 			if p == 0 && e.halts(err) {
-				e.free = append(e.free, m)
+				e.free = append(e.free, q...)
 				return errHalt
 			}
 			return err
 		}
-		q = append(q, got)
+		q[p] = got
 	}
 	e.ahead[t%int64(len(e.ahead))] = q
 	e.next++

@@ -45,8 +45,8 @@ type Cut struct {
 	Params []*stages.ParamBinding
 }
 
-// training is what a part of a training step walks through.
-func (p *Program) training() []Node {
+// Middle is what a part of a training step walks through: forward, loss and backward, where one stage may take the place of several.
+func (p *Program) Middle() []Node {
 	if p.Training != nil {
 		return p.Training
 	}
@@ -62,6 +62,16 @@ type Placement struct {
 
 	// Remote computes the parts instead of D lanes of this process, if not nil. D then is the number of parts that may be under way.
 	Remote Remote
+
+	// Skip is the number of gather stages at the beginning that training leaves out: Source does their work or, where it is nil, Remote.
+	Skip   int
+	Source Source
+}
+
+// Source gathers in other processes. Gather fills m with what the stages that are skipped would have written; it is called step by step and, in a step, part by
+// part, perhaps for steps before which others are still to be committed.
+type Source interface {
+	Gather(ctx context.Context, m *stages.Message) error
 }
 
 // Remote computes parts in other processes: forward, loss and backward. Part is called by one goroutine for each part of a step; when it returns, m has

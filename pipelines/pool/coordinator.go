@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +23,9 @@ type Options struct {
 	Cut      *Cut
 	Identity string // of pipeline, seed and data: peers with another are refused
 	Base     string // what the subjects begin with; "" is Base(Identity)
+	Stages   string // that the workers of the cut run
+	Others   string // what the other workers of the run run, with semicolons between
+	Steps    int64  // of the run: nothing is gathered ahead beyond
 	Build    string // of the program, likewise
 	ISA      string
 	AnyISA   bool // coordinator: take workers with another instruction set
@@ -88,7 +93,9 @@ type Coordinator struct {
 	workers map[uint64]*peer
 	refused map[uint64]bool
 	tasks   []task
-	step    int64 // of the tasks; the version of the weights that they need
+	step    int64 // of the tasks, where one step is under way; the version of the weights that they need
+	low     int64 // gathering ahead: the oldest step that is under way
+	high    int64 // and the one after the newest
 	open    int   // tasks without a result: while there are any, the store does not change
 	log     changes
 	shared  bool    // the weights of this step went to all
@@ -133,10 +140,12 @@ type holder struct {
 	when time.Time
 }
 
-// task is a part of the present step.
+// task is a part of a step that is under way.
 type task struct {
+	step    int64
 	codec   coder
 	buf     []byte
+	taken   bool // the result has been given to who asked for it
 	waiting bool // wants a worker
 	done    bool
 	sending bool
@@ -159,13 +168,13 @@ func NewCoordinator(o Options) (*Coordinator, error) {
 	c := &Coordinator{o: o, subj: o.subjects(), me: number(), sizes: o.Cut.Sizes(), limit: o.Cut.limit(), workers: map[uint64]*peer{},
 		refused: map[uint64]bool{}, warned: map[string]bool{}, step: -1, kick: make(chan struct{}, 1), quit: make(chan struct{}), lonely: time.Now()}
 	c.idle.L = &c.mu
-	c.tasks = make([]task, o.Cut.Parts)
+	c.tasks = make([]task, o.Cut.ahead()*o.Cut.Parts)
 	for i := range c.tasks {
-		c.tasks[i].got = make(chan answer, 1)
+		c.tasks[i].step, c.tasks[i].got = -1, make(chan answer, 1)
 	}
 	o.Cut.track()
 	for _, subject := range []string{c.subj.hello(), c.subj.coord(o.Run)} {
-		a := &link.Assembler{Limit: c.limit, Open: 4 * o.Cut.Parts}
+		a := &link.Assembler{Limit: c.limit, Open: 4 * len(c.tasks)}
 		stop, err := o.Bus.Subscribe(subject, func(data []byte) { c.receive(a, data) })
 		if err != nil {
 			return nil, errors.Join(err, c.Close())
@@ -209,7 +218,6 @@ func (c *Coordinator) Returns() []stages.Slot { return c.o.Cut.returns() }
 
 // Part computes a part somewhere.
 func (c *Coordinator) Part(ctx context.Context, m *stages.Message) error {
-	t := &c.tasks[m.Part]
 	c.mu.Lock()
 	if c.fatal != nil {
 		c.mu.Unlock()
@@ -218,18 +226,98 @@ func (c *Coordinator) Part(ctx context.Context, m *stages.Message) error {
 	if m.Step != c.step {
 		c.begin(m.Step)
 	}
+	t, err := c.ask(m)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	c.wake()
+	return c.answer(ctx, t, m, patience)
+}
+
+// task is where a part is kept while it is under way.
+func (c *Coordinator) task(step int64, part int) *task {
+	return &c.tasks[int(step%int64(c.o.Cut.ahead()))*c.o.Cut.Parts+part]
+}
+
+// ask gives out a part. The caller holds mu.
+func (c *Coordinator) ask(m *stages.Message) (t *task, err error) {
+	t = c.task(m.Step, int(m.Part))
 	for t.sending { // an old copy for a slow worker
 		c.idle.Wait()
 	}
-	var err error
+	c.release(t) // who still has it as a part of an earlier step gathers for nothing
+	t.drain()
 	if t.buf, err = t.codec.work(t.buf, c.o.Cut, m); err != nil {
+		return nil, err
+	}
+	t.step, t.waiting, t.done, t.taken, t.tries, t.fails = m.Step, true, false, false, 0, 0
+	c.open++
+	return t, nil
+}
+
+// drain throws away an answer that nobody has taken.
+func (t *task) drain() {
+	select {
+	case a := <-t.got:
+		if a.free != nil {
+			a.free(a.body)
+		}
+	default:
+	}
+}
+
+// Gather fills m with what a worker gathers for its part. Messages are taken step by step and, in a step, part by part. Which is a function of the step, so
+// that steps are asked for ahead: as many as there is room for are credit that the workers have. The pipeline is drained when this returns with ctx's error.
+func (c *Coordinator) Gather(ctx context.Context, m *stages.Message) error {
+	c.mu.Lock()
+	if c.fatal != nil {
 		c.mu.Unlock()
+		return c.fatal
+	}
+	err := c.askAhead(m)
+	t := c.task(m.Step, int(m.Part))
+	c.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	t.waiting, t.done, t.tries, t.fails = true, false, 0, 0
-	c.open++
-	c.mu.Unlock()
 	c.wake()
+	return c.answer(ctx, t, m, 0)
+}
+
+// askAhead gives out what is to be gathered for m's step and those after it. The caller holds mu.
+func (c *Coordinator) askAhead(m *stages.Message) error {
+	if m.Step < c.low || m.Step > c.high || c.high == c.low { // the first one, or the run has gone to another step
+		for i := range c.tasks {
+			t := &c.tasks[i]
+			c.release(t)
+			t.drain()
+			t.step, t.waiting, t.done = -1, false, false
+		}
+		c.open, c.high = 0, m.Step
+	}
+	c.low = m.Step
+	ask := func(step int64, part int32) error {
+		_, err := c.ask(&stages.Message{Head: stages.Head{Step: step, Gathered: step, Part: part, Parts: m.Parts}})
+		return err
+	}
+	if t := c.task(m.Step, int(m.Part)); t.step == m.Step && t.taken { // once more
+		if err := ask(m.Step, m.Part); err != nil {
+			return err
+		}
+	}
+	for end := max(min(c.low+int64(c.o.Cut.ahead()), c.o.Steps), m.Step+1); c.high < end; c.high++ {
+		for part := range m.Parts {
+			if err := ask(c.high, part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// answer waits for the result of a part and writes it to m. When ctx ends it goes on for a while.
+func (c *Coordinator) answer(ctx context.Context, t *task, m *stages.Message, patience time.Duration) error {
 	var late <-chan time.Time
 	done := ctx.Done()
 	for {
@@ -242,7 +330,7 @@ func (c *Coordinator) Part(ctx context.Context, m *stages.Message) error {
 			a.free(a.body)
 			if err == nil {
 				c.n.Parts.Add(1)
-				return c.close()
+				return c.close(t)
 			}
 			c.n.Foreign.Add(1)
 			c.mu.Lock()
@@ -263,10 +351,11 @@ func (c *Coordinator) Part(ctx context.Context, m *stages.Message) error {
 }
 
 // close counts a task as done. When none is open the store may change.
-func (c *Coordinator) close() error {
+func (c *Coordinator) close(t *task) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open--
+	t.taken = true
 	return c.fatal
 }
 
@@ -275,7 +364,7 @@ func (c *Coordinator) begin(step int64) {
 	ids := make([][]int32, len(c.o.Cut.Params))
 	for i, p := range c.o.Cut.Params {
 		if p.Tracked() {
-			ids[i] = p.Recent()
+			ids[i] = c.o.Cut.Marks.recent(step, p)
 		}
 	}
 	c.log.note(step, ids)
@@ -356,7 +445,10 @@ func (c *Coordinator) hello(h *link.Head, body []byte) {
 		c.warn("hello", "a worker that can't be understood", h.From)
 		return
 	}
-	why := ""
+	if w.Stages != c.o.Stages && slices.Contains(strings.Split(c.o.Others, ";"), w.Stages) {
+		return // another coordinator of this process takes it
+	}
+	why, fix := "", "start it with the same program, file, data and --isa"
 	switch {
 	case w.Identity != c.o.Identity:
 		why = "it works on another pipeline, seed or data"
@@ -364,6 +456,9 @@ func (c *Coordinator) hello(h *link.Head, body []byte) {
 		why = fmt.Sprintf("it is vtpu %s, the coordinator is %s", w.Build, c.o.Build)
 	case w.ISA != c.o.ISA && !c.o.AnyISA:
 		why = fmt.Sprintf("it computes with %s, the coordinator with %s", w.ISA, c.o.ISA)
+	case w.Stages != c.o.Stages:
+		why = fmt.Sprintf("it runs %.100q, this run has work for %q", w.Stages, strings.Split(strings.TrimSuffix(c.o.Stages+";"+c.o.Others, ";"), ";"))
+		fix = "start it with the --stages that the run's links leave to workers: vtpu plan FILE names them"
 	case w.Credit < 1 || w.Credit > 1024:
 		why = "it takes no parts"
 	}
@@ -376,7 +471,6 @@ func (c *Coordinator) hello(h *link.Head, body []byte) {
 			c.n.Refused.Add(1)
 			c.warn("refused "+why, "worker refused: "+why, h.From)
 		}
-		fix := "start it with the same program, file, data and --isa"
 		c.out = append(c.out, control{c.subj.inbox(h.From), c.head(kRefused), reason{Msg: why, Fix: fix, User: true}})
 		return
 	}
@@ -385,7 +479,7 @@ func (c *Coordinator) hello(h *link.Head, body []byte) {
 		p = &peer{id: h.From, version: -1}
 		c.workers[h.From] = p
 		c.n.Joined.Add(1)
-		c.o.Log.Info().Str("worker", fmt.Sprintf("%016x", p.id)).Str("host", w.Host).Int("workers", len(c.workers)).Msg("worker joined")
+		c.o.Log.Info().Str("worker", fmt.Sprintf("%016x", p.id)).Str("host", w.Host).Str("stages", w.Stages).Int("workers", len(c.workers)).Msg("worker joined")
 	}
 	p.hello, p.heard = w, time.Now()
 	if p.ready = h.Run == [16]byte(c.o.Run) && h.Epoch == c.o.Epoch; !p.ready {
@@ -395,6 +489,17 @@ func (c *Coordinator) hello(h *link.Head, body []byte) {
 
 func (c *Coordinator) head(k link.Kind) link.Head {
 	return link.Head{Kind: k, Run: c.o.Run, Epoch: c.o.Epoch, From: c.me, Version: c.step}
+}
+
+// at is the task that a message is about; nil if it is not under way.
+func (c *Coordinator) at(h *link.Head) *task {
+	if h.Step < 0 || h.Version != h.Step || int64(h.Part) >= int64(c.o.Cut.Parts) {
+		return nil
+	}
+	if t := c.task(h.Step, int(h.Part)); t.step == h.Step {
+		return t
+	}
+	return nil
 }
 
 // result takes the first answer to a part. It reports whether it keeps body.
@@ -407,11 +512,11 @@ func (c *Coordinator) result(h *link.Head, body []byte, a *link.Assembler) bool 
 	if p != nil {
 		p.heard = time.Now()
 	}
-	if int(h.Part) >= len(c.tasks) || h.Step != c.step || h.Version != c.step {
+	t := c.at(h)
+	if t == nil {
 		c.n.Stale.Add(1)
 		return false
 	}
-	t := &c.tasks[h.Part]
 	held := false
 	for i, x := range t.holders {
 		if x.id == h.From {
@@ -442,7 +547,8 @@ func (c *Coordinator) result(h *link.Head, body []byte, a *link.Assembler) bool 
 
 func (c *Coordinator) failed(h *link.Head, body []byte) {
 	var r reason
-	if err := json.Unmarshal(body, &r); err != nil || !c.fresh(h) || int(h.Part) >= len(c.tasks) || h.Step != c.step || h.Version != c.step {
+	t := c.at(h)
+	if err := json.Unmarshal(body, &r); err != nil || !c.fresh(h) || t == nil {
 		c.n.Stale.Add(1)
 		return
 	}
@@ -451,7 +557,6 @@ func (c *Coordinator) failed(h *link.Head, body []byte) {
 		return
 	}
 	c.n.Failed.Add(1)
-	t := &c.tasks[h.Part]
 	if t.done || !t.drop(h.From) {
 		return
 	}
@@ -581,7 +686,7 @@ func (c *Coordinator) next() bool {
 		return false
 	}
 	// Weights: once to all who were there for the last step, then to those who lack more.
-	if !c.shared {
+	if !c.shared && c.weighs() {
 		c.shared = true
 		n := 0
 		for _, p := range c.workers {
@@ -596,7 +701,7 @@ func (c *Coordinator) next() bool {
 		}
 	}
 	for _, p := range c.workers {
-		if p.ready && (p.need || p.version < c.step && p.busy < p.hello.Credit) {
+		if p.ready && c.weighs() && (p.need || p.version < c.step && p.busy < p.hello.Credit) {
 			base := p.version
 			if base > c.step {
 				base = -1
@@ -616,7 +721,7 @@ func (c *Coordinator) next() bool {
 		t.holders = append(t.holders, holder{p.id, now})
 		p.busy++
 		h := c.head(kWork)
-		h.Step, h.Part = c.step, uint32(i)
+		h.Step, h.Part, h.Version = t.step, uint32(i%c.o.Cut.Parts), t.step
 		subject := c.subj.work(c.o.Run, p.id)
 		c.mu.Unlock()
 		c.publish(subject, h, t.buf, &c.n.SentWork)
@@ -629,6 +734,9 @@ func (c *Coordinator) next() bool {
 	c.mu.Unlock()
 	return false
 }
+
+// weighs says whether the workers need weights.
+func (c *Coordinator) weighs() bool { return len(c.o.Cut.Params) > 0 }
 
 // weights publishes what has changed since base. The caller holds mu, which is given up while the bytes go out; a task is open, so that the store
 // stands still while they are collected.
@@ -654,14 +762,16 @@ func (c *Coordinator) weights(subject string, base int64) {
 // idle one too.
 func (c *Coordinator) assign(now time.Time) (part int, best *peer) {
 	for _, p := range c.workers {
-		if p.version == c.step && p.busy < p.hello.Credit && (best == nil || p.busy < best.busy || p.busy == best.busy && p.id < best.id) {
+		if p.ready && (p.version == c.step || !c.weighs()) && p.busy < p.hello.Credit && (best == nil || p.busy < best.busy || p.busy == best.busy && p.id < best.id) {
 			best = p
 		}
 	}
 	if best == nil {
 		return 0, nil
 	}
-	for i := range c.tasks {
+	first := int(c.low%int64(c.o.Cut.ahead())) * c.o.Cut.Parts // of the oldest step
+	for k := range c.tasks {
+		i := (first + k) % len(c.tasks)
 		if t := &c.tasks[i]; t.waiting && !t.done {
 			return i, best
 		}
@@ -711,10 +821,21 @@ func (c *Coordinator) overdue(now time.Time) {
 			c.n.Resent.Add(1)
 		}
 	}
-	if len(c.workers) == 0 && c.open > 0 && now.Sub(c.lonely) > 5*time.Second {
+	waits := c.waits()
+	if len(c.workers) == 0 && waits != nil && now.Sub(c.lonely) > 5*time.Second {
 		c.lonely = now
-		c.o.Log.Warn().Int64("step", c.step+1).Msg("waiting for workers: start some with vtpu worker FILE --nats URL")
+		c.o.Log.Warn().Int64("step", waits.step+1).Msg("waiting for workers: start some with vtpu worker FILE --stages " + c.o.Stages + " --nats URL")
 	}
+}
+
+// waits is a task that wants a worker, or nil.
+func (c *Coordinator) waits() *task {
+	for i := range c.tasks {
+		if c.tasks[i].waiting {
+			return &c.tasks[i]
+		}
+	}
+	return nil
 }
 
 // Close tells the workers that the run has ended here and leaves the bus. Closing twice is fine.

@@ -4,11 +4,14 @@ package pool
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
+	"sync"
 
 	"vtpu/stages"
 	"vtpu/stages/link"
@@ -17,17 +20,56 @@ import (
 	"vtpu/stages/wire"
 )
 
-// A Cut says what crosses the two edges of a pipeline that are cut, gather → forward and backward → update, and the weights that the workers need.
+// A Cut says what crosses the two edges at the ends of the stages that are moved to workers, and the weights that the workers need.
 type Cut struct {
 	Layout *stages.Layout
 	Store  *weights.Store
 	Parts  int
-	In     []stages.Slot // outputs of gather that forward, loss or backward read
+	In     []stages.Slot // what the stages read and stages before them write
 	Out    []Gradient
-	Extra  []stages.Slot    // other tensors of the body that the last segment reads
+	Extra  []stages.Slot    // what else they write and stages after them read
 	Params []*weights.Param // sorted by name
+	Rows   []*weights.Param // those of Params that are updated by row
+
+	// InShapes and OutShapes are tensors of which the shapes alone are needed: they travel as whole numbers.
+	InShapes, OutShapes []stages.Slot
+
 	// Estimates are those of Params that few elements of which change in a step.
 	Estimates []Estimate
+
+	// Gathers: the stages begin with gather. A part then is a token, step and part alone, and what comes back says which examples it holds.
+	Gathers bool
+	// Ahead is the number of steps that may be under way; 0 is 1. More is only for stages that read no weights.
+	Ahead int
+	// Marks tell which rows change, to all cuts of a store; nil where there is one cut.
+	Marks *Marks
+}
+
+func (c *Cut) ahead() int { return max(c.Ahead, 1) }
+
+// Marks are the rows that the last step changed, for several that ask.
+type Marks struct {
+	mu   sync.Mutex
+	step int64
+	rows map[*weights.Param][]int32
+}
+
+// recent are the rows of p that the step before this one changed.
+func (k *Marks) recent(step int64, p *weights.Param) []int32 {
+	if k == nil {
+		return p.Recent()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.rows == nil || k.step != step {
+		k.step, k.rows = step, map[*weights.Param][]int32{}
+	}
+	rows, ok := k.rows[p]
+	if !ok {
+		rows = p.Recent()
+		k.rows[p] = rows
+	}
+	return rows
 }
 
 // Estimate is state that workers need as they need weights.
@@ -38,10 +80,8 @@ type Estimate struct {
 
 // track makes the store tell which rows change of what travels by row.
 func (c *Cut) track() {
-	for _, g := range c.Out {
-		if g.Sparse && slices.Contains(c.Params, g.Param) {
-			g.Param.TrackRows()
-		}
+	for _, p := range c.Rows {
+		p.TrackRows()
 	}
 	for _, e := range c.Estimates {
 		e.TrackRows()
@@ -115,6 +155,13 @@ func (c *Cut) Sizes() Sizes {
 	for _, s := range c.In {
 		in = append(in, of(s, wire.Value))
 	}
+	shapes := func(slots []stages.Slot) (ts []wire.Tensor) {
+		if len(slots) > 0 {
+			ts = append(ts, wire.Tensor{Name: shapesName, DType: tensor.I32, Shape: tensor.Of(c.dims(slots))})
+		}
+		return ts
+	}
+	in = append(in, shapes(c.InShapes)...)
 	for _, g := range c.Out {
 		if g.Sparse {
 			out = append(out, of(g.IDs, wire.IDs), of(g.Slot, wire.Rows))
@@ -132,6 +179,7 @@ func (c *Cut) Sizes() Sizes {
 	for _, s := range c.Extra {
 		out = append(out, of(s, wire.Value))
 	}
+	out = append(out, shapes(c.OutShapes)...)
 	for _, p := range c.Params {
 		if i := slices.IndexFunc(c.Estimates, func(e Estimate) bool { return e.Param == p }); i >= 0 && 2*c.Estimates[i].Changes < p.T.Len() {
 			n := tensor.Of(c.Estimates[i].Changes)
@@ -204,6 +252,61 @@ type coder struct {
 	frame wire.Frame
 	half  [][]int32 // gradients in 16 bits, two in a word, the first in the low half
 	kept  []pairs   // gradients of which few elements are left
+	dims  []int32   // shapes
+}
+
+// shapesName is the name of the tensor that holds shapes; no slot is called so.
+const shapesName = "shapes of tensors"
+
+// dims is the number of dimensions of slots together.
+func (c *Cut) dims(slots []stages.Slot) (n int) {
+	for _, s := range slots {
+		n += c.Layout.Info(s).Shape.Rank
+	}
+	return n
+}
+
+// shapes appends the shapes of slots to the frame.
+func (c *coder) shapes(m *stages.Message, slots []stages.Slot) {
+	if len(slots) == 0 {
+		return
+	}
+	c.dims = c.dims[:0]
+	for _, s := range slots {
+		sh := m.T(s).Shape
+		for i := range sh.Rank {
+			c.dims = append(c.dims, int32(sh.Dims[i]))
+		}
+	}
+	c.frame.Tensors = append(c.frame.Tensors, wire.Tensor{Name: shapesName, DType: tensor.I32, Shape: tensor.Of(len(c.dims)), I32: c.dims})
+}
+
+// readShapes is the way back. ts are the tensors that are left.
+func (c *coder) readShapes(m *stages.Message, cut *Cut, slots []stages.Slot, ts []wire.Tensor) error {
+	if len(slots) == 0 {
+		if len(ts) > 0 {
+			return fmt.Errorf("%d tensors too many", len(ts))
+		}
+		return nil
+	}
+	if len(ts) != 1 || ts[0].Name != shapesName || len(ts[0].I32) != cut.dims(slots) {
+		return fmt.Errorf("the shapes of %d tensors are not there", len(slots))
+	}
+	dims := ts[0].I32
+	for _, s := range slots {
+		info := cut.Layout.Info(s)
+		sh := info.Shape
+		for i := range sh.Rank {
+			n := int(dims[i])
+			if n < 0 || n > sh.Dims[i] {
+				return fmt.Errorf("tensor %s has %d in dimension %d, at most %d is possible", info.Name, n, i, sh.Dims[i])
+			}
+			sh.Dims[i] = n
+		}
+		dims = dims[info.Shape.Rank:]
+		m.T(s).Resize(sh)
+	}
+	return nil
 }
 
 type pairs struct {
@@ -304,6 +407,7 @@ func (c *coder) work(buf []byte, cut *Cut, m *stages.Message) ([]byte, error) {
 	for _, s := range cut.In {
 		c.frame.Tensors = append(c.frame.Tensors, wire.Of(cut.Layout.Info(s).Name, wire.Value, m.T(s)))
 	}
+	c.shapes(m, cut.InShapes)
 	return c.append(buf)
 }
 
@@ -312,8 +416,10 @@ func take(dst *tensor.Tensor, info stages.SlotInfo, t *wire.Tensor) error {
 	if t.Name != info.Name || t.DType != info.DType || t.Shape.Rank != info.Shape.Rank {
 		return fmt.Errorf("tensor %.80q %v %v where %s %v %v is due", t.Name, t.DType, t.Shape, info.Name, info.DType, info.Shape)
 	}
-	if t.Shape.Len() > info.Shape.Len() {
-		return fmt.Errorf("tensor %s has shape %v, at most %v is possible", info.Name, t.Shape, info.Shape)
+	for i, n := range t.Shape.Slice() {
+		if n > info.Shape.Dims[i] {
+			return fmt.Errorf("tensor %s has shape %v, at most %v is possible", info.Name, t.Shape, info.Shape)
+		}
 	}
 	dst.Own()
 	dst.Resize(t.Shape)
@@ -328,7 +434,7 @@ func (c *coder) readWork(b []byte, cut *Cut, max int64, m *stages.Message) error
 		return err
 	}
 	f := &c.frame
-	if f.Kind != wire.Work || len(f.Tensors) != len(cut.In) || f.Parts != int32(cut.Parts) || f.Part >= f.Parts || f.Mode != stages.Train {
+	if f.Kind != wire.Work || len(f.Tensors) < len(cut.In) || f.Parts != int32(cut.Parts) || f.Part >= f.Parts || f.Mode != stages.Train {
 		return fmt.Errorf("a frame %v with %d tensors for part %d of %d", f.Kind, len(f.Tensors), f.Part, f.Parts)
 	}
 	for i, s := range cut.In {
@@ -336,7 +442,13 @@ func (c *coder) readWork(b []byte, cut *Cut, max int64, m *stages.Message) error
 			return err
 		}
 	}
+	if err := c.readShapes(m, cut, cut.InShapes, f.Tensors[len(cut.In):]); err != nil {
+		return err
+	}
 	m.Head = f.Head
+	if cut.Gathers { // the weights are those of the step
+		m.Gathered = m.Step
+	}
 	return nil
 }
 
@@ -363,6 +475,7 @@ func (c *coder) result(buf []byte, cut *Cut, m *stages.Message) ([]byte, error) 
 	for _, s := range cut.Extra {
 		add(s, wire.Value)
 	}
+	c.shapes(m, cut.OutShapes)
 	return c.append(buf)
 }
 
@@ -374,6 +487,12 @@ func (c *coder) readResult(b []byte, cut *Cut, max int64, m *stages.Message) err
 	f := &c.frame
 	h := f.Head
 	h.Loss, h.Hits, h.Seen = m.Loss, m.Hits, m.Seen
+	if cut.Gathers {
+		h.Gathered, h.First, h.Rows, h.Count, h.Targets = m.Gathered, m.First, m.Rows, m.Count, m.Targets
+		if f.First+f.Rows > f.Count {
+			return fmt.Errorf("examples %d to %d of %d", f.First+1, f.First+f.Rows, f.Count)
+		}
+	}
 	if f.Kind != wire.Gradients || h != m.Head {
 		return fmt.Errorf("a frame %v for step %d, part %d", f.Kind, f.Step+1, f.Part)
 	}
@@ -438,10 +557,13 @@ func (c *coder) readResult(b []byte, cut *Cut, max int64, m *stages.Message) err
 			return err
 		}
 	}
-	if at != len(f.Tensors) {
-		return fmt.Errorf("%d tensors, want %d", len(f.Tensors), at)
+	if err := c.readShapes(m, cut, cut.OutShapes, f.Tensors[at:]); err != nil {
+		return err
 	}
 	m.Loss, m.Hits, m.Seen = f.Loss, f.Hits, f.Seen
+	if cut.Gathers {
+		m.First, m.Rows, m.Count, m.Targets = f.First, f.Rows, f.Count, f.Targets
+	}
 	return nil
 }
 
@@ -601,14 +723,24 @@ type subjects struct{ base string }
 // Base is what the subjects of a pipeline begin with: runs of another pipeline, seed or data have others.
 func Base(identity string) string { return "vtpu." + identity[:16] }
 
+// Of names the workers of some stages of a run, so that no message to or from them can be taken for one of others.
+func (r RunID) Of(stages string) RunID {
+	sum := sha256.Sum256(append(r[:], stages...))
+	return RunID(sum[:len(r)])
+}
+
 func (s subjects) hello() string                 { return s.base + ".hello" }
 func (s subjects) inbox(w uint64) string         { return fmt.Sprintf("%s.w.%016x", s.base, w) }
 func (s subjects) coord(r RunID) string          { return s.base + "." + r.String() + ".c" }
 func (s subjects) all(r RunID) string            { return s.base + "." + r.String() + ".all" }
 func (s subjects) work(r RunID, w uint64) string { return fmt.Sprintf("%s.%s.w.%016x", s.base, r, w) }
 
+// IsResult says whether a subject is one that workers answer to.
+func IsResult(subject string) bool { return strings.HasSuffix(subject, ".c") }
+
 // hello is what a worker says of itself.
 type hello struct {
+	Stages   string `json:"stages"`
 	Build    string `json:"build"`
 	ISA      string `json:"isa"`
 	Identity string `json:"identity"`

@@ -18,8 +18,14 @@ type Computer interface {
 	Compute(context.Context) error
 }
 
-// credit is the number of parts that a worker takes: one to compute and one that waits, so that it need not wait for the wire.
-const credit = 2
+// credit is the number of parts that a worker takes: one to compute and one that waits, so that it need not wait for the wire. Gathering a part is so short
+// that several are on their way meanwhile.
+func (c *Cut) credit() int {
+	if c.ahead() > 1 {
+		return 8
+	}
+	return 2
+}
 
 // A Worker computes parts for whichever coordinator it finds. All but the subscriptions is done by the goroutine that calls Run.
 type Worker struct {
@@ -155,7 +161,7 @@ func (w *Worker) hello() {
 		subject = w.subj.coord(w.run)
 	}
 	w.pub.Unlock()
-	b, err := json.Marshal(hello{w.o.Build, w.o.ISA, w.o.Identity, credit, w.o.Host})
+	b, err := json.Marshal(hello{w.o.Stages, w.o.Build, w.o.ISA, w.o.Identity, w.o.Cut.credit(), w.o.Host})
 	if err != nil {
 		return // a struct of texts and a number can be written
 	}
@@ -261,7 +267,7 @@ func (w *Worker) take(p parcel) (done bool, err error) {
 				return false, nil // twice
 			}
 		}
-		if h.Version < w.have || len(w.queue) >= 4*credit {
+		if h.Version < w.have || len(w.queue) >= 4*w.o.Cut.credit() {
 			w.n.Stale++
 			return false, nil
 		}
@@ -341,7 +347,7 @@ func (w *Worker) need() {
 func (w *Worker) work(ctx context.Context) error {
 	for len(w.queue) > 0 {
 		p := w.queue[0]
-		if p.h.Version > w.have {
+		if p.h.Version > w.have && len(w.o.Cut.Params) > 0 {
 			w.need()
 			return nil
 		}

@@ -366,7 +366,9 @@ func (p *Plan) cut(l Leg) (*pool.Cut, error) {
 			if l.To == toBackward {
 				c.Out = append(c.Out, pool.Gradient{Param: b.Param, Slot: b.Grad, Sparse: b.Sparse, IDs: b.IDs})
 				delete(out, b.Grad)
-				delete(out, b.IDs)
+				if b.Sparse {
+					delete(out, b.IDs)
+				}
 			}
 		}
 	}

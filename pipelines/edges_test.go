@@ -1,18 +1,28 @@
 package pipelines_test
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 
+	"vtpu/compute/kernel"
 	"vtpu/pipelines"
+	"vtpu/pipelines/exec"
 	"vtpu/pipelines/pool"
 	"vtpu/pipelines/presettest"
+	"vtpu/stages"
+	"vtpu/stages/link"
+	"vtpu/stages/link/nats"
 )
 
 // cuts are ways to cut the walk, by the edges that are moved, with the legs that they leave to workers.
@@ -96,6 +106,258 @@ func TestRandomPipelinesHaveTheSameBitsOnEveryCut(t *testing.T) {
 				t.Errorf("%s\n%s\n%s\nwant %s", text, c.edges, got, want)
 			}
 			o.Sets, o.Link = nil, nil
+		}
+	}
+}
+
+func TestCutsHaveTheSameBitsOnEveryLink(t *testing.T) {
+	presettest.Short(t)
+	for _, name := range []string{"digits", "names", "clicks"} {
+		o := pipelines.Options{File: name, Steps: min(few[name], 25), Sets: []string{"parts=2"}, LookAhead: -1}
+		if name == "names" {
+			o.Sets = append(o.Sets, "stages.lines.batch=3")
+		}
+		want := train(t, o)
+		for kind, open := range buses {
+			if kind == "nats" {
+				continue // TestEveryCutHasTheSameBits
+			}
+			for _, c := range []string{"gather scatter", "backward", "gather forward backward scatter", "forward loss"} {
+				o := o
+				o.Sets = append(moved(c, kind), o.Sets...)
+				o.Link = &pipelines.Link{Bus: open(t), Local: 2, Log: zerolog.Nop()}
+				if got := train(t, o); bits(got) != bits(want) {
+					t.Errorf("%s on %s, %s: %s\nwant %s", name, kind, c, bits(got), bits(want))
+				}
+			}
+		}
+	}
+}
+
+func TestEachEdgeMayHaveALinkOfItsOwn(t *testing.T) {
+	o := pipelines.Options{File: "digits", Steps: 40, Sets: []string{"parts=3"}, LookAhead: -1}
+	want := train(t, o)
+	s := stream(t).(*nats.Stream)
+	o.Sets = append(o.Sets, "links.gather=nats", "links.forward=jetstream", "links.backward=nats", "links.scatter=jetstream")
+	o.Link = &pipelines.Link{Over: map[string]link.Bus{"nats": s.Conn, "jetstream": s}, Local: 2, Log: zerolog.Nop()}
+	if got := train(t, o); bits(got) != bits(want) {
+		t.Errorf("%s\nwant %s", bits(got), bits(want))
+	}
+}
+
+func TestThePlanKnowsWhatCrossesEachEdge(t *testing.T) {
+	for _, c := range cuts {
+		o := pipelines.Options{File: "digits", Steps: 150, LookAhead: -1, Sets: moved(c.edges, "nats")}
+		o.Link = &pipelines.Link{Bus: core(t), Local: 1, Log: zerolog.Nop()}
+		p, _, err := pipelines.Prepare(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		edges, err := p.EdgesMoved()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want float64
+		for _, e := range edges {
+			want += float64(e.Bytes)
+		}
+		if got := train(t, o).LinkBytes; got < want*0.98 || got > want*1.03 {
+			t.Errorf("%s: %.0f bytes a step, planned %.0f", c.edges, got, want)
+		}
+	}
+}
+
+func TestARunWithMovedEdgesIsResumed(t *testing.T) {
+	o := pipelines.Options{File: "clicks", Steps: 12, LookAhead: 2}
+	want := train(t, o)
+	for _, edges := range []string{"gather scatter", "gather forward backward scatter", "backward"} {
+		o.Sets = moved(edges, "nats")
+		o.Out, o.StopAfter, o.Resume = filepath.Join(t.TempDir(), "run"), 5, false
+		o.Link = &pipelines.Link{Bus: core(t), Local: 1, Log: zerolog.Nop()}
+		if d := train(t, o); d.Event != "stopped" || d.Steps != 5 {
+			t.Errorf("%s after %d", d.Event, d.Steps)
+		}
+		o.StopAfter, o.Resume = 0, true
+		if got := train(t, o); bits(got) != bits(want) {
+			t.Errorf("%s: %s\nwant %s", edges, bits(got), bits(want))
+		}
+	}
+}
+
+func TestWhatIsRecordedIsTheSameOnEveryCut(t *testing.T) {
+	var want []byte
+	for _, edges := range []string{"", "gather scatter", "backward", "gather forward backward scatter"} {
+		dir := filepath.Join(t.TempDir(), "run")
+		o := pipelines.Options{File: "names", Steps: 20, LookAhead: -1, Out: dir, Record: "inputs", Sets: moved(edges, "nats")}
+		if edges != "" {
+			o.Link = &pipelines.Link{Bus: core(t), Local: 2, Log: zerolog.Nop()}
+		}
+		done := train(t, o)
+		replayed(t, pipelines.ReplayOptions{Dir: dir, From: -1}, done)
+		if b := []byte(bits(done)); want == nil {
+			want = b
+		} else if !bytes.Equal(b, want) {
+			t.Errorf("%s: %s\nwant %s", edges, b, want)
+		}
+	}
+}
+
+func TestARunWithoutALoaderCanBeStopped(t *testing.T) {
+	for _, edges := range []string{"gather scatter", "backward"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		o := pipelines.Options{File: "digits", Out: "none", LookAhead: -1, Sets: moved(edges, "nats")}
+		o.Link = &pipelines.Link{Bus: core(t), Log: zerolog.Nop(), Joined: func(*pool.Coordinator) { time.AfterFunc(200*time.Millisecond, cancel) }}
+		begin := time.Now()
+		var q quiet
+		err := pipelines.Train(ctx, o, &q)
+		if edges == "backward" { // the step in hand is given time to end
+			if !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			continue
+		}
+		if err != nil || q.done.Event != "stopped" || q.done.Steps != 0 {
+			t.Errorf("%v: %+v", err, q.done)
+		}
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	}
+}
+
+func TestEdgesThatCantBeMovedAreFoundFaultWith(t *testing.T) {
+	model := "stages: [{batches: {batch: 4}}, {dense: {units: classes}}, {softmax_xent: {}}, {sgd: {lr: 0.1}}]\nrun: {steps: 3}\n"
+	digits := "data: {source: synthetic, task: digits, rows: 20, size: 8}\n"
+	lines := "data: {source: stdin, features: 2, classes: 2}\n"
+	for _, c := range []struct{ text, links, where, want string }{
+		{digits + model, "{update: nats}", ":4:17:", "update → scatter can't be moved: commit, checkpoint and ema end the step in the store that update writes, and a store has one writer"},
+		{digits + model, "{work: nats, update: jetstream}", ":4:29:", "update → scatter can't be moved"},
+		{digits + model, "{scatter: nats}", ":4:18:", "with one moved edge, scatter → gather, the walk is still in one piece"},
+		{digits + model, "{gather: nats, scatter: ring}", ":4:17:", "with one moved edge, gather → forward, the walk is still in one piece"},
+		{digits + model, "{gather: nats, backward: gochannel}", ":4:17:", "gochannel stays within this process, nats leaves it"},
+		{digits + model, "{loss: pigeon}", ":4:15:", "want one of ring, nats, jetstream, gochannel"},
+		{digits + model, "{reduce: nats}", ":4:9:", "unknown key reduce"},
+		{lines + strings.Replace(model, "batches", "feed_batches", 1), "{gather: nats}", ":4:17:", "gather stays with the run: its examples come one after another"},
+		{lines + strings.Replace(model, "batches", "feed_batches", 1), "{backward: nats}", ":4:19:", "gather stays with the run"},
+		{"stages: [{cells: {read: [{name: q, at: 1.1.1/1.1.1/1.1.1, value: 3}]}}]\nrun: {steps: 3}\n\n", "{gather: nats}", ":4:17:", "gather reads nothing but weights"},
+	} {
+		p, err := pipelines.Parse("x.yaml", []byte(c.text+"links: "+c.links+"\n"), nil)
+		if err == nil {
+			_, err = pipelines.NewPlan(p, "", nil)
+		}
+		if stages.ExitCode(err) != stages.ExitUser || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "x.yaml"+c.where) {
+			t.Errorf("%s: %v\nwant %s %s", c.links, err, c.where, c.want)
+		}
+	}
+}
+
+func TestAWorkerIsToldWhatItMayDo(t *testing.T) {
+	plan := func(edges string) *pipelines.Plan {
+		p, _, err := pipelines.Prepare(pipelines.Options{File: "digits", LookAhead: -1, Sets: moved(edges, "nats")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	for _, c := range []struct{ edges, stages, want, fault string }{
+		{"", "", "forward,loss,backward", ""},
+		{"", "backward, forward,loss", "forward,loss,backward", ""},
+		{"", "gather", "gather", ""},
+		{"gather scatter", "", "gather", ""},
+		{"gather forward backward", "loss,backward", "loss,backward", ""},
+		{"gather forward backward", "", "", "several pieces of the walk"},
+		{"gather forward backward", "gather", "", "the file's links leave other stages to workers"},
+		{"", "forward,backward", "", "not neighbours"},
+		{"", "update,scatter", "", "which has one writer: the run itself"},
+		{"", "forwards", "", "there is no room"},
+	} {
+		l, err := plan(c.edges).Leg(c.stages)
+		if c.fault == "" && (err != nil || l.String() != c.want) {
+			t.Errorf("%+v: %v %v", c, l, err)
+		}
+		if c.fault != "" && (stages.ExitCode(err) != stages.ExitUser || !strings.Contains(err.Error(), c.fault)) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+func TestHostilePeersOnMovedEdgesChangeNoBit(t *testing.T) {
+	o := pipelines.Options{File: "digits", Steps: 100, LookAhead: -1, Sets: append(moved("gather forward backward scatter", "nats"), "parts=4")}
+	one := o
+	one.Sets = []string{"parts=4"}
+	want := bits(train(t, one))
+	bus := &tap{Bus: core(t), seen: map[string][][]byte{}}
+	o.Link = &pipelines.Link{Bus: bus, Local: 2, Log: zerolog.Nop()}
+	if got := bits(train(t, o)); got != want {
+		t.Fatalf("an undisturbed run: %s, want %s", got, want)
+	}
+	old := bus.all()
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	r := rand.New(rand.NewPCG(7, 8))
+	var cs []*pool.Coordinator
+	o.Link.Joined = func(c *pool.Coordinator) {
+		cs = append(cs, c)
+		if len(cs) > 1 {
+			return
+		}
+		wg.Go(func() {
+			for {
+				for subject, frames := range bus.all() {
+					noise := make([]byte, r.IntN(3000))
+					for i := range noise {
+						noise[i] = byte(r.Uint32())
+					}
+					f := frames[r.IntN(len(frames))]
+					bent := bytes.Clone(f) // the head is right, what follows is not
+					for i := link.HeadSize; i < len(bent); i += 1 + r.IntN(50) {
+						bent[i] ^= byte(1 + r.IntN(255))
+					}
+					for _, data := range [][]byte{noise, f[:r.IntN(len(f))], huge(f), f, bent} {
+						_ = bus.Bus.Publish(subject, data)
+					}
+					for _, before := range old {
+						_ = bus.Bus.Publish(subject, before[r.IntN(len(before))])
+					}
+				}
+				select {
+				case <-quit:
+					return
+				case <-time.After(2 * time.Millisecond):
+				}
+			}
+		})
+		for _, bad := range []pool.Options{{Stages: "gather", Build: "another version", ISA: kernel.ISA()}, {Stages: "gather", Build: pipelines.Build(), ISA: "abacus"},
+			{Stages: "loss,backward", Build: pipelines.Build(), ISA: "abacus"}, {Stages: "gather,forward", Build: pipelines.Build(), ISA: kernel.ISA()}} {
+			p, _, err := pipelines.Prepare(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bad.Cut, err = p.Cut(); err != nil {
+				t.Fatal(err)
+			}
+			w, err := exec.NewWorker(p.Program(func() {}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad.Bus, bad.Identity, bad.Log = bus.Bus, p.Identity(), zerolog.Nop()
+			wg.Go(func() {
+				n, err := pool.NewWorker(bad, w).Run(t.Context(), true)
+				if err == nil || !strings.Contains(err.Error(), "refused by the coordinator") || n.Parts > 0 {
+					t.Errorf("a worker of %s with %s for %s: %v after %d parts", bad.Build, bad.ISA, bad.Stages, err, n.Parts)
+				}
+			})
+		}
+	}
+	got := bits(train(t, o))
+	close(quit)
+	wg.Wait()
+	if got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	for _, c := range cs {
+		if n := c.Counts(); n.Refused.Load() < 1 || n.Foreign.Load() < 10 || n.Stale.Load() < 10 {
+			t.Errorf("%s: %d refused, %d foreign, %d stale", c.Stages(), n.Refused.Load(), n.Foreign.Load(), n.Stale.Load())
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -175,10 +174,6 @@ func (r *run) join(ctx context.Context, base string, pl *exec.Placement) (stop f
 		return errors.Join(errs...)
 	}
 	legs := r.plan.legs()
-	var names []string
-	for _, leg := range legs {
-		names = append(names, leg.String())
-	}
 	epoch := uint64(time.Now().UnixNano())
 	marks := &pool.Marks{}
 	var middle chain
@@ -199,7 +194,12 @@ func (r *run) join(ctx context.Context, base string, pl *exec.Placement) (stop f
 		if err != nil {
 			return nil, errors.Join(err, end())
 		}
-		po.Run, po.Epoch, po.Others, po.Cut.Marks = id, epoch, strings.Join(names, ";"), marks
+		po.Run, po.Epoch, po.Cut.Marks = id, epoch, marks
+		for _, other := range legs {
+			if other != leg {
+				po.Others = append(po.Others, other.String())
+			}
+		}
 		if leg.String() != work.String() {
 			po.Run = id.Of(leg.String())
 		}

@@ -149,19 +149,19 @@ func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() er
 	if err != nil {
 		return done, err
 	}
-	kind, live := file.Links.Work, isLive(file)
-	if kind == "ring" && set && !live {
-		kind = "nats"
+	kinds, live := file.Links.Kinds(), isLive(file)
+	if len(kinds) == 0 && set && !live {
+		kinds = []string{"nats"}
 	}
-	if kind == "ring" && l.local > 0 {
+	if len(kinds) == 0 && l.local > 0 {
 		return done, stages.Finding{File: fmt.Sprintf("--workers %d", l.local), Msg: "workers want a link", Fix: "add --nats embedded, or links: {work: gochannel} to the file; --lanes sets the lanes of one process"}
 	}
 	if l.local < 0 || l.local > 256 {
 		return done, stages.Finding{File: fmt.Sprintf("--workers %d", l.local), Msg: "want a whole number from 0 to 256"}
 	}
 	var bus link.Bus
-	switch kind {
-	case "ring":
+	switch {
+	case len(kinds) == 0:
 		if l.URL == "" || !live && file.Links.Publish == 0 {
 			return done, nil
 		}
@@ -170,24 +170,24 @@ func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() er
 		}
 		o.Live = &pipelines.Live{Bus: bus, Log: a.logger()}
 		return done, nil
-	case "gochannel":
+	case slices.Contains(kinds, "gochannel"):
 		ch := wm.NewGoChannel()
 		bus, done = wm.NewBus(ch, ch, 0), ch.Close
 		l.local = max(l.local, 1)
 	default:
 		if l.URL == "" {
-			return done, stages.Finding{File: o.File, Msg: "links: work: " + kind + " wants a broker", Fix: "add --nats nats://host:4222, or --nats embedded"}
+			return done, stages.Finding{File: o.File, Msg: "links: " + strings.Join(kinds, " and ") + ": a broker is wanted", Fix: "add --nats nats://host:4222, or --nats embedded"}
 		}
 		p, _, err := pipelines.Prepare(*o)
 		if err != nil {
 			return done, err
 		}
 		recycle(p)
-		if bus, done, err = a.connect(l, kind, p.Pipe.Links.Replicas, p.Base(), "vtpu run "+p.Pipe.Name); err != nil {
+		if bus, done, err = a.connect(l, best(kinds), p.Pipe.Links.Replicas, p.Base(), "vtpu run "+p.Pipe.Name); err != nil {
 			return func() error { return nil }, err
 		}
 	}
-	o.Link = &pipelines.Link{Bus: bus, Local: l.local, Log: a.logger(), Last: l.URL == embedded}
+	o.Link = &pipelines.Link{Bus: bus, Over: over(bus), Local: l.local, Log: a.logger(), Last: l.URL == embedded}
 	switch b := bus.(type) {
 	case *nats.Conn:
 		o.Live = &pipelines.Live{Bus: b, Log: a.logger()}
@@ -197,21 +197,37 @@ func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() er
 	return done, nil
 }
 
+// best is the kind that a connection is opened for: that of JetStream is one of NATS too.
+func best(kinds []string) string {
+	if slices.Contains(kinds, "jetstream") {
+		return "jetstream"
+	}
+	return "nats"
+}
+
+// over are the buses of a connection by kind.
+func over(bus link.Bus) map[string]link.Bus {
+	if s, ok := bus.(*nats.Stream); ok {
+		return map[string]link.Bus{"jetstream": s, "nats": s.Conn}
+	}
+	return nil
+}
+
 func (a *app) worker() *cobra.Command {
 	o := pipelines.Options{LookAhead: -1}
 	var l linkFlags
 	var which string
 	var once bool
 	cmd := &cobra.Command{
-		Use: "worker FILE", Short: "Compute parts for a run in another process", Args: args(cobra.ExactArgs(1)),
-		Long: "A worker computes forward, loss and backward for parts of a run that was started with the same file and --nats. Workers may come, leave, be\n" +
-			"slow or be killed at any time; the weights end with the same bits.",
-		Example: "  vtpu worker digits --nats nats://127.0.0.1:4222",
+		Use: "worker FILE", Short: "Walk parts through some stages for a run in another process", Args: args(cobra.ExactArgs(1)),
+		Long: "A worker walks parts through a piece of the walk for a run that was started with the same file and --nats: forward, loss and backward, or what the\n" +
+			"file's links leave to workers. Edges have the names of the stages that they leave: links: {gather: nats, scatter: nats} leaves gather,\n" +
+			"{gather: nats, forward: nats, backward: nats} leaves forward to some workers, loss and backward to others. update and scatter are the run itself:\n" +
+			"they write the store, which has one writer. vtpu plan FILE shows what runs where and the bytes that cross.\n\n" +
+			"Workers keep nothing between parts: they may come, leave, be slow or be killed at any time; the weights end with the same bits.",
+		Example: "  vtpu worker digits --nats nats://127.0.0.1:4222\n  vtpu worker my.yaml --stages gather --nats nats://127.0.0.1:4222",
 		RunE: func(cmd *cobra.Command, f []string) (err error) {
 			o.File = f[0]
-			if err := workerStages(which); err != nil {
-				return err
-			}
 			if err := check(o); err != nil {
 				return err
 			}
@@ -223,11 +239,15 @@ func (a *app) worker() *cobra.Command {
 				return err
 			}
 			recycle(p)
-			kind := p.Pipe.Links.Work
-			if kind == "ring" || kind == "gochannel" {
-				kind = "nats"
+			leg, err := p.Leg(which)
+			if err != nil {
+				return err
 			}
-			bus, done, err := a.connect(&l, kind, p.Pipe.Links.Replicas, p.Base(), "vtpu worker "+p.Pipe.Name)
+			kinds := slices.Compact(slices.DeleteFunc([]string{leg.In, leg.Out}, func(k string) bool { return k == "" }))
+			if slices.Contains(kinds, "gochannel") {
+				return stages.Finding{File: o.File, Msg: "links: gochannel keeps the workers in the process of the run", Fix: "links: nats, or vtpu run --workers"}
+			}
+			bus, done, err := a.connect(&l, best(kinds), p.Pipe.Links.Replicas, p.Base(), "vtpu worker "+p.Pipe.Name)
 			if err != nil {
 				return err
 			}
@@ -238,8 +258,8 @@ func (a *app) worker() *cobra.Command {
 			}
 			defer func() { err = errors.Join(err, end()) }()
 			log := a.logger()
-			log.Info().Str("pipeline", p.Pipe.Name).Str("link", kind).Msg("worker is ready")
-			n, err := p.Work(cmd.Context(), &pipelines.Link{Bus: bus, Log: log}, once)
+			log.Info().Str("pipeline", p.Pipe.Name).Str("stages", leg.String()).Msg("worker is ready")
+			n, err := p.Work(cmd.Context(), &pipelines.Link{Bus: bus, Over: over(bus), Stages: leg.String(), Log: log}, once)
 			if err != nil && !errors.Is(err, context.Canceled) {
 				return err
 			}
@@ -256,24 +276,9 @@ func (a *app) worker() *cobra.Command {
 	}
 	pipelineFlags(cmd, &o)
 	l.add(cmd, "broker")
-	cmd.Flags().StringVar(&which, "stages", "forward,loss,backward", "stages to run")
+	cmd.Flags().StringVar(&which, "stages", "", "neighbours among gather, forward, loss and backward, with commas between; if left out, what the file's links leave to workers, or forward,loss,backward")
 	cmd.Flags().BoolVar(&once, "once", false, "end with the run that it joins, instead of waiting for the next")
 	return cmd
-}
-
-// workerStages checks --stages: a worker runs the three together, as activations don't leave it.
-func workerStages(s string) error {
-	want := []string{"backward", "forward", "loss"}
-	got := strings.Split(s, ",")
-	for i := range got {
-		got[i] = strings.TrimSpace(got[i])
-	}
-	slices.Sort(got)
-	if !slices.Equal(got, want) {
-		return stages.Finding{File: "--stages " + s, Msg: "a worker runs forward, loss and backward together: the activations between them stay with it",
-			Fix: "--stages forward,loss,backward"}
-	}
-	return nil
 }
 
 func (a *app) brokerCmd() *cobra.Command {

@@ -104,6 +104,15 @@ type planLine struct {
 	Flops int64    `json:"flops"`
 }
 
+// edgeLine is what crosses between processes in a step.
+type edgeLine struct {
+	Event string `json:"event"`
+	From  string `json:"from"`
+	To    string `json:"to"`
+	Over  string `json:"over"`
+	Bytes int64  `json:"bytes_per_step"`
+}
+
 type weightLine struct {
 	Event  string `json:"event"`
 	Name   string `json:"name"`
@@ -123,8 +132,13 @@ func (a *app) predict(ctx context.Context, o pipelines.Options, l *linkFlags, se
 	l.local = max(l.local, 1)
 	if l.URL == "" {
 		file, _, err := pipelines.Load(o.File, o.Sets)
-		if err == nil && file.Links.Work == "ring" {
+		if err == nil && len(file.Links.Kinds()) == 0 {
 			return stages.Finding{File: "--measure", Msg: "there is no link to measure", Fix: "--nats embedded, --nats nats://host:4222, or links: {work: gochannel} in the file"}
+		}
+	}
+	if file, err := pipelines.PipelineOf(o); err == nil {
+		if legs := file.Links.Legs(); len(legs) > 1 || len(legs) == 1 && legs[0].String() != "forward,loss,backward" {
+			return stages.Finding{File: "--measure", Msg: "only a link to workers of forward, loss and backward can be measured, the file moves other edges", Fix: "leave --measure away: plan tells the bytes"}
 		}
 	}
 	done, err := a.link(&o, l, set || l.URL != "")
@@ -173,10 +187,17 @@ func (a *app) plan() *cobra.Command {
 			}
 			if a.json {
 				for _, n := range p.Nodes {
-					a.line(planLine{"stage", n.Name, n.Def.Name, n.Def.Room.String(), n.Def.Pipe.String(), p.LaneOf(n), n.In, n.Out, n.Flops})
+					a.line(planLine{"stage", n.Name, n.Def.Name, n.Def.Room.String(), n.Def.Pipe.String(), p.Where(n), n.In, n.Out, n.Flops})
 				}
 				for _, w := range p.Store.All(weights.Weight) {
 					a.line(weightLine{"weight", w.Name, w.T.Shape.Slice(), w.Coord.String(), w.Writer()})
+				}
+				edges, err := p.EdgesMoved()
+				if err != nil {
+					return err
+				}
+				for _, e := range edges {
+					a.line(edgeLine{"edge", e.From, e.To, e.Over, e.Bytes})
 				}
 				a.line(lintLine{"plan", o.File, true, p.ParamCount(), p.Steps, p.Flops(), p.Lanes.String()})
 				if measure {
@@ -187,7 +208,7 @@ func (a *app) plan() *cobra.Command {
 			t := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(t, "STAGE\tKIND\tROOM\tPIPE\tLANE\tREADS\tWRITES\tFLOP A PART")
 			for _, n := range p.Nodes {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", n.Name, n.Def.Name, n.Def.Room, n.Def.Pipe, p.LaneOf(n), strings.Join(n.In, ", "), p.Writes(n), n.Flops)
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", n.Name, n.Def.Name, n.Def.Room, n.Def.Pipe, p.Where(n), strings.Join(n.In, ", "), p.Writes(n), n.Flops)
 			}
 			fmt.Fprintln(t, "\t\t\t\t\t\t\t")
 			fmt.Fprintln(t, "WEIGHT\tSHAPE\tHOME\tWRITER\t\t\t\t")
@@ -201,7 +222,13 @@ func (a *app) plan() *cobra.Command {
 			fmt.Fprintf(a.out, "\nlanes %s, look-ahead %d: %s\n%d steps of %s; %s for weights and state, %s for messages\n", p.Lanes, p.Lanes.Look, p.Lanes.Why,
 				p.Steps, flops(p.Flops()), size(store), size(msgs))
 			fmt.Fprintln(a.out, "update", p.WhenUpdated())
-			if cut, err := p.Cut(); err == nil {
+			if edges, err := p.EdgesMoved(); err != nil {
+				return err
+			} else if len(edges) > 0 {
+				if err := a.edges(p, edges); err != nil {
+					return err
+				}
+			} else if cut, err := p.Cut(); err == nil {
 				s := cut.Sizes()
 				fmt.Fprintf(a.out, "over a link a step would send %s: %s of parts, %s of weights, %s of gradients\n", size(s.Step(p.Pipe.Parts)),
 					size(int64(p.Pipe.Parts)*s.Work), size(s.Weights), size(int64(p.Pipe.Parts)*s.Result))
@@ -221,6 +248,23 @@ func (a *app) plan() *cobra.Command {
 	cmd.Flags().BoolVar(&measure, "measure", false, "measure some steps and the link (about two seconds), and tell what a step over it takes and below which batch the wire decides")
 	cmd.Flags().IntVar(&l.local, "workers", 0, "with --measure, workers to reckon with; 1 if left out")
 	return cmd
+}
+
+// edges tells what the links of the file leave to workers, and what crosses.
+func (a *app) edges(p *pipelines.Plan, edges []pipelines.Edge) error {
+	fmt.Fprintln(a.out, "\nthe links of the file leave to workers:")
+	for _, l := range p.Pipe.Links.Legs() {
+		fmt.Fprintf(a.out, "  vtpu worker %s --stages %s --nats URL\n", p.Pipe.File, l)
+	}
+	t := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "EDGE\tOVER\tBYTES A STEP, AT MOST")
+	var sum int64
+	for _, e := range edges {
+		sum += e.Bytes
+		fmt.Fprintf(t, "%s → %s\t%s\t%s\n", e.From, e.To, e.Over, size(e.Bytes))
+	}
+	fmt.Fprintf(t, "together\t\t%s\n", size(sum))
+	return t.Flush()
 }
 
 func orDash(s string) string {

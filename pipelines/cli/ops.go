@@ -7,6 +7,8 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -80,31 +82,57 @@ func show(s *ops.Server, w pipelines.Watcher, l *pipelines.Link) pipelines.Watch
 	if l == nil {
 		return x
 	}
+	var mu sync.Mutex
+	var joined []*pool.Coordinator // the numbers are those of all of them
 	l.Joined = func(c *pool.Coordinator) {
-		n := c.Counts()
-		s.Gauge("workers", "Workers that are there.", func() float64 { return float64(c.Workers()) })
-		for _, k := range []struct {
-			name, help string
-			n          *atomic.Int64
-		}{
-			{"workers_joined_total", "Workers that joined.", &n.Joined}, {"workers_lost_total", "Workers without a sign of life.", &n.Lost},
-			{"workers_refused_total", "Workers with another version, instruction set or pipeline.", &n.Refused},
-			{"messages_foreign_total", "Messages that are not ours, damaged, or claim too much.", &n.Foreign},
-			{"results_stale_total", "Results of another run, start, step or version, or the second of a part.", &n.Stale},
-			{"parts_total", "Parts done.", &n.Parts}, {"parts_resent_total", "Parts given out again because no answer came.", &n.Resent},
-			{"parts_doubled_total", "Parts given to a second worker because the first was slow.", &n.Doubled},
-			{"work_sent_bytes_total", "Bytes of parts.", &n.SentWork}, {"weights_sent_bytes_total", "Bytes of weights.", &n.SentWeights},
-			{"results_received_bytes_total", "Bytes of results.", &n.Received},
-		} {
-			s.Counter(k.name, k.help, func() float64 { return float64(k.n.Load()) })
-		}
-		s.Ready(func() error {
-			if c.Workers() == 0 {
-				return errors.New("no workers")
-			}
-			return nil
-		})
+		mu.Lock()
+		defer mu.Unlock()
+		joined = append(joined, c)
 	}
+	all := func() []*pool.Coordinator {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(joined)
+	}
+	sum := func(of func(*pool.Coordinator) float64) func() float64 {
+		return func() (n float64) {
+			for _, c := range all() {
+				n += of(c)
+			}
+			return n
+		}
+	}
+	s.Gauge("workers", "Workers that are there.", sum(func(c *pool.Coordinator) float64 { return float64(c.Workers()) }))
+	for _, k := range []struct {
+		name, help string
+		of         func(*pool.Counts) *atomic.Int64
+	}{
+		{"workers_joined_total", "Workers that joined.", func(n *pool.Counts) *atomic.Int64 { return &n.Joined }},
+		{"workers_lost_total", "Workers without a sign of life.", func(n *pool.Counts) *atomic.Int64 { return &n.Lost }},
+		{"workers_refused_total", "Workers with another version, instruction set or pipeline.", func(n *pool.Counts) *atomic.Int64 { return &n.Refused }},
+		{"messages_foreign_total", "Messages that are not ours, damaged, or claim too much.", func(n *pool.Counts) *atomic.Int64 { return &n.Foreign }},
+		{"results_stale_total", "Results of another run, start, step or version, or the second of a part.", func(n *pool.Counts) *atomic.Int64 { return &n.Stale }},
+		{"parts_total", "Parts done.", func(n *pool.Counts) *atomic.Int64 { return &n.Parts }},
+		{"parts_resent_total", "Parts given out again because no answer came.", func(n *pool.Counts) *atomic.Int64 { return &n.Resent }},
+		{"parts_doubled_total", "Parts given to a second worker because the first was slow.", func(n *pool.Counts) *atomic.Int64 { return &n.Doubled }},
+		{"work_sent_bytes_total", "Bytes of parts.", func(n *pool.Counts) *atomic.Int64 { return &n.SentWork }},
+		{"weights_sent_bytes_total", "Bytes of weights.", func(n *pool.Counts) *atomic.Int64 { return &n.SentWeights }},
+		{"results_received_bytes_total", "Bytes of results.", func(n *pool.Counts) *atomic.Int64 { return &n.Received }},
+	} {
+		s.Counter(k.name, k.help, sum(func(c *pool.Coordinator) float64 { return float64(k.of(c.Counts()).Load()) }))
+	}
+	s.Ready(func() error {
+		cs := all()
+		if len(cs) == 0 {
+			return errors.New("no workers")
+		}
+		for _, c := range cs {
+			if c.Workers() == 0 {
+				return fmt.Errorf("no workers for --stages %s", c.Stages())
+			}
+		}
+		return nil
+	})
 	return x
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,12 +20,12 @@ import (
 type Options struct {
 	Bus      link.Bus
 	Cut      *Cut
-	Identity string // of pipeline, seed and data: peers with another are refused
-	Base     string // what the subjects begin with; "" is Base(Identity)
-	Stages   string // that the workers of the cut run
-	Others   string // what the other workers of the run run, with semicolons between
-	Steps    int64  // of the run: nothing is gathered ahead beyond
-	Build    string // of the program, likewise
+	Identity string   // of pipeline, seed and data: peers with another are refused
+	Base     string   // what the subjects begin with; "" is Base(Identity)
+	Stages   string   // that the workers of the cut run
+	Others   []string // coordinator: what the other workers of the run run
+	Steps    int64    // of the run: nothing is gathered ahead beyond
+	Build    string   // of the program, likewise
 	ISA      string
 	AnyISA   bool // coordinator: take workers with another instruction set
 	Run      RunID
@@ -187,6 +186,9 @@ func NewCoordinator(o Options) (*Coordinator, error) {
 
 // Counts are updated while the coordinator runs.
 func (c *Coordinator) Counts() *Counts { return &c.n }
+
+// Stages are what its workers run.
+func (c *Coordinator) Stages() string { return c.o.Stages }
 
 // Workers is the number of workers that are there.
 func (c *Coordinator) Workers() int {
@@ -445,7 +447,7 @@ func (c *Coordinator) hello(h *link.Head, body []byte) {
 		c.warn("hello", "a worker that can't be understood", h.From)
 		return
 	}
-	if w.Stages != c.o.Stages && slices.Contains(strings.Split(c.o.Others, ";"), w.Stages) {
+	if w.Stages != c.o.Stages && slices.Contains(c.o.Others, w.Stages) {
 		return // another coordinator of this process takes it
 	}
 	why, fix := "", "start it with the same program, file, data and --isa"
@@ -457,7 +459,7 @@ func (c *Coordinator) hello(h *link.Head, body []byte) {
 	case w.ISA != c.o.ISA && !c.o.AnyISA:
 		why = fmt.Sprintf("it computes with %s, the coordinator with %s", w.ISA, c.o.ISA)
 	case w.Stages != c.o.Stages:
-		why = fmt.Sprintf("it runs %.100q, this run has work for %q", w.Stages, strings.Split(strings.TrimSuffix(c.o.Stages+";"+c.o.Others, ";"), ";"))
+		why = fmt.Sprintf("it runs %.100q, this run has work for %q", w.Stages, append([]string{c.o.Stages}, c.o.Others...))
 		fix = "start it with the --stages that the run's links leave to workers: vtpu plan FILE names them"
 	case w.Credit < 1 || w.Credit > 1024:
 		why = "it takes no parts"

@@ -53,6 +53,7 @@ func moved(edges, kind string) (sets []string) {
 
 func TestEveryCutHasTheSameBits(t *testing.T) {
 	presettest.Short(t)
+	bus := core(t)
 	for _, name := range []string{"digits", "names", "clicks", "linear"} {
 		for _, parts := range []int{1, 3} {
 			o := pipelines.Options{File: name, Steps: min(few[name], 25), Sets: append([]string{fmt.Sprintf("parts=%d", parts)}, fewer[name]...), LookAhead: -1}
@@ -65,7 +66,7 @@ func TestEveryCutHasTheSameBits(t *testing.T) {
 					o := o
 					o.Sets = append(moved(c.edges, "nats"), o.Sets...)
 					var cs []*pool.Coordinator
-					o.Link = &pipelines.Link{Bus: core(t), Local: 2, Log: zerolog.Nop(), Joined: func(c *pool.Coordinator) { cs = append(cs, c) }}
+					o.Link = &pipelines.Link{Bus: bus, Local: 2, Log: zerolog.Nop(), Joined: func(c *pool.Coordinator) { cs = append(cs, c) }}
 					if got := train(t, o); bits(got) != bits(want) {
 						t.Errorf("%s\nwant %s", bits(got), bits(want))
 					}

@@ -123,16 +123,28 @@ func (p *Plan) walked(pr *exec.Program, l Leg) (nodes []exec.Node) {
 }
 
 // chain is what happens to a part between gather and update, where some of it happens in other processes.
-type chain []func(context.Context, *stages.Message) error
+type chain struct {
+	walks   []func(context.Context, *stages.Message) error
+	returns map[stages.Slot]bool // what the legs write
+	here    bool                 // some of it happens in this process
+}
 
 // Part walks through all of it.
-func (c chain) Part(ctx context.Context, m *stages.Message) error {
-	for _, walk := range c {
+func (c *chain) Part(ctx context.Context, m *stages.Message) error {
+	for _, walk := range c.walks {
 		if err := walk(ctx, m); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Returns are the tensors of a body that Part writes; nil where stages of this process want a whole one.
+func (c *chain) Returns() []stages.Slot {
+	if c.here {
+		return nil
+	}
+	return sorted(c.returns)
 }
 
 // here makes the stages of rooms that stay with the run, once for each part.
@@ -176,7 +188,7 @@ func (r *run) join(ctx context.Context, base string, pl *exec.Placement) (stop f
 	legs := r.plan.legs()
 	epoch := uint64(time.Now().UnixNano())
 	marks := &pool.Marks{}
-	var middle chain
+	middle := &chain{returns: map[stages.Slot]bool{}}
 	next := toForward            // room that has no place yet
 	keep := func(to int) error { // rooms before to stay here
 		if next >= to {
@@ -184,11 +196,10 @@ func (r *run) join(ctx context.Context, base string, pl *exec.Placement) (stop f
 		}
 		walk, stop, err := r.plan.here(next, to-1)
 		if err == nil {
-			middle, ends = append(middle, walk), append(ends, stop)
+			middle.walks, middle.here, ends = append(middle.walks, walk), true, append(ends, stop)
 		}
 		return err
 	}
-	remote := false
 	for _, leg := range legs {
 		po, err := r.plan.legOptions(l, leg)
 		if err != nil {
@@ -221,9 +232,12 @@ func (r *run) join(ctx context.Context, base string, pl *exec.Placement) (stop f
 		} else if err := keep(leg.From); err != nil {
 			return nil, errors.Join(err, end())
 		}
-		middle, next, remote = append(middle, c.Part), leg.To+1, true
+		middle.walks, next = append(middle.walks, c.Part), leg.To+1
+		for _, s := range c.Returns() {
+			middle.returns[s] = true
+		}
 	}
-	if remote {
+	if len(middle.walks) > 0 {
 		if err := keep(toUpdate); err != nil {
 			return nil, errors.Join(err, end())
 		}

@@ -182,7 +182,7 @@ func New(p Program, pl Placement) (*Engine, error) {
 	}
 	for range Bodies(p.Parts, pl.D, len(p.Aside) > 0) {
 		b := p.Layout.NewBody
-		if pl.Remote != nil {
+		if pl.Remote != nil && pl.Remote.Returns() != nil {
 			b = func() *stages.Body { return p.Layout.NewBodyOf(pl.Remote.Returns()) }
 		}
 		e.bodies = append(e.bodies, b())

@@ -78,7 +78,7 @@ type Source interface {
 // the gradients, the loss and what the last segment reads.
 type Remote interface {
 	Part(ctx context.Context, m *stages.Message) error
-	// Returns are the tensors of the body that Part writes: messages that are computed elsewhere have no others.
+	// Returns are the tensors of the body that Part writes: messages that are computed elsewhere have no others. nil: Part needs a whole body.
 	Returns() []stages.Slot
 }
 

@@ -90,14 +90,14 @@ func (c *Cut) track() {
 
 // returns are the tensors of a body that a result fills.
 func (c *Cut) returns() []stages.Slot {
-	slots := slices.Clone(c.Extra)
+	slots := slices.Concat(c.Extra, c.OutShapes)
 	for _, g := range c.Out {
 		slots = append(slots, g.Slot)
 		if g.Sparse {
 			slots = append(slots, g.IDs)
 		}
 	}
-	return slots
+	return slices.DeleteFunc(slots, stages.Slot.IsData)
 }
 
 // Gradient is where the gradient of a parameter is.

@@ -19,7 +19,7 @@ func TestFaultsOnMovedEdgesChangeNoBit(t *testing.T) {
 	}
 	w.listen = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	w.url = "nats://" + w.listen
-	w.file = pipeline(t, "nats, forward: jetstream, scatter: nats")
+	w.file = pipeline(t, "nats, forward: jetstream, scatter: nats", "")
 	w.sets = []string{"run.steps=500", "run.checkpoint_every=100", "run.log_every=10"}
 	want := func() string { // in one process
 		sets := w.sets
@@ -92,7 +92,7 @@ func TestAWorkerOfOtherStagesIsToldSo(t *testing.T) {
 	}
 	w.listen = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	w.url = "nats://" + w.listen
-	w.file = pipeline(t, "nats")
+	w.file = pipeline(t, "nats", "")
 	w.startBroker()
 	defer w.stop()
 	w.startCoordinator()

@@ -139,11 +139,13 @@ func gemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start
 // large is from where on packing is worth it. With few rows, B is read so few times that it may stay where it is, but in NT it must be turned anyway.
 var large = [3]struct{ m, mnk int }{NN: {40, 1 << 15}, NT: {12, 1 << 14}, TN: {24, 1 << 17}}
 
-// inPlace says that B may stay where it is for more rows than two tiles have. A roomy core reads it as often as tiles of 12 rows want it: 40 rows pay for packing
-// whatever B is, 72 where it comes from the second-level cache.
+// inPlace says that B may stay where it is for more rows than two tiles have. A roomy core reads it as often as tiles of 12 rows want it: fewer than 40 rows don't pay for
+// packing whatever B is, and no more than near where it comes from the second-level cache.
 func inPlace(f Form, m, k, ldb int) bool {
-	return roomy && f != NT && (m < 40 || m <= 72 && 4*k*ldb <= l2)
+	return roomy && f != NT && (m < 40 || m <= near[f] && 4*k*ldb <= l2)
 }
+
+var near = [...]int{NN: 72, TN: 96}
 
 // from is where rows i.. of a panel of C at column j start: at zero, at C or at the bias; and how far apart they lie.
 func from(first bool, start start, bias, c []float32, ldc, i, j int) (*float32, int) {

@@ -42,9 +42,6 @@ type regression struct {
 	diff                     []float32 // y - target: mse's slot for it may be that of dy
 }
 
-// blockRows is the number of rows that stay in the first-level cache between their prediction and their gradient.
-const blockRows = 4
-
 // Process does what the four stages do, in the same order for each element: y = x·w + b, d = y - target, dy = 2·d/n, dw = the sum of dy·x, db = the sum of dy,
 // both over rows ascending. x (...,C), y, target, d, dy (...,1), w, dw (C), b, db (1).
 func (s *regression) Process(_ context.Context, m *stages.Message, out stages.Outbox) error {
@@ -61,26 +58,9 @@ func (s *regression) Process(_ context.Context, m *stages.Message, out stages.Ou
 	}
 	yt.ResizeLast(x, 1)
 	dyt.ResizeAs(yt)
-	y, d, dy, target := yt.F32, s.diff[:len(yt.F32)], dyt.F32, m.T(s.target).F32
-	c := x.Last()
+	y, d, dy := yt.F32, s.diff[:len(yt.F32)], dyt.F32
 	mean := m.Mean(len(y), false)
-	scale := float32(2 / mean)
-	for lo := 0; lo < len(y); lo += blockRows {
-		hi := min(lo+blockRows, len(y))
-		rows := x.F32[lo*c : hi*c]
-		kernel.MatVec(hi-lo, c, rows, c, s.w, y[lo:hi], false)
-		for i := lo; i < hi; i++ {
-			if s.b != nil {
-				y[i] += s.b[0]
-			}
-			d[i] = y[i] - target[i]
-			dy[i] = d[i] * scale
-		}
-		kernel.VecMat(hi-lo, c, dy[lo:hi], rows, c, dw, lo > 0)
-	}
-	if len(y) == 0 {
-		clear(dw)
-	}
+	kernel.Regression(len(y), x.Last(), x.F32, s.w, s.b, m.T(s.target).F32, y, d, dy, float32(2/mean), dw)
 	m.Loss += float64(kernel.Dot(d, d)) / mean
 	if s.b != nil {
 		kernel.ColSum(len(dy), 1, dy, 1, m.T(s.db).F32, false)

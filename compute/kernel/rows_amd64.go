@@ -548,7 +548,7 @@ func adam(w, g, m, v []float32, c *AdamStep) bool {
 	}
 	f := adamAVX2
 	switch {
-	case level == 2 && dividing:
+	case level == 2 && roomy: // a root of 64 bytes takes its divider no longer than steps instead of it take its multipliers
 		f = adamDividingAVX512
 	case level == 2:
 		f = adamAVX512
@@ -631,4 +631,23 @@ func lion(w, g, m []float32, step, b1, c1, b2, c2, wd float32) bool {
 		f(min(len(w)-i, piece), &w[i], &g[i], &m[i], step, b1, c1, b2, c2, wd)
 	}
 	return true
+}
+
+// regress is Regression for the first rows; it returns their number.
+func regress(rows, n int, x, w, b, target, y, d, dy []float32, scale float32, dw []float32) int {
+	if level != 2 || n == 0 || n%lanes != 0 {
+		return 0
+	}
+	done, ahead := 0, 1
+	if roomy { // a fetch takes the place of a load there, and half of the rows come by themselves
+		ahead = 0
+	}
+	for most := max(2*piece/(regressionRows*n), 1); ; breathe() {
+		blocks := min((rows-done)/regressionRows, most)
+		if blocks == 0 || regressionRows*n > 8*piece {
+			return done
+		}
+		regressAVX512(blocks, n, &x[done*n], n, &w[0], first(b), &target[done], &y[done], &d[done], &dy[done], scale, &dw[0], number(done > 0), ahead)
+		done += blocks * regressionRows
+	}
 }

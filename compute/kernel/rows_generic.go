@@ -52,3 +52,7 @@ func attend(att, ctx, q, k, v []float32, heads, t, hs, ldc, ld int, scale float3
 func attendBackward(dq, dk, dv, g, q, k, v, att []float32, heads, t, hs, ldg, ld int, scale float32, causal bool) int {
 	return 0
 }
+
+func regress(rows, n int, x, w, b, target, y, d, dy []float32, scale float32, dw []float32) int {
+	return 0
+}

@@ -303,3 +303,8 @@ func copyPastAVX512(n int, dst *float32, x *float32)
 //
 //go:noescape
 func dot4AVX512(n int, a *float32, lda int, x *float32, y *float32)
+
+// regressAVX512 is the loop that Regression gives for blocks of four rows of n elements, a multiple of 64, that lie lda apart. bias may be nil; acc is not 0 where dw has a beginning, ahead where four rows are to be asked for.
+//
+//go:noescape
+func regressAVX512(blocks int, n int, x *float32, lda int, w *float32, bias *float32, target *float32, y *float32, d *float32, dy *float32, scale float32, dw *float32, acc int, ahead int)

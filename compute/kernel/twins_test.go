@@ -103,6 +103,18 @@ func twins() []twin {
 		twin{"VecMat", func(rows, n int) []int { return []int{n, rows, max(rows*(n+2)-2, 0)} }, func(s [][]float32, rows, n, k int) {
 			VecMat(rows, n, s[1], s[2], n+2, s[0], k == 1)
 		}, 2, 9},
+		twin{"Regression", func(rows, n int) []int {
+			if rows%2 == 0 {
+				n = n / 64 * 64
+			}
+			return []int{rows * n, n, 1, rows, rows, rows, rows, n}
+		}, func(s [][]float32, rows, _, k int) {
+			b := s[2]
+			if k == 1 {
+				b = nil
+			}
+			Regression(rows, len(s[1]), s[0], s[1], b, s[3], s[4], s[5], s[6], 0.03, s[7])
+		}, 2, 19},
 		twin{"AddBias", func(rows, n int) []int { return []int{n, max(rows*(n+2)-2, 0)} }, func(s [][]float32, rows, n, _ int) {
 			AddBias(rows, n, s[1], n+2, s[0])
 		}, 1, 5},
@@ -363,6 +375,22 @@ func TestShortRows(t *testing.T) {
 				}
 				tw.check(t, r, p, rows, n, k, rows%3 == 1, k%2 == 0)
 				tw.check(t, r, &heap{rows + k}, rows, n, k, false, false)
+			}
+		}
+	}
+}
+
+// TestRegressionInPieces: more rows than one call of the assembly takes, fetched ahead either way.
+func TestRegressionInPieces(t *testing.T) {
+	was := ISA()
+	defer func() { _ = SetISA(was) }()
+	for _, tw := range twins() {
+		if tw.name != "Regression" {
+			continue
+		}
+		for _, rows := range []int{1030, 600, 602} {
+			for k := range tw.variants {
+				tw.check(t, rand.New(rand.NewPCG(6, 6)), &heap{}, rows, 64, k, false, false)
 			}
 		}
 	}

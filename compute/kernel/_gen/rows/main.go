@@ -50,6 +50,7 @@ func main() {
 	v.copyPast()
 	if v.wide() {
 		v.dot4()
+		v.regress()
 	}
 	v.consts.write()
 	Generate()

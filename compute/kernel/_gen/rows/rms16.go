@@ -32,6 +32,22 @@ func (v isa) foldBy(x [4]vector, join func(a, b vector) vector) vector {
 	return s
 }
 
+// picks are the indices of element 0, 1, 2 and 3, 16 times each.
+func (v isa) picks() (pick [4]vector) {
+	for q := range pick {
+		pick[q] = ZMM()
+		VPBROADCASTD(v.consts.addr(uint32(q)), pick[q])
+	}
+	return pick
+}
+
+// everyFourth is 0, 4, 8, 12, ...: the indices of what fold made.
+func (v isa) everyFourth() vector {
+	firsts := ZMM()
+	VPSLLD(operand.Imm(2), operand.NewDataAddr(operand.Symbol{Name: "iota" + v.name, Static: true}, 0), firsts)
+	return firsts
+}
+
 // fours calls body for each four rows, the last ones perhaps fewer; next leads to the four after.
 func fours(rows reg.GPVirtual, body func(n int), next func()) {
 	SUBQ(operand.Imm(4), rows)
@@ -71,13 +87,7 @@ func (v isa) rmsNorm16() {
 	w := v.gain(gp("w"))
 	inv, eps, one := v.broadcast("inv"), v.broadcast("eps"), v.set(f(1))
 	zero := v.zeros()
-	var pick [4]vector // element q, 16 times
-	for q := range pick {
-		pick[q] = ZMM()
-		VPBROADCASTD(v.consts.addr(uint32(q)), pick[q])
-	}
-	firsts := ZMM() // 0, 4, 8, 12, ...
-	VPSLLD(operand.Imm(2), operand.NewDataAddr(operand.Symbol{Name: "iota" + v.name, Static: true}, 0), firsts)
+	pick, firsts := v.picks(), v.everyFourth()
 	fours(rows, func(n int) {
 		h, sq := [4]vector{}, [4]vector{zero, zero, zero, zero}
 		for r := range n {
@@ -154,13 +164,7 @@ func (v isa) softmax32() {
 	SHLQ(operand.Imm(2), ld)
 	ms := v.masksOf(gp("n"))
 	part := []*mask{ms.at(0), ms.at(1)}
-	var pick [4]vector // element q, 16 times
-	for q := range pick {
-		pick[q] = ZMM()
-		VPBROADCASTD(v.consts.addr(uint32(q)), pick[q])
-	}
-	firsts := ZMM() // 0, 4, 8, 12, ...
-	VPSLLD(operand.Imm(2), operand.NewDataAddr(operand.Symbol{Name: "iota" + v.name, Static: true}, 0), firsts)
+	pick, firsts := v.picks(), v.everyFourth()
 	low := v.set(num(0xff800000))
 	fours(rows, func(n int) {
 		var e [4][2]vector

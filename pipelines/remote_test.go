@@ -23,9 +23,11 @@ import (
 )
 
 // core connects to a broker of the test's own.
-func core(t testing.TB) link.Bus {
+func core(t testing.TB) link.Bus { return coreOf(t, broker.Options{}) }
+
+func coreOf(t testing.TB, o broker.Options) link.Bus {
 	t.Helper()
-	b, err := broker.Start(broker.Options{})
+	b, err := broker.Start(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,9 +49,11 @@ func core(t testing.TB) link.Bus {
 }
 
 // stream is core with JetStream.
-func stream(t testing.TB) link.Bus {
+func stream(t testing.TB) link.Bus { return streamOf(t, broker.Options{}) }
+
+func streamOf(t testing.TB, o broker.Options) link.Bus {
 	t.Helper()
-	s, err := core(t).(*nats.Conn).JetStream("vtpu", nats.StreamOptions{Memory: true})
+	s, err := coreOf(t, o).(*nats.Conn).JetStream("vtpu", nats.StreamOptions{Memory: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +131,42 @@ func TestRandomPipelinesHaveTheSameBitsOnALink(t *testing.T) {
 		if got := bits(train(t, o)); got != want {
 			t.Errorf("%s\n%s\nwant %s", text, got, want)
 		}
+	}
+}
+
+// TestWeightsBeyondWhatABrokerHoldsBack: NATS cuts off a client for whom more than 64 MiB wait.
+func TestWeightsBeyondWhatABrokerHoldsBack(t *testing.T) {
+	presettest.Short(t)
+	file := filepath.Join(t.TempDir(), "large.yaml")
+	text := `name: large
+parts: 2
+data: {source: synthetic, task: digits, rows: 200, size: 10, noise: 0.1, split: 0.8}
+stages:
+  - batches: {batch: 8}
+  - dense: {units: 4500, act: relu}
+  - dense: {units: 4500, act: relu}
+  - dense: {units: classes}
+  - softmax_xent: {}
+  - sgd: {lr: 0.01}
+run: {steps: 2}
+`
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := pipelines.Options{File: file, LookAhead: -1}
+	want := bits(train(t, o))
+	for workers, open := range map[int]func(testing.TB, broker.Options) link.Bus{2: coreOf, 1: streamOf} {
+		t.Run(fmt.Sprintf("%d workers", workers), func(t *testing.T) {
+			var c *pool.Coordinator
+			o.Link = &pipelines.Link{Bus: open(t, broker.Options{MaxPayload: 1 << 20}), Local: workers, Log: zerolog.Nop(), Joined: func(j *pool.Coordinator) { c = j }}
+			if got := bits(train(t, o)); got != want {
+				t.Errorf("%s\nwant %s", got, want)
+			}
+			if n := c.Counts(); n.SentWeights.Load() < 2*75<<20 || n.Lost.Load() > 0 || n.Foreign.Load() > 0 {
+				t.Errorf("%d bytes of weights, %d workers lost, %d messages foreign", n.SentWeights.Load(), n.Lost.Load(), n.Foreign.Load())
+			}
+			t.Logf("%d snapshots, %d deltas, %d parts resent, %d bytes of weights", c.Counts().Snapshots.Load(), c.Counts().Deltas.Load(), c.Counts().Resent.Load(), c.Counts().SentWeights.Load())
+		})
 	}
 }
 

@@ -109,6 +109,8 @@ type Coordinator struct {
 	wbuf  []byte
 	cbuf  []byte
 	msg   uint64
+	pulse time.Time     // when all were last told that the coordinator is alive
+	slack time.Duration // how late an answer may be because of the large messages before it
 
 	kick chan struct{}
 	quit chan struct{}
@@ -398,6 +400,11 @@ func (c *Coordinator) receive(a *link.Assembler, data []byte) {
 		return
 	}
 	if body == nil {
+		c.mu.Lock()
+		if p := c.workers[h.From]; p != nil && h.Run == [16]byte(c.o.Run) && h.Epoch == c.o.Epoch {
+			p.heard = time.Now() // a chunk is a sign of life: others wait behind it
+		}
+		c.mu.Unlock()
 		return
 	}
 	kept := false
@@ -477,14 +484,18 @@ func (c *Coordinator) hello(h *link.Head, body []byte) {
 		return
 	}
 	p := c.workers[h.From]
+	fresh := h.Run == [16]byte(c.o.Run) && h.Epoch == c.o.Epoch
 	if p == nil {
 		p = &peer{id: h.From, version: -1}
+		if fresh && h.Version >= 0 && h.Version <= c.step { // it was taken for lost, and has its weights still
+			p.version = h.Version
+		}
 		c.workers[h.From] = p
 		c.n.Joined.Add(1)
 		c.o.Log.Info().Str("worker", fmt.Sprintf("%016x", p.id)).Str("host", w.Host).Str("stages", w.Stages).Int("workers", len(c.workers)).Msg("worker joined")
 	}
 	p.hello, p.heard = w, time.Now()
-	if p.ready = h.Run == [16]byte(c.o.Run) && h.Epoch == c.o.Epoch; !p.ready {
+	if p.ready = fresh; !p.ready {
 		p.welcome, p.version = true, -1
 	}
 }
@@ -610,7 +621,6 @@ func (c *Coordinator) drop(p *peer) {
 func (c *Coordinator) send() {
 	tick := time.NewTicker(c.o.Times.Beat / 4)
 	defer tick.Stop()
-	var pulse time.Time
 	for {
 		select {
 		case <-c.quit:
@@ -618,13 +628,7 @@ func (c *Coordinator) send() {
 		case <-c.kick:
 		case <-tick.C:
 		}
-		if now := time.Now(); now.Sub(pulse) >= c.o.Times.Beat {
-			pulse = now
-			c.mu.Lock()
-			h := c.head(kPulse)
-			c.mu.Unlock()
-			c.control(control{c.subj.all(c.o.Run), h, nil})
-		}
+		c.beat()
 		for c.next() {
 			select {
 			case <-c.quit:
@@ -635,10 +639,48 @@ func (c *Coordinator) send() {
 	}
 }
 
+// slowest is the rate in bytes a second at which a message is taken at least: before, nobody who is to answer it is taken for lost.
+const slowest = 16 << 20
+
+// pulsing is a bus on which the signs of life go out between the chunks of a large message.
+type pulsing struct {
+	link.Bus
+	c *Coordinator
+}
+
+func (p pulsing) Publish(subject string, data []byte) error {
+	p.c.beat()
+	return p.Bus.Publish(subject, data)
+}
+
+// beat tells all that the coordinator is alive, if it is time to.
+func (c *Coordinator) beat() {
+	now := time.Now()
+	if now.Sub(c.pulse) < c.o.Times.Beat {
+		return
+	}
+	c.pulse = now
+	c.mu.Lock()
+	h := c.head(kPulse)
+	c.mu.Unlock()
+	c.msg++
+	h.Message = c.msg
+	n, _ := link.Send(c.o.Bus, c.subj.all(c.o.Run), &h, make([]byte, link.HeadSize)) // lost is lost: the next one will do
+	c.n.SentOther.Add(int64(n))
+}
+
 func (c *Coordinator) publish(subject string, h link.Head, buf []byte, count *atomic.Int64) {
 	c.msg++
 	h.Message = c.msg
-	n, err := link.Send(c.o.Bus, subject, &h, buf)
+	begin := time.Now()
+	n, err := link.Send(pulsing{c.o.Bus, c}, subject, &h, buf)
+	late := max(4*time.Since(begin), time.Duration(n)*time.Second/slowest)
+	switch h.Kind {
+	case kWeights:
+		c.slack = max(late, c.slack/2)
+	case kWork:
+		c.slack = max(late, c.slack)
+	}
 	count.Add(int64(n))
 	if err != nil { // it is lost, as messages are: whoever misses it asks again
 		c.mu.Lock()
@@ -795,7 +837,7 @@ func (c *Coordinator) assign(now time.Time) (part int, best *peer) {
 // overdue looks for workers that are silent and parts that got lost.
 func (c *Coordinator) overdue(now time.Time) {
 	for _, p := range c.workers {
-		if now.Sub(p.heard) > c.o.Times.Dead {
+		if now.Sub(p.heard) > c.o.Times.Dead+c.slack {
 			c.n.Lost.Add(1)
 			c.o.Log.Warn().Str("worker", fmt.Sprintf("%016x", p.id)).Str("host", p.hello.Host).Msg("worker lost: no sign of life")
 			c.drop(p)
@@ -805,6 +847,7 @@ func (c *Coordinator) overdue(now time.Time) {
 	if c.took == 0 {
 		limit = max(limit, 5*time.Second)
 	}
+	limit += c.slack
 	for i := range c.tasks {
 		t := &c.tasks[i]
 		if t.done || t.waiting || len(t.holders) == 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vtpu/stages"
@@ -52,10 +53,19 @@ type Worker struct {
 	msg    uint64
 	warned map[string]bool
 	pub    sync.Mutex // Beats go out while a part is computed
+	fence  atomic.Pointer[fence]
+	chunk  atomic.Int64 // when the last chunk came of a message that is in the making, in nanoseconds since 1970
+	done   link.Head    // of the part whose result is in out
 }
 
 // WorkerCounts are what a worker did.
 type WorkerCounts struct{ Parts, Stale, Foreign, Weights int64 }
+
+// fence is the run that a worker is in.
+type fence struct {
+	run   RunID
+	epoch uint64
+}
 
 type parcel struct {
 	h    link.Head
@@ -74,10 +84,13 @@ func NewWorker(o Options, c Computer) *Worker {
 }
 
 func (w *Worker) listen(subject string) (func() error, error) {
-	a := &link.Assembler{Limit: w.lim, Open: 8}
+	a := &link.Assembler{Limit: w.lim, Open: 4}
 	return w.o.Bus.Subscribe(subject, func(data []byte) {
 		h, body, err := a.Add(data)
 		if err == nil && body == nil {
+			if f := w.fence.Load(); f != nil && h.Run == [16]byte(f.run) && h.Epoch == f.epoch {
+				w.chunk.Store(time.Now().UnixNano()) // a sign of life: others wait behind it
+			}
 			return
 		}
 		select {
@@ -130,7 +143,7 @@ func (w *Worker) Run(ctx context.Context, once bool) (WorkerCounts, error) {
 				more = false
 			}
 		}
-		if w.epoch != 0 && time.Since(w.pulse) > 2*w.o.Times.Dead {
+		if w.epoch != 0 && w.silent() > 2*w.o.Times.Dead {
 			w.o.Log.Warn().Str("run", w.run.String()).Msg("the coordinator is silent: looking for another run")
 			_ = w.part()
 		}
@@ -138,6 +151,11 @@ func (w *Worker) Run(ctx context.Context, once bool) (WorkerCounts, error) {
 			return w.n, err
 		}
 	}
+}
+
+// silent is how long nothing has come from the coordinator.
+func (w *Worker) silent() time.Duration {
+	return min(time.Since(w.pulse), time.Since(time.Unix(0, w.chunk.Load())))
 }
 
 // beats tells the coordinator that this process lives, also while a part is computed.
@@ -207,6 +225,8 @@ func (w *Worker) part() error {
 	w.pub.Lock()
 	w.run, w.epoch, w.have = RunID{}, 0, -1
 	w.pub.Unlock()
+	w.fence.Store(nil)
+	w.done = link.Head{}
 	for _, p := range w.queue {
 		p.free(p.body)
 	}
@@ -284,7 +304,7 @@ func (w *Worker) take(p parcel) (done bool, err error) {
 // welcome joins a run: the first that asks, or a later start of the present one.
 func (w *Worker) welcome(h *link.Head) error {
 	if w.epoch != 0 {
-		alive := time.Since(w.pulse) < w.o.Times.Dead
+		alive := w.silent() < w.o.Times.Dead
 		if h.Run == [16]byte(w.run) {
 			if h.Epoch == w.epoch || h.Epoch < w.epoch && alive {
 				return nil
@@ -308,6 +328,7 @@ func (w *Worker) welcome(h *link.Head) error {
 	w.pub.Lock()
 	w.run, w.epoch, w.have, w.coord = run, h.Epoch, -1, h.From
 	w.pub.Unlock()
+	w.fence.Store(&fence{run, h.Epoch})
 	w.pulse = time.Now()
 	w.o.Log.Info().Str("run", run.String()).Msg("joined a run")
 	w.hello()
@@ -334,9 +355,9 @@ func (w *Worker) weights(h *link.Head, body []byte) {
 	w.pub.Unlock()
 }
 
-// need asks for the weights that are missing, now and then.
+// need asks for the weights that are missing, now and then, and not while they seem to come.
 func (w *Worker) need() {
-	if time.Since(w.asked) < w.o.Times.Beat/2 {
+	if time.Since(w.asked) < w.o.Times.Beat/2 || time.Since(time.Unix(0, w.chunk.Load())) < w.o.Times.Beat {
 		return
 	}
 	w.asked = time.Now()
@@ -396,6 +417,13 @@ func (w *Worker) again() error {
 }
 
 func (w *Worker) compute(ctx context.Context, p *parcel) error {
+	if h := &w.done; h.Kind == kWork && h.Step == p.h.Step && h.Part == p.h.Part && h.Version == p.h.Version { // its result came late, or got lost
+		w.pub.Lock()
+		defer w.pub.Unlock()
+		w.publish(w.subj.coord(w.run), kResult, &p.h, w.out)
+		return nil
+	}
+	w.done = link.Head{}
 	m := w.c.Message()
 	if err := w.codec.readWork(p.body, w.o.Cut, int64(w.lim(kWork)), m); err != nil {
 		return err
@@ -413,5 +441,6 @@ func (w *Worker) compute(ctx context.Context, p *parcel) error {
 	w.pub.Lock()
 	defer w.pub.Unlock()
 	w.publish(w.subj.coord(w.run), kResult, &p.h, w.out)
+	w.done = p.h
 	return nil
 }

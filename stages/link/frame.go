@@ -110,6 +110,10 @@ func parse(b []byte) (h Head, c chunk, err error) {
 	return h, c, nil
 }
 
+// piece is the size of the chunks of a message that does not go in one. A broker makes a sender wait a little after each that its receiver lags behind
+// with; after few large ones it would cut the receiver off instead.
+const piece = 512 << 10
+
 // Send publishes a message. buf begins with HeadSize bytes of room for the head; what follows is the body. The body is whole again when Send
 // returns, but must not be used while it runs. It returns the bytes that went out.
 func Send(b Bus, subject string, h *Head, buf []byte) (sent int, err error) {
@@ -118,24 +122,30 @@ func Send(b Bus, subject string, h *Head, buf []byte) (sent int, err error) {
 		return 0, fmt.Errorf("link: largest message %d, buffer %d bytes; a head takes %d", b.MaxPayload(), len(buf), HeadSize)
 	}
 	body := len(buf) - HeadSize
+	if body > size {
+		size = min(size, piece-HeadSize)
+	}
 	c := chunk{total: uint64(body), size: uint32(size)}
 	var kept [HeadSize]byte
 	for at := 0; at == 0 || at < body; at += size {
 		n := min(size, body-at)
 		c.offset, c.crc = uint64(at), 0
-		piece := buf[at : at+HeadSize+n] // the head lies over the end of the chunk before, which is on its way
-		copy(kept[:], piece)
-		put(piece, h, c)
-		binary.LittleEndian.PutUint32(piece[52:], sum(piece))
-		err := b.Publish(subject, piece)
-		copy(piece, kept[:])
+		data := buf[at : at+HeadSize+n] // the head lies over the end of the chunk before, which is on its way
+		copy(kept[:], data)
+		put(data, h, c)
+		binary.LittleEndian.PutUint32(data[52:], sum(data))
+		err := b.Publish(subject, data)
+		copy(data, kept[:])
 		if err != nil {
 			return sent, err
 		}
-		sent += len(piece)
+		sent += len(data)
 	}
 	return sent, nil
 }
+
+// keep is how many bytes of buffers an Assembler keeps, if more than one buffer.
+const keep = 256 << 20
 
 // An Assembler puts chunks together again. Its memory is bounded whatever arrives. It is used by one goroutine, but for Release.
 type Assembler struct {
@@ -237,7 +247,16 @@ func (a *Assembler) buffer(n int) []byte {
 func (a *Assembler) Release(body []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if body != nil && len(a.free) < max(a.Open, 1) {
-		a.free = append(a.free, body)
+	if body == nil || len(a.free) >= max(a.Open, 1) {
+		return
+	}
+	a.free = append(a.free, body)
+	n := 0
+	for _, b := range a.free {
+		n += cap(b)
+	}
+	for n > keep && len(a.free) > 1 {
+		n -= cap(a.free[0])
+		a.free = append(a.free[:0], a.free[1:]...)
 	}
 }

@@ -41,6 +41,8 @@ type subscription struct {
 }
 
 const (
+	// stall is how long Publish waits while too much is in flight.
+	stall = 2 * time.Second
 	// apiTimeout bounds a request to the broker about streams and consumers.
 	apiTimeout = 5 * time.Second
 	// inFlight is the number of messages that may wait for the broker's word that it has them.
@@ -95,7 +97,7 @@ func (s *Stream) ensure() error {
 
 // Publish sends a copy of data; JetStream may have to send it again.
 func (s *Stream) Publish(subject string, data []byte) error {
-	_, err := s.js.PublishAsync(subject, bytes.Clone(data))
+	_, err := s.js.PublishAsync(subject, bytes.Clone(data), jetstream.WithStallWait(stall))
 	return err
 }
 
@@ -128,7 +130,7 @@ func (s *Stream) start(sub *subscription) error {
 		return fmt.Errorf("jetstream: subscribe %s: %w", sub.subject, err)
 	}
 	sub.broken = false
-	sub.consume, err = c.Consume(func(m jetstream.Msg) { sub.got(m.Data()) }, jetstream.PullMaxBytes(64<<20))
+	sub.consume, err = c.Consume(func(m jetstream.Msg) { sub.got(m.Data()) }, jetstream.PullMaxBytes(max(16<<20, 2*s.MaxPayload())))
 	if err != nil {
 		return fmt.Errorf("jetstream: subscribe %s: %w", sub.subject, err)
 	}

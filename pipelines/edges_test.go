@@ -146,6 +146,29 @@ func TestEachEdgeMayHaveALinkOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestALoaderFeedsAnyLanes(t *testing.T) {
+	bus := core(t)
+	for _, c := range []struct {
+		file  string
+		steps int64
+		sets  []string
+	}{
+		{"clicks", 8, []string{"parts=3"}},                             // rows stay with the store, read ahead of the step
+		{"digits", 5, []string{"parts=1", "stages.dense.units=12000"}}, // the update runs inside backward
+	} {
+		o := pipelines.Options{File: c.file, Steps: c.steps, Sets: c.sets, LookAhead: -1}
+		want := bits(train(t, o))
+		o.Sets = append(moved("gather", "nats"), c.sets...)
+		o.Link = &pipelines.Link{Bus: bus, Local: 1, Log: zerolog.Nop()}
+		for i, lanes := range placements {
+			o.Lanes, o.LookAhead = lanes, []int{0, 1, 3}[i%3]
+			if got := bits(train(t, o)); got != want {
+				t.Errorf("%s, lanes %s, look-ahead %d: %s\nwant %s", c.file, lanes, o.LookAhead, got, want)
+			}
+		}
+	}
+}
+
 func TestThePlanKnowsWhatCrossesEachEdge(t *testing.T) {
 	for _, c := range cuts {
 		o := pipelines.Options{File: "digits", Steps: 150, LookAhead: -1, Sets: moved(c.edges, "nats")}

@@ -175,12 +175,12 @@ func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() er
 		bus, done = wm.NewBus(ch, ch, 0), ch.Close
 		l.local = max(l.local, 1)
 	default:
-		if l.URL == "" {
-			return done, stages.Finding{File: o.File, Msg: "links: " + strings.Join(kinds, " and ") + ": a broker is wanted", Fix: "add --nats nats://host:4222, or --nats embedded"}
-		}
 		p, _, err := pipelines.Prepare(*o)
 		if err != nil {
 			return done, err
+		}
+		if l.URL == "" {
+			return done, stages.Finding{File: o.File, Msg: "links: " + strings.Join(kinds, " and ") + ": a broker is wanted", Fix: "add --nats nats://host:4222, or --nats embedded"}
 		}
 		recycle(p)
 		if bus, done, err = a.connect(l, best(kinds), p.Pipe.Links.Replicas, p.Base(), "vtpu run "+p.Pipe.Name); err != nil {

@@ -153,15 +153,15 @@ func TestALoaderFeedsAnyLanes(t *testing.T) {
 		steps int64
 		sets  []string
 	}{
-		{"clicks", 8, []string{"parts=3"}},                             // rows stay with the store, read ahead of the step
-		{"digits", 5, []string{"parts=1", "stages.dense.units=12000"}}, // the update runs inside backward
+		{"clicks", 8, []string{"parts=3"}},                               // rows stay with the store, read ahead of the step
+		{"digits", 5, []string{"parts=1", "stages.dense#1.units=12000"}}, // the update runs inside backward
 	} {
 		o := pipelines.Options{File: c.file, Steps: c.steps, Sets: c.sets, LookAhead: -1}
 		want := bits(train(t, o))
 		o.Sets = append(moved("gather", "nats"), c.sets...)
 		o.Link = &pipelines.Link{Bus: bus, Local: 1, Log: zerolog.Nop()}
-		for i, lanes := range placements {
-			o.Lanes, o.LookAhead = lanes, []int{0, 1, 3}[i%3]
+		for i, lanes := range []string{"d=1,s=0", "d=2,s=0", "d=1,s=1", "d=3,s=2"} {
+			o.Lanes, o.LookAhead = lanes, i%3
 			if got := bits(train(t, o)); got != want {
 				t.Errorf("%s, lanes %s, look-ahead %d: %s\nwant %s", c.file, lanes, o.LookAhead, got, want)
 			}

@@ -131,7 +131,7 @@ func schemaOf(v reflect.Value) *Schema {
 		p.Description = f.Tag.Get("doc")
 		if f.Tag.Get("required") == "true" {
 			s.Required = append(s.Required, key)
-		} else if x := v.FieldByIndex(f.Index); x.Kind() != reflect.Pointer && x.Kind() != reflect.Struct && x.Kind() != reflect.Slice {
+		} else if x := v.FieldByIndex(f.Index); x.Kind() != reflect.Pointer && x.Kind() != reflect.Struct && x.Kind() != reflect.Slice && (f.Tag.Get("enum") == "" || !x.IsZero()) {
 			p.Default = x.Interface()
 		}
 		s.Properties[key] = p

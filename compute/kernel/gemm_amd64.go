@@ -123,9 +123,11 @@ func gemm(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, start
 		return
 	}
 	switch {
+	case level == 2 && lies(f, m, n, k, lda, ldb):
+		gemmLying(f, m, n, k, a, lda, b, start, bias, c, ldc)
 	case level == 0 || m*n*k < tiny:
 		gemmGeneric(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
-	case level < 2 || n <= 32 || m < large[f].m || m*n*k < large[f].mnk || inPlace(f, m, k, ldb):
+	case level < 2 || n <= 32 || m < large[f].m || m*n*k < large[f].mnk || inPlace(f, m, n, k, ldb):
 		gemmDirect(f, m, n, k, a, lda, b, ldb, start, bias, c, ldc)
 	case f == TN && m >= n:
 		gemmColumns(m, n, k, a, lda, b, ldb, start, bias, c, ldc)
@@ -141,7 +143,10 @@ var large = [3]struct{ m, mnk int }{NN: {40, 1 << 15}, NT: {12, 1 << 14}, TN: {2
 
 // inPlace says that B may stay where it is for more rows than two tiles have. A roomy core reads it as often as tiles of 12 rows want it: fewer than 40 rows don't pay for
 // packing whatever B is, and no more than near where it comes from the second-level cache.
-func inPlace(f Form, m, k, ldb int) bool {
+func inPlace(f Form, m, n, k, ldb int) bool {
+	if n <= 256 && (n-1)%32 < 16 { // a single register is left over, which takes as many loads as multiplications
+		return false
+	}
 	return roomy && f != NT && (m < 40 || m <= near[f] && 4*k*ldb <= l2)
 }
 
@@ -195,7 +200,7 @@ func gemmDirect(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int,
 	var s *scratch
 	for p := 0; p < k; p += depth {
 		kc := min(depth, k-p)
-		direct := f != NT && (m <= 2*w.rows || level == 2 && inPlace(f, m, k, ldb) || spreads(kc, ldb, nr))
+		direct := f != NT && (m <= 2*w.rows || level == 2 && inPlace(f, m, n, k, ldb) || spreads(kc, ldb, nr))
 		if !direct && s == nil {
 			s = borrow()
 		}
@@ -272,6 +277,25 @@ func gemmRows(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, s
 		}
 	}
 	s.back()
+}
+
+// lies says that B lies as a packed panel would, and that A may stay where it is too. Only a roomy core asks: elsewhere it was not measured.
+func lies(f Form, m, n, k, lda, ldb int) bool {
+	return roomy && f != NT && n == ldb && (n == 64 || n == 48) && m >= 24 && (f == NN || 4*k*lda <= l2/2)
+}
+
+// gemmLying packs nothing.
+func gemmLying(f Form, m, n, k int, a []float32, lda int, b []float32, start start, bias []float32, c []float32, ldc int) {
+	depth, _ := cutBeside(m, k, l2)
+	for p := 0; p < k; p += depth {
+		t := tiles{k: min(depth, k-p), cols: n, vecs: n / 16, b: &b[p*n], c: &c[0], ldc: 4 * ldc}
+		t.in, t.ldin = from(p == 0, start, bias, c, ldc, 0, 0)
+		if f == TN {
+			t.run(0, m, &a[p*lda], 4*lda, true)
+		} else {
+			t.run(0, m, &a[p], 4*lda, false)
+		}
+	}
 }
 
 // block is a panel of B and what it is multiplied with: rows of C from i on, k from p on, columns from j on.

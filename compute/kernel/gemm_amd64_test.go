@@ -57,6 +57,11 @@ func packedProducts(t *testing.T) {
 	for range 40 { // a whole panel after a whole panel
 		all = append(all, spread(r, Form(r.IntN(3)), 1+r.IntN(130), 48*(1+r.IntN(5))+64*r.IntN(3), 16*(1+r.IntN(6)), 30))
 	}
+	for _, n := range []int{48, 64} { // B lies as a panel
+		for m := range 60 {
+			all = append(all, layout{NN, m + 20, n, m + 1, m + 3, n, n + m%3}, layout{TN, m + 20, n, m + 1, m + 21, n, n})
+		}
+	}
 	for i, l := range all {
 		l.try(t, r, start(i%3), i%5 == 0)
 	}
@@ -76,7 +81,7 @@ func TestPackedProductsAtTheirOwnSizes(t *testing.T) {
 	}
 	for i, l := range all {
 		roomy = i < len(all)/2
-		if l.m < large[l.f].m || l.n <= 32 || l.m*l.n*l.k < large[l.f].mnk || inPlace(l.f, l.m, l.k, l.ldb) {
+		if l.m < large[l.f].m || l.n <= 32 || l.m*l.n*l.k < large[l.f].mnk || inPlace(l.f, l.m, l.n, l.k, l.ldb) {
 			t.Fatalf("%+v is not packed", l)
 		}
 		l.try(t, r, start(i%3), false)

@@ -143,6 +143,8 @@ func TestGemmStaysInItsOperands(t *testing.T) {
 				l = spread(r, l.f, 48+r.IntN(5), 513+r.IntN(20), 24+r.IntN(5), 2)
 			case i%50 == 25: // whole panels, packed beside the tiles
 				l = spread(r, l.f, 97+r.IntN(5), 48*(2+r.IntN(3))+64*r.IntN(3), 16*(2+r.IntN(2)), 2)
+			case i%50 == 37 && l.f != NT: // B lies as a panel
+				l = spread(r, l.f, 24+r.IntN(30), 48+r.IntN(2)*16, 20+r.IntN(30), 0)
 			case i%7 == 0:
 				l = spread(r, l.f, 1+r.IntN(2), l.n, l.k, 0)
 			}

@@ -29,49 +29,77 @@ type sender struct {
 
 func (s *sender) Started(*pipelines.Plan, string, int64) { s.begun() }
 
-func TestOnlineLearningResumesExactlyAndIsServedMeanwhile(t *testing.T) {
-	bus := core(t).(*nats.Conn)
-	send := func(from, to int) {
-		var enc wire.Encoder
-		for i := from; i < to; i++ {
-			x := make([]float32, 16)
-			for k := range x {
-				x[k] = float32((i*7+k*13)%11) - 5
-			}
-			y := int32(i % 4)
-			x[y] += 9
-			data, err := json.Marshal(map[string]any{"x": x, "y": y})
-			if i%2 == 1 { // every other one in the other format
-				data, err = enc.Encode(&wire.Frame{Kind: wire.Example, Tensors: []wire.Tensor{
-					{Name: "x", Shape: tensor.Of(16), F32: x}, {Name: "y", DType: tensor.I32, I32: []int32{y}}}})
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if i%50 == 7 { // what does not fit is dropped
-				for _, bad := range []string{"", "{", `{"x":[1],"y":0}`, `{"y":0}`, strings.Replace(`{"x":[X],"y":9}`, "X", strings.Repeat("0,", 15)+"0", 1), "vTPU and noise",
-					strings.Replace(`{"x":[X],"y":null}`, "X", strings.Repeat("0,", 15)+"0", 1), strings.Replace(`{"x":[X],"y":0}`, "X", strings.Repeat("0,", 15)+"null", 1)} {
-					if err := bus.Publish("online.examples", []byte(bad)); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			if err := bus.Publish("online.examples", data); err != nil {
-				t.Fatal(err)
-			}
+// sendExamples sends the examples from from to before to of the preset online, and some that do not fit.
+func sendExamples(t *testing.T, bus *nats.Conn, from, to int) {
+	var enc wire.Encoder
+	for i := from; i < to; i++ {
+		x := make([]float32, 16)
+		for k := range x {
+			x[k] = float32((i*7+k*13)%11) - 5
 		}
-	}
-	run := func(o pipelines.Options, from, to int) pipelines.Done {
-		t.Helper()
-		o.File, o.Steps, o.LookAhead = "online", 60, -1
-		o.Live = &pipelines.Live{Bus: bus, Log: zerolog.Nop()}
-		s := &sender{begun: func() { send(from, to) }}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		if err := pipelines.Train(ctx, o, s); err != nil {
+		y := int32(i % 4)
+		x[y] += 9
+		data, err := json.Marshal(map[string]any{"x": x, "y": y})
+		if i%2 == 1 { // every other one in the other format
+			data, err = enc.Encode(&wire.Frame{Kind: wire.Example, Tensors: []wire.Tensor{
+				{Name: "x", Shape: tensor.Of(16), F32: x}, {Name: "y", DType: tensor.I32, I32: []int32{y}}}})
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
-		return s.done
+		if i%50 == 7 { // what does not fit is dropped
+			for _, bad := range []string{"", "{", `{"x":[1],"y":0}`, `{"y":0}`, strings.Replace(`{"x":[X],"y":9}`, "X", strings.Repeat("0,", 15)+"0", 1), "vTPU and noise",
+				strings.Replace(`{"x":[X],"y":null}`, "X", strings.Repeat("0,", 15)+"0", 1), strings.Replace(`{"x":[X],"y":0}`, "X", strings.Repeat("0,", 15)+"null", 1)} {
+				if err := bus.Publish("online.examples", []byte(bad)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := bus.Publish("online.examples", data); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// learnOnline runs the preset online on some of its examples.
+func learnOnline(t *testing.T, bus *nats.Conn, o pipelines.Options, from, to int) pipelines.Done {
+	t.Helper()
+	o.File, o.Steps, o.LookAhead = "online", 60, -1
+	o.Live = &pipelines.Live{Bus: bus, Log: zerolog.Nop()}
+	s := &sender{begun: func() { sendExamples(t, bus, from, to) }}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := pipelines.Train(ctx, o, s); err != nil {
+		t.Fatal(err)
+	}
+	return s.done
+}
+
+// TestReplayEqualsLiveOnline is TestReplayEqualsLive for the preset whose examples come over a broker: the replay needs none.
+func TestReplayEqualsLiveOnline(t *testing.T) {
+	bus := core(t).(*nats.Conn)
+	var want pipelines.Done
+	for i, what := range []string{"none", "gradients", "inputs"} {
+		o := pipelines.Options{Record: what, Out: filepath.Join(t.TempDir(), "run"), Lanes: []string{"d=1,s=0", "d=2,s=1", "d=1,s=1"}[i]}
+		got := learnOnline(t, bus, o, 0, 60*16)
+		if what == "none" {
+			want = got
+			continue
+		}
+		if bits(got) != bits(want) {
+			t.Fatalf("recording %s changes the bits: %s, want %s", what, bits(got), bits(want))
+		}
+		if d := replayed(t, pipelines.ReplayOptions{Dir: o.Out, From: -1}, want); d.LastLoss != want.LastLoss || d.Steps != 60 {
+			t.Errorf("%s: %+v, want the loss %v", what, d, want.LastLoss)
+		}
+	}
+}
+
+func TestOnlineLearningResumesExactlyAndIsServedMeanwhile(t *testing.T) {
+	bus := core(t).(*nats.Conn)
+	run := func(o pipelines.Options, from, to int) pipelines.Done {
+		t.Helper()
+		return learnOnline(t, bus, o, from, to)
 	}
 	plan, _, err := pipelines.Prepare(pipelines.Options{File: "online", Steps: 60, LookAhead: -1})
 	if err != nil {

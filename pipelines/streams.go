@@ -130,9 +130,21 @@ func ExportFrames(stream, file string, from, to int64) (n int, err error) {
 		return 0, err
 	}
 	if n == 0 {
-		return 0, stages.Finding{File: stream, Msg: fmt.Sprintf("no frame of the steps %d to %d", from+1, to)}
+		return 0, NoFrame(stream, from, to)
 	}
 	return n, tensorfile.Save(file, es, nil)
+}
+
+// NoFrame says that a stream has nothing of the steps from step from to before step to.
+func NoFrame(stream string, from, to int64) error {
+	what, has := fmt.Sprintf("no frame of the steps %d to %d", from+1, to), "nothing else is in it"
+	if to == from+1 {
+		what = fmt.Sprintf("no frame of step %d", to)
+	}
+	if first, next, err := reclog.Extent(stream, reclog.ReadOptions{}); err == nil && next > first {
+		has = fmt.Sprintf("it holds the steps %d to %d", first+1, next)
+	}
+	return stages.Finding{File: stream, Msg: what, Fix: has}
 }
 
 // Missing says whether a run has a checkpoint of a step that its stream does not reach: frames at its end are gone, which the stream itself can't know. "" is the answer where
@@ -160,6 +172,8 @@ func CutStream(stream string, repair bool, at int64) (d *reclog.Damage, err erro
 	}
 	if repair {
 		d, err = reclog.Repair(stream, reclog.ReadOptions{})
+	} else if _, next, xerr := reclog.Extent(stream, reclog.ReadOptions{}); xerr == nil && at >= next {
+		err = stages.Finding{File: stream, Msg: fmt.Sprintf("it ends with step %d: there is nothing to cut off from step %d on", next, at+1)}
 	} else {
 		err = reclog.CutAt(stream, at, reclog.ReadOptions{})
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,16 @@ func (a *app) fork() *cobra.Command {
 	t := pipelines.Options{LookAhead: -1}
 	stay, quiet := false, false
 	var l linkFlags
+	say := func(d pipelines.Forked) {
+		if a.json {
+			a.line(d)
+		} else {
+			fmt.Fprintf(a.out, "%s goes on from step %d of %s (by its %s), weights_sha256 %s\n", d.Dir, d.At, o.Dir, d.From, d.Weights)
+			if len(d.Anew) > 0 {
+				fmt.Fprintf(a.out, "begins anew: %s\n", strings.Join(d.Anew, ", "))
+			}
+		}
+	}
 	cmd := &cobra.Command{
 		Use: "fork RUN", Short: "Begin a run from a step of another one, with something changed", Args: args(cobra.ExactArgs(1)),
 		Long:    "The step may be any that the run has a checkpoint of or, where gradients were recorded, any at all. The other run is not touched.",
@@ -40,15 +51,8 @@ func (a *app) fork() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.json {
-				a.line(d)
-			} else {
-				fmt.Fprintf(a.out, "%s goes on from step %d of %s (by its %s), weights_sha256 %s\n", d.Dir, d.At, p[0], d.From, d.Weights)
-				if len(d.Anew) > 0 {
-					fmt.Fprintf(a.out, "begins anew: %s\n", strings.Join(d.Anew, ", "))
-				}
-			}
 			if stay {
+				say(d)
 				return nil
 			}
 			t.Out, t.Resume, t.Fork, t.File = d.Dir, true, true, p[0]
@@ -57,10 +61,11 @@ func (a *app) fork() *cobra.Command {
 				w = &machine{a}
 			}
 			done, err := a.link(&t, &l, cmd.Flags().Changed("nats"))
-			if err != nil {
-				return err
+			if err != nil { // nothing was begun: nothing stays
+				return errors.Join(err, os.RemoveAll(d.Dir))
 			}
 			defer func() { err = errors.Join(err, done()) }()
+			say(d)
 			return pipelines.Train(cmd.Context(), t, w)
 		},
 	}

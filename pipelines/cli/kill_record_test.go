@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vtpu/stages/link/broker"
 )
 
 // childRun runs the command in a process of its own. With after above 0 it is killed then, if it still runs. in is its standard input, or nil.
@@ -396,5 +398,49 @@ func TestRecordingOnAndOff(t *testing.T) {
 	}
 	if d := last("replay", "gone"); d["match"] != true || d["steps"] != 40.0 {
 		t.Errorf("%v", d)
+	}
+}
+
+// TestForkWithWorkers forks a run whose parts were computed by workers, from a checkpoint and from the stream, by workers again: it ends as the same fork in one process.
+func TestForkWithWorkers(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, map[string]string{"two.yaml": "name: two\nseed: 3\nparts: 2\ndata: {source: synthetic, task: clusters, rows: 200, features: 4, classes: 3, split: 0.8}\nstages:\n" +
+		"  - batches: {batch: 16}\n  - dense: {units: 8, act: relu}\n  - dense: {units: 3}\n  - softmax_xent: {}\n  - clip_norm: {max_norm: 1}\n  - adam: {lr: 0.01}\n" +
+		"run: {steps: 40, checkpoint_every: 20}\n"})
+	embed := WithBroker(func(o BrokerOptions) (Broker, error) { return broker.Start(broker.Options(o)) })
+	last := func(args ...string) map[string]any {
+		t.Helper()
+		var out, e bytes.Buffer // workers say on stderr that they joined
+		if code := Main(append(args, "--json"), &out, &e, embed); code != 0 {
+			t.Fatalf("vtpu %s: exit code %d, %s", strings.Join(args, " "), code, e.String())
+		}
+		all := decoded(t, out.String())
+		return all[len(all)-1]
+	}
+	over := []string{"--nats", "embedded", "--workers", "2"}
+	a := last(append([]string{"run", "two.yaml", "--record", "gradients", "--out", "a"}, over...)...)
+	for i, at := range []string{"20", "33"} {
+		one, two := "one"+at, "two"+at
+		same := last(append([]string{"fork", "a", "--at", at, "--out", "same" + at}, over...)...)
+		if same["weights_sha256"] != a["weights_sha256"] || same["state_sha256"] != a["state_sha256"] {
+			t.Errorf("fork at %s: %v, want %v", at, same, a)
+		}
+		x := last("fork", "a", "--at", at, "--set", "stages.adam.lr=0.02", "--out", one)
+		y := last(append([]string{"fork", "a", "--at", at, "--set", "stages.adam.lr=0.02", "--out", two}, over...)...)
+		if x["weights_sha256"] != y["weights_sha256"] || x["state_sha256"] != y["state_sha256"] || x["weights_sha256"] == a["weights_sha256"] {
+			t.Errorf("fork %d at %s with another rate: %v with workers, %v without", i, at, y, x)
+		}
+		if d := events(t, "replay", two); d[len(d)-1]["match"] != true {
+			t.Errorf("replay of the fork at %s: %v", at, d[len(d)-1])
+		}
+	}
+	// What can't begin leaves nothing behind.
+	for _, bad := range [][]string{{"--workers", "2"}, {"--nats", "nats://127.0.0.1:1"}} {
+		if code, _, _ := call(append([]string{"fork", "a", "--at", "20", "--out", "bad"}, bad...)...); code < 2 {
+			t.Errorf("%v: exit code %d", bad, code)
+		}
+		if _, err := os.Stat("bad"); !os.IsNotExist(err) {
+			t.Errorf("%v: a directory is left (%v)", bad, err)
+		}
 	}
 }

@@ -118,7 +118,7 @@ func (a *app) reports(dir string) (bad stages.Findings, err error) {
 			fmt.Fprintln(a.out, l.text())
 		}
 		if what := pipelines.Missing(dir, s, &rep); what != "" {
-			bad = append(bad, stages.Finding{File: s, Msg: what})
+			bad = append(bad, stages.Finding{File: s, Msg: what, Fix: "run --resume does the steps again that are missing"})
 		}
 		if d := l.Damage + l.Torn; d != "" {
 			bad = append(bad, stages.Finding{File: s, Msg: d, Fix: "vtpu log cut " + dir + " --repair keeps what is sound and moves the rest aside"})
@@ -185,7 +185,9 @@ func (a *app) logShow() *cobra.Command {
 				Raw     int          `json:"raw_bytes,omitempty"`
 				Tensors []tensorLine `json:"tensors,omitempty"`
 			}
-			return pipelines.Frames(s, from, to, func(seg string, off int64, f *wire.Frame) error {
+			some := false
+			err = pipelines.Frames(s, from, to, func(seg string, off int64, f *wire.Frame) error {
+				some = some || f.Kind != wire.Close
 				l := frameLine{Event: "frame", Segment: seg, Offset: off, Seq: f.Seq, Kind: f.Kind.String(), Step: f.Step + 1, Part: f.Part + 1, Parts: f.Parts, Loss: f.Loss, Name: f.Name, Raw: len(f.Raw)}
 				if f.Time > 0 {
 					l.Time = time.Unix(0, f.Time).UTC().Format(time.RFC3339Nano)
@@ -212,6 +214,10 @@ func (a *app) logShow() *cobra.Command {
 				}
 				return nil
 			})
+			if err == nil && !some {
+				err = pipelines.NoFrame(s, from, to)
+			}
+			return err
 		},
 	}
 	r.add(cmd, &stream)

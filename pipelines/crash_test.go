@@ -123,7 +123,7 @@ func TestPowerLossAtAnyCall(t *testing.T) {
 					}
 					if err != nil {
 						lost++
-						if text := err.Error(); strings.Contains(text, "runs/r/journal: ") && strings.Contains(text, "vtpu log cut --repair") { // the user does that; here the lines come again
+						if text := err.Error(); strings.Contains(text, "runs/r/journal: ") && strings.Contains(text, "vtpu log cut runs/r --repair --stream journal") { // the user does that; here the lines come again
 							if _, err := reclog.Repair("runs/r/journal", reclog.ReadOptions{FS: fsys}); err != nil {
 								t.Fatal(err)
 							}

@@ -581,7 +581,9 @@ func (r *run) next(at int64) int64 {
 func (r *run) loop(ctx context.Context) error {
 	d := &r.done
 	d.Event = "done"
+	told := int64(-1) // step of the last line
 	seen := func(o exec.Outcome) {
+		told = o.Step
 		m := rundir.Metric{Event: "step", Step: o.Step + 1, Loss: o.Loss, Hits: o.Hits, Seen: o.Seen}
 		r.metric(m)
 	}
@@ -606,6 +608,11 @@ func (r *run) loop(ctx context.Context) error {
 			return err
 		}
 		if r.e.Ended() {
+			if at > from && told < at-1 { // the last step is one that counts, and nobody knew
+				o := r.e.Last()
+				o.Step = at - 1
+				seen(o)
+			}
 			return nil
 		}
 		stopped := ctx.Err() != nil || r.o.StopAfter > 0 && at >= r.o.StopAfter

@@ -117,11 +117,11 @@ func (a *app) reports(dir string) (bad stages.Findings, err error) {
 		} else {
 			fmt.Fprintln(a.out, l.text())
 		}
-		if what := pipelines.Missing(dir, s, &rep); what != "" {
+		if what := pipelines.Missing(dir, s, &rep); what != "" && l.Damage == "" {
 			bad = append(bad, stages.Finding{File: s, Msg: what, Fix: "run --resume does the steps again that are missing"})
 		}
 		if d := l.Damage + l.Torn; d != "" {
-			bad = append(bad, stages.Finding{File: s, Msg: d, Fix: "vtpu log cut " + dir + " --repair keeps what is sound and moves the rest aside"})
+			bad = append(bad, stages.Finding{File: s, Msg: d, Fix: reclog.Mending(s)})
 		}
 	}
 	return bad, nil

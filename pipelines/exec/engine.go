@@ -42,6 +42,7 @@ type Engine struct {
 	taped  []unit // the same with tapes, or nil
 
 	version int64 // steps committed, as the conductor knows it
+	last    Outcome
 	stop    atomic.Bool
 	pause   bool // set by a stage in close: return to the caller after this step
 
@@ -396,6 +397,9 @@ func (e *Engine) Stop() { e.stop.Store(true) }
 // Version is the number of committed steps.
 func (e *Engine) Version() int64 { return e.version }
 
+// Last is what is known of the newest step.
+func (e *Engine) Last() Outcome { return e.last }
+
 // Seek goes to the step that the store's version says, which the caller has set anew together with what the store holds. It must not run meanwhile. What
 // was gathered ahead is forgotten.
 func (e *Engine) Seek() {
@@ -440,6 +444,7 @@ func (e *Engine) Run(ctx context.Context, until int64, every int64, seen func(Ou
 			return err
 		}
 		e.version++
+		e.last = res
 		if n := e.version; n == 1 || n%every == 0 || n == until || pause {
 			seen(res)
 		}
@@ -481,7 +486,8 @@ func (e *Engine) runSerial(until, every int64, seen func(Outcome)) error {
 			if left == 0 {
 				left = every
 			}
-			seen(Outcome{m.Step, m.Loss, m.Hits, m.Seen})
+			e.last.Step = m.Step
+			seen(e.last)
 			if e.pause {
 				e.pause = false
 				return nil

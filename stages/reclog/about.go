@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"vtpu/stages"
 )
@@ -99,12 +100,17 @@ func Dataset(dir string) (*stages.Dataset, error) {
 	return d, nil
 }
 
+// Mending says how a damaged stream is mended.
+func Mending(dir string) string {
+	return fmt.Sprintf("vtpu log cut %s --repair --stream %s keeps what is sound and moves the rest aside", filepath.Dir(dir), filepath.Base(dir))
+}
+
 // Finding makes what is wrong with a stream a finding for the user.
 func Finding(dir string, err error) error {
 	var d *Damage
 	switch {
 	case errors.As(err, &d):
-		return stages.Finding{File: dir, Msg: err.Error(), Fix: "vtpu log verify shows what is left; vtpu log cut --repair keeps it and moves the rest aside"}
+		return stages.Finding{File: dir, Msg: err.Error(), Fix: Mending(dir)}
 	case errors.Is(err, ErrNoStream):
 		return stages.Finding{File: dir, Msg: "holds no recorded stream", Fix: "record one with vtpu run --record gradients"}
 	}

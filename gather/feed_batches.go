@@ -54,15 +54,14 @@ func init() {
 			if env.Record == nil {
 				return s, nil
 			}
-			s.dir, s.from.FS = filepath.Join(env.Record.Dir, "journal"), env.Record.FS
+			s.dir = filepath.Join(env.Record.Dir, "journal")
 			if env.Record.ReadOnly {
 				s.src = nothing{}
-				return s, nil
 			}
 			var err error
-			if s.log, err = reclog.Create(s.dir, reclog.Options{Name: "journal", About: env.Record.About, Run: env.Record.Run, Segment: c.Segment << 20, Keep: c.Keep << 20, Sync: c.Sync,
-				From: reclog.KeepAll, FS: env.Record.FS}); err != nil {
-				return nil, reclog.Finding(s.dir, err)
+			if s.log, err = reclog.OpenJournal(s.dir, reclog.Options{Name: "journal", About: env.Record.About, Run: env.Record.Run, Segment: c.Segment << 20, Keep: c.Keep << 20, Sync: c.Sync,
+				FS: env.Record.FS}, env.Record.ReadOnly); err != nil {
+				return nil, err
 			}
 			return s, nil
 		},
@@ -85,12 +84,10 @@ type feed struct {
 	at    int64            // its number; -1: none
 
 	dir   string
-	from  reclog.ReadOptions
-	log   *reclog.Writer // nil: no run directory
-	r     *reclog.Reader
-	next  int64 // step that the journal does not have
-	taken int64 // examples in the journal
-	have  int   // examples of step next that an earlier life has taken
+	log   *reclog.Journal // nil: no run directory
+	next  int64           // step that the journal does not have
+	taken int64           // examples in the journal
+	have  int             // examples of step next that an earlier life has taken
 	begun bool
 	ended bool
 	f     wire.Frame
@@ -107,33 +104,23 @@ func (nothing) Close() error                                                  { 
 // begin finds out what the journal holds.
 func (s *feed) begin(ctx context.Context, step int64) error {
 	s.begun, s.next = true, step
-	if s.dir == "" {
+	if s.log == nil {
 		return s.src.Begin(ctx, 0)
 	}
-	_, next, err := reclog.Extent(s.dir, s.from)
-	if err == nil {
-		s.r, err = reclog.Open(s.dir, s.from)
-	}
-	if errors.Is(err, reclog.ErrNoStream) {
-		return s.src.Begin(ctx, 0)
-	}
-	if err == nil {
-		err = s.r.SeekStep(max(next-1, 0))
-	}
-	for err == nil { // the last frames say how many examples were taken, and hold those of a step that was not filled
-		var f *wire.Frame
-		if f, err = s.r.Next(); err != nil || f.Kind != wire.Example {
-			continue
-		}
-		if s.taken, s.have = f.Version, 0; f.Parts == pending {
+	next, err := s.log.Next(func(f *wire.Frame) error { // the last frames say how many examples were taken, and hold those of a step that was not filled
+		if s.taken, s.have = f.Version, 0; f.Parts == reclog.Pending {
 			if err := s.keep(f, f.Step); err != nil {
 				return err
 			}
 			s.have, s.at = f.Rows, -1
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	if !errors.Is(err, io.EOF) {
-		return reclog.Finding(s.dir, err)
+	if next == 0 && s.have == 0 {
+		return s.src.Begin(ctx, 0)
 	}
 	if next < step {
 		return stages.Finding{File: s.dir, Msg: fmt.Sprintf("the journal ends with step %d, step %d is due", next, step+1), Fix: "go on from an older checkpoint"}
@@ -170,7 +157,7 @@ func (s *feed) load(ctx context.Context, step int64) error {
 			return stages.ErrEnd
 		}
 	case err != nil && ctx.Err() != nil && n > had: // interrupted: what was taken is for the next life
-		return errors.Join(err, s.note(step, n, pending), s.src.Ack())
+		return errors.Join(err, s.note(step, n, reclog.Pending), s.src.Ack())
 	case err != nil:
 		return err
 	}
@@ -180,9 +167,6 @@ func (s *feed) load(ctx context.Context, step int64) error {
 	s.at, s.rows, s.next = step, n, step+1
 	return s.src.Ack()
 }
-
-// pending stands for the number of parts in the frame of a step that was interrupted before it had all its examples: it is not whole.
-const pending = 2
 
 // note writes n examples to the journal.
 func (s *feed) note(step int64, n int, parts int32) error {
@@ -198,32 +182,16 @@ func (s *feed) note(step int64, n int, parts int32) error {
 	for i, t := range s.step {
 		f.Tensors = append(f.Tensors, wire.Of(s.cols[i].col.Name, wire.Value, t))
 	}
-	err := s.log.Append(f)
-	if err == nil && parts == pending {
-		err = s.log.Flush()
-	}
-	if err != nil {
-		return &stages.EnvError{Err: fmt.Errorf("journal: %w", err), Fix: "free some room on the disk and go on with --resume"}
-	}
-	return nil
+	return s.log.Append(f)
 }
 
 // again reads a step from the journal.
 func (s *feed) again(step int64) error {
-	if step != s.at+1 || s.at < 0 {
-		if err := s.r.SeekStep(step); err != nil {
-			return reclog.Finding(s.dir, err)
-		}
+	f, err := s.log.Frame(step)
+	if err != nil {
+		return err
 	}
-	for {
-		f, err := s.r.Next()
-		if err != nil {
-			return reclog.Finding(s.dir, err)
-		}
-		if f.Kind == wire.Example && f.Parts != pending {
-			return s.keep(f, step)
-		}
-	}
+	return s.keep(f, step)
 }
 
 // keep makes the examples of a frame those of a step.
@@ -276,7 +244,7 @@ func (s *feed) Flush() error {
 	if s.log == nil {
 		return nil
 	}
-	return reclog.Finding(s.dir, s.log.Flush())
+	return s.log.Flush()
 }
 
 // Close ends the feed and the journal.
@@ -284,9 +252,6 @@ func (s *feed) Close() error {
 	var errs []error
 	if s.begun {
 		errs = append(errs, s.src.Close())
-	}
-	if s.r != nil {
-		errs = append(errs, s.r.Close())
 	}
 	if s.log != nil {
 		errs = append(errs, s.log.Close())

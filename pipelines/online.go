@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"sync"
 	"time"
@@ -32,21 +31,18 @@ type Live struct {
 type feed struct {
 	live *stages.Live
 	dir  string
-	from reclog.ReadOptions
 	log  zerolog.Logger
 
 	mu    sync.Mutex
 	more  chan struct{} // closed when another example is there
-	w     *reclog.Writer
+	j     *reclog.Journal
 	count int64
 	bad   int64
 	err   error
 	dec   wire.Decoder
 	frame wire.Frame
 
-	rd   *reclog.Reader // of the one who calls Example
-	next int64
-	row  []tensor.Tensor
+	row []tensor.Tensor // of the one who calls Example
 }
 
 // ExamplesDir is the journal in a run directory.
@@ -66,22 +62,20 @@ func (r *run) openFeed() (stop func() error, err error) {
 	if r.dir == nil {
 		return nil, stages.Finding{File: "--out none", Msg: "examples that come once are kept in the run directory, and there is none", Fix: "leave --out away"}
 	}
-	f := &feed{live: r.plan.Data.Live, dir: r.dir.File(ExamplesDir), from: reclog.ReadOptions{FS: r.dir.FS}, log: o.Log, more: make(chan struct{})}
+	f := &feed{live: r.plan.Data.Live, dir: r.dir.File(ExamplesDir), log: o.Log, more: make(chan struct{})}
 	about, err := json.Marshal(map[string]string{"subject": f.live.Subject, "identity": r.plan.Identity()})
 	if err != nil {
 		return nil, err
 	}
-	if f.w, err = reclog.Create(f.dir, reclog.Options{Name: "examples", About: about, Sync: reclog.Sync{Every: syncExamples}, From: reclog.KeepAll, FS: r.dir.FS}); err != nil {
-		return nil, reclog.Finding(f.dir, err)
+	if f.j, err = reclog.OpenJournal(f.dir, reclog.Options{Name: "examples", About: about, Sync: reclog.Sync{Every: syncExamples}, FS: r.dir.FS}, false); err != nil {
+		return nil, err
 	}
-	_, next, err := reclog.Extent(f.dir, f.from)
-	if err != nil && !errors.Is(err, reclog.ErrNoStream) {
-		return nil, errors.Join(reclog.Finding(f.dir, err), f.w.Close())
+	if f.count, err = f.j.Next(nil); err != nil {
+		return nil, errors.Join(err, f.j.Close())
 	}
-	f.count, f.next = max(next, 0), -1
 	unsubscribe, err := o.Bus.Subscribe(f.live.Subject, f.take)
 	if err != nil {
-		return nil, errors.Join(err, f.w.Close())
+		return nil, errors.Join(err, f.j.Close())
 	}
 	r.feed, f.live.Feed = f, f
 	return func() error {
@@ -94,11 +88,7 @@ func (r *run) openFeed() (stop func() error, err error) {
 		if f.bad > 0 {
 			f.log.Warn().Int64("examples", f.bad).Msg("examples that do not fit were dropped")
 		}
-		err := errors.Join(unsubscribe(), f.w.Close())
-		if f.rd != nil {
-			err = errors.Join(err, f.rd.Close())
-		}
-		return err
+		return errors.Join(unsubscribe(), f.j.Close())
 	}, nil
 }
 
@@ -106,7 +96,7 @@ func (r *run) openFeed() (stop func() error, err error) {
 func (f *feed) flush() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return reclog.Finding(f.dir, f.w.Flush())
+	return f.j.Flush()
 }
 
 // take keeps an example that has come.
@@ -123,8 +113,8 @@ func (f *feed) take(data []byte) {
 		}
 		return
 	}
-	if err := f.w.Append(&wire.Frame{Kind: wire.Example, Meta: wire.Meta{Head: stages.Head{Step: f.count}}, Tensors: row}); err != nil {
-		f.err = &stages.EnvError{Err: fmt.Errorf("the journal of examples: %w", err)}
+	if err := f.j.Append(&wire.Frame{Kind: wire.Example, Meta: wire.Meta{Head: stages.Head{Step: f.count}}, Tensors: row}); err != nil {
+		f.err = err
 	} else {
 		f.count++
 	}
@@ -245,25 +235,13 @@ func (f *feed) Example(ctx context.Context, i int64) ([]tensor.Tensor, error) {
 			return nil, ctx.Err()
 		}
 	}
-	if f.rd == nil {
-		var err error
-		if f.rd, err = reclog.Open(f.dir, f.from); err != nil {
-			return nil, reclog.Finding(f.dir, err)
-		}
+	fr, err := f.j.Frame(i)
+	if err != nil {
+		return nil, err
 	}
-	if i != f.next {
-		if err := f.rd.SeekStep(i); err != nil {
-			return nil, reclog.Finding(f.dir, err)
-		}
+	if len(fr.Tensors) != len(f.live.Cols) {
+		return nil, stages.Finding{File: f.dir, Msg: fmt.Sprintf("example %d of the journal has %d columns, the pipeline %d", i+1, len(fr.Tensors), len(f.live.Cols))}
 	}
-	fr, err := f.rd.Next()
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, reclog.Finding(f.dir, err)
-	}
-	if err != nil || fr.Step != i || len(fr.Tensors) != len(f.live.Cols) {
-		return nil, stages.Finding{File: f.dir, Msg: fmt.Sprintf("the journal lacks example %d", i)}
-	}
-	f.next = i + 1
 	f.row = f.row[:0]
 	for k := range fr.Tensors {
 		f.row = append(f.row, fr.Tensors[k].Tensor())

@@ -609,9 +609,7 @@ func (r *run) loop(ctx context.Context) error {
 		}
 		if r.e.Ended() {
 			if at > from && told < at-1 { // the last step is one that counts, and nobody knew
-				o := r.e.Last()
-				o.Step = at - 1
-				seen(o)
+				seen(r.e.Last())
 			}
 			return nil
 		}

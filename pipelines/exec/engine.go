@@ -481,12 +481,12 @@ func (e *Engine) runSerial(until, every int64, seen func(Outcome)) error {
 			return fmt.Errorf("exec: step %d ended with another message than it began with", e.version+1)
 		}
 		e.version++
+		e.last = Outcome{m.Step, m.Loss, m.Hits, m.Seen}
 		left--
 		if left == 0 || e.version == 1 || e.version == until || e.pause {
 			if left == 0 {
 				left = every
 			}
-			e.last.Step = m.Step
 			seen(e.last)
 			if e.pause {
 				e.pause = false

@@ -67,6 +67,12 @@ func TestFaultsOnMovedEdgesChangeNoBit(t *testing.T) {
 		time.Sleep(2 * time.Second)          // longer than a peer may be silent
 		w.workers[0].signal(syscall.SIGCONT)
 		next()
+		w.broker.kill()
+		if err := os.RemoveAll(w.store); err != nil {
+			t.Error(err)
+		}
+		w.startBroker()
+		next()
 		w.coord.kill()
 		w.step.Store(0)
 		w.startCoordinator()

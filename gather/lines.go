@@ -79,8 +79,9 @@ func (s *lines) Process(_ context.Context, m *stages.Message, out stages.Outbox)
 		}
 	}
 	x, y := m.T(s.x), m.T(s.y)
-	x.Resize(tensor.Of(len(docs), T))
-	y.Resize(tensor.Of(len(docs), T))
+	shape := tensor.Shape{Rank: 2, Dims: [tensor.MaxRank]int{len(docs), T}}
+	x.Resize(shape)
+	y.Resize(shape)
 	for b, d := range docs {
 		tok := s.text.Tokens[s.text.Docs[d]:s.text.Docs[d+1]]
 		xs, ys := x.I32[b*T:b*T+T], y.I32[b*T:b*T+T]

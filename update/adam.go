@@ -59,6 +59,9 @@ func init() {
 				}
 				s.steps = make([]kernel.AdamStep, len(s.firsts))
 				b.apply, b.ready = s.update, s.correct
+				if len(s.firsts) == 1 && b.total <= fewElements {
+					b.whole, s.tensors = s.all, make([]kernel.AdamTensor, 0, len(b.items))
+				}
 				return s, nil
 			},
 		})
@@ -71,6 +74,23 @@ type adam struct {
 	p      kernel.AdamParams
 	steps  []kernel.AdamStep // the present step, for each pair of rate and decay among the items
 	firsts []int             // the first item of each of them
+
+	tensors []kernel.AdamTensor // room for those that are updated together
+}
+
+// fewElements is the number of elements of all parameters up to which the way to the kernel counts.
+const fewElements = 1 << 14
+
+// all updates every parameter with a dense gradient.
+func (s *adam) all() bool {
+	ts := s.tensors[:0]
+	for i := range s.items {
+		if it := &s.items[i]; !it.Sparse && !it.early {
+			ts = append(ts, kernel.AdamTensor{W: it.T.F32, G: s.m.T(it.Grad).F32, M: it.state[0].T.F32, V: it.state[1].T.F32})
+		}
+	}
+	s.steps[0].ApplyAll(ts)
+	return true
 }
 
 // correct works out what all elements have in common in the t-th update of the stage, for rows of a table too.

@@ -57,6 +57,7 @@ type base struct {
 	m        *stages.Message
 	rate     float64 // of the stage, in this step
 	apply    func(it *item, w, g []float32, lo int)
+	whole    func() bool                                   // apply to all parameters with a dense gradient at once; nil or false: one by one
 	rows     func(it *item, g []float32, ids []int32) bool // apply to all rows of a sparse gradient at once; nil or false: one by one
 	some     func(lo, hi int)
 	table    *item // with a sparse gradient
@@ -238,6 +239,9 @@ func (b *base) each1(it *item, g []float32, ids []int32, d int) {
 
 // dense updates of every parameter with a dense gradient what corresponds to the share lo to hi of all their elements.
 func (b *base) dense(lo, hi int) {
+	if b.whole != nil && lo == 0 && hi == b.total && b.whole() {
+		return
+	}
 	for i := range b.items {
 		it := &b.items[i]
 		if it.Sparse || it.early {

@@ -108,6 +108,25 @@ func (c *AdamStep) Apply(w, g, m, v []float32) {
 	}
 }
 
+// AdamTensor is what Apply works on.
+type AdamTensor struct{ W, G, M, V []float32 }
+
+// ApplyAll is Apply for each of several tensors: the way to the loop is walked once.
+func (c *AdamStep) ApplyAll(ts []AdamTensor) {
+	for i := range ts {
+		t := &ts[i]
+		need("g", len(t.G), len(t.W))
+		need("m", len(t.M), len(t.W))
+		need("v", len(t.V), len(t.W))
+	}
+	if adamTensors(ts, c) {
+		return
+	}
+	for i := range ts {
+		c.Apply(ts[i].W, ts[i].G, ts[i].M, ts[i].V)
+	}
+}
+
 // Adagrad is Duchi et al. 2011: g' = FMA(wd, w, g); h = FMA(g', g', h); w = FMA(-lr, g'/(√h + eps), w).
 func Adagrad(w, g, h []float32, lr, eps, wd float32) {
 	need("g", len(g), len(w))

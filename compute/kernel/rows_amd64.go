@@ -559,6 +559,19 @@ func adam(w, g, m, v []float32, c *AdamStep) bool {
 	return true
 }
 
+// adamTensors is for few elements, without a decay.
+func adamTensors(ts []AdamTensor, c *AdamStep) bool {
+	n := 0
+	for i := range ts {
+		n += len(ts[i].W)
+	}
+	if level != 2 || !roomy || n == 0 || n > piece || c.wd != 0 || c.shrink != 1 {
+		return false
+	}
+	adamTensorsAVX512(len(ts), &ts[0].W, c.beta1, c.rest1, c.beta2, c.rest2, c.step, c.eps)
+	return true
+}
+
 func sgd(w, g []float32, step, wd float32) bool {
 	if level == 0 {
 		return false

@@ -7221,6 +7221,210 @@ done489:
 	VZEROUPPER
 	RET
 
+// func adamTensorsAVX512(count int, t *[]float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·adamTensorsAVX512(SB), NOSPLIT, $0-40
+	MOVQ         count+0(FP), AX
+	MOVQ         t+8(FP), CX
+	VBROADCASTSS beta1+16(FP), Z0
+	VBROADCASTSS rest1+20(FP), Z1
+	VBROADCASTSS beta2+24(FP), Z2
+	VBROADCASTSS rest2+28(FP), Z3
+	VBROADCASTSS step+32(FP), Z4
+	VBROADCASTSS eps+36(FP), Z5
+	VBROADCASTSS numbersAVX512<>+292(SB), Z6
+	VBROADCASTSS numbersAVX512<>+296(SB), Z7
+	VBROADCASTSS numbersAVX512<>+68(SB), Z8
+	VBROADCASTSS numbersAVX512<>+132(SB), Z9
+
+tensor496:
+	MOVQ (CX), DX
+	MOVQ 24(CX), BX
+	MOVQ 48(CX), SI
+	MOVQ 72(CX), DI
+	MOVQ 8(CX), R8
+	XORL R9, R9
+	SUBQ $+48, R8
+	JL   one498start
+
+main497:
+	VMOVUPS       (BX)(R9*4), Z10
+	VMULPS        (DI)(R9*4), Z2, Z11
+	VMOVUPS       64(BX)(R9*4), Z12
+	VMULPS        64(DI)(R9*4), Z2, Z13
+	VMOVUPS       128(BX)(R9*4), Z14
+	VMULPS        128(DI)(R9*4), Z2, Z15
+	VMULPS        Z3, Z10, Z16
+	VFMADD231PS   Z16, Z10, Z11
+	VMULPS        Z3, Z12, Z16
+	VFMADD231PS   Z16, Z12, Z13
+	VMULPS        Z3, Z14, Z16
+	VFMADD231PS   Z16, Z14, Z15
+	VPTESTMD      Z9, Z11, K1
+	VMOVAPS.Z     Z11, K1, Z11
+	VMOVUPS       Z11, (DI)(R9*4)
+	VPTESTMD      Z9, Z13, K2
+	VMOVAPS.Z     Z13, K2, Z13
+	VMOVUPS       Z13, 64(DI)(R9*4)
+	VPTESTMD      Z9, Z15, K2
+	VMOVAPS.Z     Z15, K2, Z15
+	VMOVUPS       Z15, 128(DI)(R9*4)
+	VMULPS        (SI)(R9*4), Z0, Z16
+	VMULPS        64(SI)(R9*4), Z0, Z17
+	VMULPS        128(SI)(R9*4), Z0, Z18
+	VFMADD231PS   Z1, Z10, Z16
+	VFMADD231PS   Z1, Z12, Z17
+	VFMADD231PS   Z1, Z14, Z18
+	VPSUBD        Z6, Z11, Z10
+	VPCMPUD       $0x05, Z7, Z10, K1, K2
+	VRSQRT14PS    Z11, Z10
+	VSQRTPS       Z13, Z12
+	VSQRTPS       Z15, Z14
+	VMULPS        Z11, Z10, Z13
+	KORTESTW      K2, K2
+	JNZ           slow501
+	VMULPS        Z8, Z10, Z10
+	VMOVAPS       Z8, Z15
+	VFNMADD231PS  Z13, Z10, Z15
+	VFMADD231PS   Z13, Z15, Z13
+	VFMADD231PS   Z10, Z15, Z10
+	VMOVAPS       Z11, Z11
+	VFNMADD231PS  Z13, Z13, Z11
+	VFMADD231PS.Z Z11, Z10, K1, Z13
+	JMP           rooted502
+
+slow501:
+	VSQRTPS Z11, Z13
+
+rooted502:
+	VPTESTMD    Z9, Z16, K1
+	VMOVAPS.Z   Z16, K1, Z16
+	VMOVUPS     Z16, (SI)(R9*4)
+	VPTESTMD    Z9, Z17, K1
+	VMOVAPS.Z   Z17, K1, Z17
+	VMOVUPS     Z17, 64(SI)(R9*4)
+	VPTESTMD    Z9, Z18, K1
+	VMOVAPS.Z   Z18, K1, Z18
+	VMOVUPS     Z18, 128(SI)(R9*4)
+	VADDPS      Z5, Z13, Z10
+	VDIVPS      Z10, Z16, Z10
+	VADDPS      Z5, Z12, Z11
+	VDIVPS      Z11, Z17, Z11
+	VADDPS      Z5, Z14, Z12
+	VDIVPS      Z12, Z18, Z12
+	VMOVUPS     (DX)(R9*4), Z13
+	VFMADD231PS Z4, Z10, Z13
+	VMOVUPS     Z13, (DX)(R9*4)
+	VMOVUPS     64(DX)(R9*4), Z10
+	VFMADD231PS Z4, Z11, Z10
+	VMOVUPS     Z10, 64(DX)(R9*4)
+	VMOVUPS     128(DX)(R9*4), Z10
+	VFMADD231PS Z4, Z12, Z10
+	VMOVUPS     Z10, 128(DX)(R9*4)
+	ADDQ        $+48, R9
+	SUBQ        $+48, R8
+	JGE         main497
+
+one498start:
+	ADDQ $+48, R8
+	SUBQ $+16, R8
+	JL   tail499
+
+one498:
+	VMOVUPS       (BX)(R9*4), Z10
+	VMULPS        (DI)(R9*4), Z2, Z11
+	VMULPS        Z3, Z10, Z12
+	VFMADD231PS   Z12, Z10, Z11
+	VPTESTMD      Z9, Z11, K1
+	VMOVAPS.Z     Z11, K1, Z11
+	VMOVUPS       Z11, (DI)(R9*4)
+	VMULPS        (SI)(R9*4), Z0, Z12
+	VFMADD231PS   Z1, Z10, Z12
+	VPSUBD        Z6, Z11, Z10
+	VPCMPUD       $0x05, Z7, Z10, K1, K2
+	VRSQRT14PS    Z11, Z13
+	VMULPS        Z11, Z13, Z10
+	KORTESTW      K2, K2
+	JNZ           slow503
+	VMULPS        Z8, Z13, Z13
+	VMOVAPS       Z8, Z14
+	VFNMADD231PS  Z10, Z13, Z14
+	VFMADD231PS   Z10, Z14, Z10
+	VFMADD231PS   Z13, Z14, Z13
+	VMOVAPS       Z11, Z11
+	VFNMADD231PS  Z10, Z10, Z11
+	VFMADD231PS.Z Z11, Z13, K1, Z10
+	JMP           rooted504
+
+slow503:
+	VSQRTPS Z11, Z10
+
+rooted504:
+	VPTESTMD    Z9, Z12, K1
+	VMOVAPS.Z   Z12, K1, Z12
+	VMOVUPS     Z12, (SI)(R9*4)
+	VADDPS      Z5, Z10, Z10
+	VDIVPS      Z10, Z12, Z10
+	VMOVUPS     (DX)(R9*4), Z11
+	VFMADD231PS Z4, Z10, Z11
+	VMOVUPS     Z11, (DX)(R9*4)
+	ADDQ        $+16, R9
+	SUBQ        $+16, R8
+	JGE         one498
+
+tail499:
+	ADDQ          $+16, R8
+	JZ            done500
+	MOVQ          $-1, R10
+	BZHIQ         R8, R10, R10
+	KMOVW         R10, K1
+	VMOVUPS.Z     (BX)(R9*4), K1, Z10
+	VMOVUPS.Z     (DI)(R9*4), K1, Z11
+	VMULPS        Z11, Z2, Z11
+	VMULPS        Z3, Z10, Z12
+	VFMADD231PS   Z12, Z10, Z11
+	VPTESTMD      Z9, Z11, K2
+	VMOVAPS.Z     Z11, K2, Z11
+	VMOVUPS       Z11, K1, (DI)(R9*4)
+	VMOVUPS.Z     (SI)(R9*4), K1, Z12
+	VMULPS        Z12, Z0, Z12
+	VFMADD231PS   Z1, Z10, Z12
+	VPSUBD        Z6, Z11, Z10
+	VPCMPUD       $0x05, Z7, Z10, K2, K3
+	VRSQRT14PS    Z11, Z13
+	VMULPS        Z11, Z13, Z10
+	KORTESTW      K3, K3
+	JNZ           slow505
+	VMULPS        Z8, Z13, Z13
+	VMOVAPS       Z8, Z14
+	VFNMADD231PS  Z10, Z13, Z14
+	VFMADD231PS   Z10, Z14, Z10
+	VFMADD231PS   Z13, Z14, Z13
+	VMOVAPS       Z11, Z11
+	VFNMADD231PS  Z10, Z10, Z11
+	VFMADD231PS.Z Z11, Z13, K2, Z10
+	JMP           rooted506
+
+slow505:
+	VSQRTPS Z11, Z10
+
+rooted506:
+	VPTESTMD    Z9, Z12, K2
+	VMOVAPS.Z   Z12, K2, Z12
+	VMOVUPS     Z12, K1, (SI)(R9*4)
+	VADDPS      Z5, Z10, Z10
+	VDIVPS      Z10, Z12, Z10
+	VMOVUPS.Z   (DX)(R9*4), K1, Z11
+	VFMADD231PS Z4, Z10, Z11
+	VMOVUPS     Z11, K1, (DX)(R9*4)
+
+done500:
+	ADDQ $0x60, CX
+	DECQ AX
+	JNZ  tensor496
+	VZEROUPPER
+	RET
+
 // func rootsAVX512(n int, y *float32, x *float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·rootsAVX512(SB), NOSPLIT, $0-24
@@ -7233,9 +7437,9 @@ TEXT ·rootsAVX512(SB), NOSPLIT, $0-24
 	VBROADCASTSS numbersAVX512<>+132(SB), Z3
 	XORL         BX, BX
 	SUBQ         $+16, AX
-	JL           tail498
+	JL           tail509
 
-one497:
+one508:
 	VMOVUPS       (DX)(BX*4), Z3
 	VPTESTMD      Z3, Z3, K1
 	VPSUBD        Z0, Z3, Z4
@@ -7243,7 +7447,7 @@ one497:
 	VRSQRT14PS    Z3, Z5
 	VMULPS        Z3, Z5, Z4
 	KORTESTW      K2, K2
-	JNZ           slow500
+	JNZ           slow511
 	VMULPS        Z2, Z5, Z5
 	VMOVAPS       Z2, Z6
 	VFNMADD231PS  Z4, Z5, Z6
@@ -7252,20 +7456,20 @@ one497:
 	VMOVAPS       Z3, Z3
 	VFNMADD231PS  Z4, Z4, Z3
 	VFMADD231PS.Z Z3, Z5, K1, Z4
-	JMP           rooted501
+	JMP           rooted512
 
-slow500:
+slow511:
 	VSQRTPS Z3, Z4
 
-rooted501:
+rooted512:
 	VMOVUPS Z4, (CX)(BX*4)
 	ADDQ    $+16, BX
 	SUBQ    $+16, AX
-	JGE     one497
+	JGE     one508
 
-tail498:
+tail509:
 	ADDQ          $+16, AX
-	JZ            done499
+	JZ            done510
 	MOVQ          $-1, SI
 	BZHIQ         AX, SI, SI
 	KMOVW         SI, K1
@@ -7276,7 +7480,7 @@ tail498:
 	VRSQRT14PS    Z3, Z1
 	VMULPS        Z3, Z1, Z0
 	KORTESTW      K3, K3
-	JNZ           slow502
+	JNZ           slow513
 	VMULPS        Z2, Z1, Z1
 	VMOVAPS       Z2, Z2
 	VFNMADD231PS  Z0, Z1, Z2
@@ -7285,15 +7489,15 @@ tail498:
 	VMOVAPS       Z3, Z2
 	VFNMADD231PS  Z0, Z0, Z2
 	VFMADD231PS.Z Z2, Z1, K2, Z0
-	JMP           rooted503
+	JMP           rooted514
 
-slow502:
+slow513:
 	VSQRTPS Z3, Z0
 
-rooted503:
+rooted514:
 	VMOVUPS Z0, K1, (CX)(BX*4)
 
-done499:
+done510:
 	VZEROUPPER
 	RET
 
@@ -7307,9 +7511,9 @@ TEXT ·sgdAVX512(SB), NOSPLIT, $0-32
 	VBROADCASTSS wd+28(FP), Z1
 	XORL         BX, BX
 	SUBQ         $+32, AX
-	JL           one505start
+	JL           one516start
 
-main504:
+main515:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -7322,14 +7526,14 @@ main504:
 	VMOVUPS     Z2, 64(CX)(BX*4)
 	ADDQ        $+32, BX
 	SUBQ        $+32, AX
-	JGE         main504
+	JGE         main515
 
-one505start:
+one516start:
 	ADDQ $+32, AX
 	SUBQ $+16, AX
-	JL   tail506
+	JL   tail517
 
-one505:
+one516:
 	VMOVUPS     (CX)(BX*4), Z2
 	VMOVUPS     (DX)(BX*4), Z3
 	VFMADD231PS Z1, Z2, Z3
@@ -7337,11 +7541,11 @@ one505:
 	VMOVUPS     Z2, (CX)(BX*4)
 	ADDQ        $+16, BX
 	SUBQ        $+16, AX
-	JGE         one505
+	JGE         one516
 
-tail506:
+tail517:
 	ADDQ        $+16, AX
-	JZ          done507
+	JZ          done518
 	MOVQ        $-1, SI
 	BZHIQ       AX, SI, SI
 	KMOVW       SI, K1
@@ -7351,7 +7555,7 @@ tail506:
 	VFMADD231PS Z0, Z3, Z2
 	VMOVUPS     Z2, K1, (CX)(BX*4)
 
-done507:
+done518:
 	VZEROUPPER
 	RET
 
@@ -7369,9 +7573,9 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+44(FP), Z3
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail510
+	JL           tail521
 
-one509:
+one520:
 	VMOVUPS        (CX)(DI*4), Z4
 	VMOVUPS        (DX)(DI*4), Z5
 	VFMADD231PS    Z3, Z4, Z5
@@ -7382,19 +7586,19 @@ one509:
 	VPXORD         Z6, Z6, K1, Z6
 	VMOVUPS        Z6, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain512
+	JZ             plain523
 	VFMADD213PS    Z5, Z1, Z6
 
-plain512:
+plain523:
 	VFMADD231PS Z0, Z6, Z4
 	VMOVUPS     Z4, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one509
+	JGE         one520
 
-tail510:
+tail521:
 	ADDQ           $+16, AX
-	JZ             done511
+	JZ             done522
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -7408,14 +7612,14 @@ tail510:
 	VPXORD         Z2, Z2, K2, Z2
 	VMOVUPS        Z2, K1, (BX)(DI*4)
 	TESTQ          SI, SI
-	JZ             plain513
+	JZ             plain524
 	VFMADD213PS    Z5, Z1, Z2
 
-plain513:
+plain524:
 	VFMADD231PS Z0, Z2, Z4
 	VMOVUPS     Z4, K1, (CX)(DI*4)
 
-done511:
+done522:
 	VZEROUPPER
 	RET
 
@@ -7431,9 +7635,9 @@ TEXT ·adagradAVX512(SB), NOSPLIT, $0-44
 	VBROADCASTSS wd+40(FP), Z2
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail516
+	JL           tail527
 
-one515:
+one526:
 	VMOVUPS     (CX)(SI*4), Z3
 	VMOVUPS     (DX)(SI*4), Z4
 	VFMADD231PS Z2, Z3, Z4
@@ -7447,11 +7651,11 @@ one515:
 	VMOVUPS     Z3, (CX)(SI*4)
 	ADDQ        $+16, SI
 	SUBQ        $+16, AX
-	JGE         one515
+	JGE         one526
 
-tail516:
+tail527:
 	ADDQ        $+16, AX
-	JZ          done517
+	JZ          done528
 	MOVQ        $-1, DI
 	BZHIQ       AX, DI, DI
 	KMOVW       DI, K1
@@ -7467,7 +7671,7 @@ tail516:
 	VFMADD231PS Z0, Z1, Z3
 	VMOVUPS     Z3, K1, (CX)(SI*4)
 
-done517:
+done528:
 	VZEROUPPER
 	RET
 
@@ -7487,9 +7691,9 @@ TEXT ·rmspropAVX512(SB), NOSPLIT, $0-64
 	VBROADCASTSS mu+60(FP), Z5
 	XORL         DI, DI
 	SUBQ         $+16, AX
-	JL           tail520
+	JL           tail531
 
-one519:
+one530:
 	VMOVUPS        (CX)(DI*4), Z6
 	VMOVUPS        (DX)(DI*4), Z7
 	VFMADD231PS    Z4, Z6, Z7
@@ -7504,7 +7708,7 @@ one519:
 	VADDPS         Z3, Z8, Z8
 	VDIVPS         Z8, Z7, Z7
 	TESTQ          SI, SI
-	JZ             plain522
+	JZ             plain533
 	VMOVUPS        (SI)(DI*4), Z8
 	VFMADD231PS    Z8, Z5, Z7
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z7, K1
@@ -7512,16 +7716,16 @@ one519:
 	VMOVAPS        Z7, Z7
 	VMOVUPS        Z7, (SI)(DI*4)
 
-plain522:
+plain533:
 	VFMADD231PS Z0, Z7, Z6
 	VMOVUPS     Z6, (CX)(DI*4)
 	ADDQ        $+16, DI
 	SUBQ        $+16, AX
-	JGE         one519
+	JGE         one530
 
-tail520:
+tail531:
 	ADDQ           $+16, AX
-	JZ             done521
+	JZ             done532
 	MOVQ           $-1, R8
 	BZHIQ          AX, R8, R8
 	KMOVW          R8, K1
@@ -7539,7 +7743,7 @@ tail520:
 	VADDPS         Z3, Z1, Z1
 	VDIVPS         Z1, Z7, Z1
 	TESTQ          SI, SI
-	JZ             plain523
+	JZ             plain534
 	VMOVUPS.Z      (SI)(DI*4), K1, Z2
 	VFMADD231PS    Z2, Z5, Z1
 	VPTESTNMD.BCST numbersAVX512<>+132(SB), Z1, K2
@@ -7547,11 +7751,11 @@ tail520:
 	VMOVAPS        Z1, Z1
 	VMOVUPS        Z1, K1, (SI)(DI*4)
 
-plain523:
+plain534:
 	VFMADD231PS Z0, Z1, Z6
 	VMOVUPS     Z6, K1, (CX)(DI*4)
 
-done521:
+done532:
 	VZEROUPPER
 	RET
 
@@ -7570,9 +7774,9 @@ TEXT ·lionAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS wd+52(FP), Z5
 	XORL         SI, SI
 	SUBQ         $+16, AX
-	JL           tail526
+	JL           tail537
 
-one525:
+one536:
 	VMOVUPS        (DX)(SI*4), Z6
 	VMOVUPS        (BX)(SI*4), Z7
 	VMULPS         Z1, Z7, Z8
@@ -7594,11 +7798,11 @@ one525:
 	VMOVUPS        Z7, (BX)(SI*4)
 	ADDQ           $+16, SI
 	SUBQ           $+16, AX
-	JGE            one525
+	JGE            one536
 
-tail526:
+tail537:
 	ADDQ           $+16, AX
-	JZ             done527
+	JZ             done538
 	MOVQ           $-1, DI
 	BZHIQ          AX, DI, DI
 	KMOVW          DI, K1
@@ -7622,7 +7826,7 @@ tail526:
 	VPXORD         Z0, Z0, K2, Z0
 	VMOVUPS        Z0, K1, (BX)(SI*4)
 
-done527:
+done538:
 	VZEROUPPER
 	RET
 
@@ -7650,7 +7854,7 @@ TEXT ·scoresAVX512(SB), NOSPLIT, $576-76
 	MOVQ         CX, SI
 	MOVQ         R11, R12
 
-gather528:
+gather539:
 	VPXORD     Z2, Z2, Z2
 	KMOVW      K1, K2
 	VGATHERDPS (R10)(Z1*4), K2, Z2
@@ -7658,11 +7862,11 @@ gather528:
 	ADDQ       $0x04, R10
 	ADDQ       $0x40, R12
 	DECQ       SI
-	JNZ        gather528
+	JNZ        gather539
 	MOVQ       AX, SI
 	SHLQ       $0x02, SI
 
-rows529:
+rows540:
 	MOVQ             $-1, R10
 	BZHIQ            DX, R10, R10
 	KMOVW            R10, K2
@@ -7676,7 +7880,7 @@ rows529:
 	VMOVUPS          192(R11), Z1
 	VFMADD231PS.BCST 12(R9), Z1, Z3
 	CMPQ             CX, $0x04
-	JE               multiplied530
+	JE               multiplied541
 	VMOVUPS          256(R11), Z1
 	VFMADD231PS.BCST 16(R9), Z1, Z3
 	VMOVUPS          320(R11), Z1
@@ -7686,7 +7890,7 @@ rows529:
 	VMOVUPS          448(R11), Z1
 	VFMADD231PS.BCST 28(R9), Z1, Z3
 
-multiplied530:
+multiplied541:
 	VMULPS           Z0, Z3, Z1
 	VBROADCASTSS     numbersAVX512<>+128(SB), Z2
 	VMAXPS           Z2, Z1, K2, Z2
@@ -7734,7 +7938,7 @@ multiplied530:
 	ADDQ             DI, R9
 	ADDQ             SI, R8
 	DECQ             AX
-	JNZ              rows529
+	JNZ              rows540
 	VZEROUPPER
 	RET
 
@@ -7763,7 +7967,7 @@ TEXT ·scoresBackwardAVX512(SB), NOSPLIT, $576-84
 	MOVQ         CX, SI
 	MOVQ         R12, R13
 
-gather531:
+gather542:
 	VPXORD     Z2, Z2, Z2
 	KMOVW      K1, K2
 	VGATHERDPS (R10)(Z1*4), K2, Z2
@@ -7771,11 +7975,11 @@ gather531:
 	ADDQ       $0x04, R10
 	ADDQ       $0x40, R13
 	DECQ       SI
-	JNZ        gather531
+	JNZ        gather542
 	MOVQ       AX, SI
 	SHLQ       $0x02, SI
 
-rows532:
+rows543:
 	MOVQ             $-1, R10
 	BZHIQ            DX, R10, R10
 	KMOVW            R10, K2
@@ -7789,7 +7993,7 @@ rows532:
 	VMOVUPS          192(R12), Z1
 	VFMADD231PS.BCST 12(R9), Z1, Z3
 	CMPQ             CX, $0x04
-	JE               multiplied533
+	JE               multiplied544
 	VMOVUPS          256(R12), Z1
 	VFMADD231PS.BCST 16(R9), Z1, Z3
 	VMOVUPS          320(R12), Z1
@@ -7799,7 +8003,7 @@ rows532:
 	VMOVUPS          448(R12), Z1
 	VFMADD231PS.BCST 28(R9), Z1, Z3
 
-multiplied533:
+multiplied544:
 	VMOVAPS.Z   Z3, K2, Z1
 	VMOVUPS.Z   (R11), K2, Z2
 	VPXORD      Z4, Z4, Z4
@@ -7824,7 +8028,7 @@ multiplied533:
 	ADDQ        DI, R9
 	ADDQ        SI, R8
 	DECQ        AX
-	JNZ         rows532
+	JNZ         rows543
 	VZEROUPPER
 	RET
 
@@ -8061,7 +8265,7 @@ four:
 	VADDPS           Z15, Z12, Z12
 	VPERMPS          Z12, Z7, Z12
 	TESTQ            SI, SI
-	JZ               nostats534
+	JZ               nostats545
 	VPERMPS          Z9, Z7, Z9
 	VUNPCKLPS        X12, X9, X15
 	VUNPCKHPS        X12, X9, X9
@@ -8069,7 +8273,7 @@ four:
 	VMOVUPS          X9, 16(SI)
 	ADDQ             $0x20, SI
 
-nostats534:
+nostats545:
 	VDIVPS  X12, X1, X12
 	MOVQ    DX, DI
 	VPERMPS Z12, Z3, Z9
@@ -8272,7 +8476,7 @@ rows3:
 	VADDPS           Z10, Z2, Z2
 	VPERMPS          Z2, Z7, Z2
 	TESTQ            SI, SI
-	JZ               nostats535
+	JZ               nostats546
 	VPERMPS          Z6, Z7, Z6
 	VUNPCKLPS        X2, X6, X7
 	VUNPCKHPS        X2, X6, X6
@@ -8280,7 +8484,7 @@ rows3:
 	VMOVSD           X6, 16(SI)
 	ADDQ             $0x20, SI
 
-nostats535:
+nostats546:
 	VDIVPS  X2, X1, X2
 	MOVQ    DX, AX
 	VPERMPS Z2, Z3, Z1
@@ -8420,14 +8624,14 @@ rows2:
 	VADDPS           Z9, Z2, Z2
 	VPERMPS          Z2, Z7, Z2
 	TESTQ            SI, SI
-	JZ               nostats536
+	JZ               nostats547
 	VPERMPS          Z5, Z7, Z5
 	VUNPCKLPS        X2, X5, X7
 	VUNPCKHPS        X2, X5, X5
 	VMOVUPS          X7, (SI)
 	ADDQ             $0x20, SI
 
-nostats536:
+nostats547:
 	VDIVPS  X2, X1, X2
 	MOVQ    DX, AX
 	VPERMPS Z2, Z3, Z1
@@ -8517,14 +8721,14 @@ rows1:
 	VADDPS           Z6, Z2, Z2
 	VPERMPS          Z2, Z7, Z2
 	TESTQ            SI, SI
-	JZ               nostats537
+	JZ               nostats548
 	VPERMPS          Z4, Z7, Z4
 	VUNPCKLPS        X2, X4, X6
 	VUNPCKHPS        X2, X4, X4
 	VMOVSD           X6, (SI)
 	ADDQ             $0x20, SI
 
-nostats537:
+nostats548:
 	VDIVPS  X2, X1, X2
 	MOVQ    DX, AX
 	VPERMPS Z2, Z3, Z1
@@ -8545,10 +8749,10 @@ TEXT ·rmsNorm16AVX512(SB), NOSPLIT, $0-48
 	MOVQ         w+32(FP), SI
 	VBROADCASTSS numbersAVX512<>+44(SB), Z0
 	TESTQ        SI, SI
-	JZ           nogain538
+	JZ           nogain549
 	VMOVUPS      (SI), Z0
 
-nogain538:
+nogain549:
 	VBROADCASTSS inv+40(FP), Z1
 	VBROADCASTSS eps+44(FP), Z2
 	VBROADCASTSS numbersAVX512<>+44(SB), Z3
@@ -8737,10 +8941,10 @@ TEXT ·rmsNormBackward16AVX512(SB), NOSPLIT, $0-64
 	MOVQ         w+40(FP), DI
 	VBROADCASTSS numbersAVX512<>+44(SB), Z0
 	TESTQ        DI, DI
-	JZ           nogain539
+	JZ           nogain550
 	VMOVUPS      (DI), Z0
 
-nogain539:
+nogain550:
 	VBROADCASTSS inv+48(FP), Z1
 	MOVQ         acc+56(FP), DI
 	VPXORD       Z2, Z2, Z2
@@ -8787,41 +8991,41 @@ four:
 	VFNMADD231PS Z4, Z10, Z5
 	VMULPS       Z3, Z5, Z3
 	TESTQ        DI, DI
-	JZ           set540
+	JZ           set551
 	VMOVUPS      (CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set540:
+set551:
 	VMOVUPS      Z3, (CX)
 	VSHUFF32X4   $0x55, Z6, Z6, Z3
 	VFNMADD231PS Z8, Z3, Z9
 	VMULPS       Z7, Z9, Z3
 	TESTQ        DI, DI
-	JZ           set541
+	JZ           set552
 	VMOVUPS      64(CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set541:
+set552:
 	VMOVUPS      Z3, 64(CX)
 	VSHUFF32X4   $0xaa, Z6, Z6, Z3
 	VFNMADD231PS Z12, Z3, Z13
 	VMULPS       Z11, Z13, Z3
 	TESTQ        DI, DI
-	JZ           set542
+	JZ           set553
 	VMOVUPS      128(CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set542:
+set553:
 	VMOVUPS      Z3, 128(CX)
 	VSHUFF32X4   $0xff, Z6, Z6, Z3
 	VFNMADD231PS Z16, Z3, Z17
 	VMULPS       Z15, Z17, Z3
 	TESTQ        DI, DI
-	JZ           set543
+	JZ           set554
 	VMOVUPS      192(CX), Z4
 	VADDPS       Z3, Z4, Z3
 
-set543:
+set554:
 	VMOVUPS Z3, 192(CX)
 	ADDQ    $0x00000100, CX
 	ADDQ    $0x00000100, DX
@@ -8876,31 +9080,31 @@ rows3:
 	VFNMADD231PS Z4, Z2, Z5
 	VMULPS       Z3, Z5, Z2
 	TESTQ        DI, DI
-	JZ           set544
+	JZ           set555
 	VMOVUPS      (CX), Z3
 	VADDPS       Z2, Z3, Z2
 
-set544:
+set555:
 	VMOVUPS      Z2, (CX)
 	VSHUFF32X4   $0x55, Z1, Z1, Z2
 	VFNMADD231PS Z8, Z2, Z9
 	VMULPS       Z7, Z9, Z2
 	TESTQ        DI, DI
-	JZ           set545
+	JZ           set556
 	VMOVUPS      64(CX), Z3
 	VADDPS       Z2, Z3, Z2
 
-set545:
+set556:
 	VMOVUPS      Z2, 64(CX)
 	VSHUFF32X4   $0xaa, Z1, Z1, Z1
 	VFNMADD231PS Z12, Z1, Z0
 	VMULPS       Z11, Z0, Z0
 	TESTQ        DI, DI
-	JZ           set546
+	JZ           set557
 	VMOVUPS      128(CX), Z1
 	VADDPS       Z0, Z1, Z0
 
-set546:
+set557:
 	VMOVUPS Z0, 128(CX)
 	VZEROUPPER
 	RET
@@ -8935,21 +9139,21 @@ rows2:
 	VFNMADD231PS Z4, Z2, Z5
 	VMULPS       Z3, Z5, Z2
 	TESTQ        DI, DI
-	JZ           set547
+	JZ           set558
 	VMOVUPS      (CX), Z3
 	VADDPS       Z2, Z3, Z2
 
-set547:
+set558:
 	VMOVUPS      Z2, (CX)
 	VSHUFF32X4   $0x55, Z1, Z1, Z1
 	VFNMADD231PS Z8, Z1, Z0
 	VMULPS       Z7, Z0, Z0
 	TESTQ        DI, DI
-	JZ           set548
+	JZ           set559
 	VMOVUPS      64(CX), Z1
 	VADDPS       Z0, Z1, Z0
 
-set548:
+set559:
 	VMOVUPS Z0, 64(CX)
 	VZEROUPPER
 	RET
@@ -8979,11 +9183,11 @@ rows1:
 	VFNMADD231PS Z4, Z1, Z0
 	VMULPS       Z3, Z0, Z0
 	TESTQ        DI, DI
-	JZ           set549
+	JZ           set560
 	VMOVUPS      (CX), Z1
 	VADDPS       Z0, Z1, Z0
 
-set549:
+set560:
 	VMOVUPS Z0, (CX)
 	VZEROUPPER
 	RET
@@ -9018,16 +9222,16 @@ group:
 	CMPQ DI, $0x03
 	JE   rows3
 	CMPQ causal+8(FP), $0x00
-	JE   all550
+	JE   all561
 	LEAQ 4(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set551
+	JMP  set562
 
-all550:
+all561:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set551:
+set562:
 	MOVQ         SI, R9
 	ADDQ         R9, R9
 	SUBQ         R9, R8
@@ -9068,7 +9272,7 @@ set551:
 	XORL         R13, R13
 	MOVQ         k+56(FP), R14
 
-s552:
+s563:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R14), Z7
 	VMOVAPS     Z0, Z8
@@ -9087,11 +9291,11 @@ s552:
 	ADDQ        DX, R14
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s552
+	JL          s563
 	XORL        R9, R9
 	XORL        R13, R13
 
-s553:
+s564:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(R13*1), Z2
 	VSUBPS           Z5, Z2, Z2
@@ -9115,10 +9319,10 @@ s553:
 	ADDQ             $0x40, R13
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s553
+	JL               s564
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z2
 	CMPQ             CX, $0x08
-	JLE              short554
+	JLE              short565
 	VMOVUPS          (AX), Z3
 	VMOVUPS          512(AX), Z4
 	VADDPS           Z4, Z3, Z3
@@ -9151,9 +9355,9 @@ s553:
 	VADDPS           Z5, Z4, Z4
 	VADDPS           Z4, Z3, Z3
 	VMOVAPS          Z3, Z3
-	JMP              summed555
+	JMP              summed566
 
-short554:
+short565:
 	VMOVUPS (AX), Z3
 	VMOVUPS 256(AX), Z4
 	VADDPS  Z4, Z3, Z3
@@ -9171,7 +9375,7 @@ short554:
 	VADDPS  Z4, Z3, Z3
 	VMOVAPS Z3, Z3
 
-summed555:
+summed566:
 	VADDPS  Z0, Z3, Z3
 	VDIVPS  Z3, Z2, Z2
 	VMOVAPS Z0, Z3
@@ -9182,7 +9386,7 @@ summed555:
 	XORL    DI, DI
 	MOVQ    v+64(FP), R13
 
-s556:
+s567:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(DI*1), Z2, Z7
 	VMOVAPS.Z   Z7, K1, Z7
@@ -9200,7 +9404,7 @@ s556:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s556
+	JL          s567
 	MOVQ        ldc+24(FP), DI
 	VMOVUPS     Z3, (R12)
 	LEAQ        (R12)(DI*4), R12
@@ -9214,7 +9418,7 @@ s556:
 	XORL        DI, DI
 	LEAQ        -16(BX), R8
 
-block557:
+block568:
 	MOVQ          DI, R9
 	SHLQ          $0x04, R9
 	VMOVUPS       (AX)(R9*1), Z2
@@ -9251,13 +9455,13 @@ block557:
 	VEXTRACTF32X4 $0x03, Z6, (R9)(BX*2)
 	VEXTRACTF32X4 $0x03, Z2, (R9)(R13*1)
 	CMPQ          DI, R8
-	JGE           lastblock558
+	JGE           lastblock569
 	ADDQ          $0x10, DI
 	CMPQ          DI, R8
 	CMOVQGT       R8, DI
-	JMP           block557
+	JMP           block568
 
-lastblock558:
+lastblock569:
 	ADDQ $0x04, SI
 	LEAQ (R10)(BX*4), R10
 	CMPQ SI, CX
@@ -9267,16 +9471,16 @@ lastblock558:
 
 rows3:
 	CMPQ causal+8(FP), $0x00
-	JE   all559
+	JE   all570
 	LEAQ 3(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set560
+	JMP  set571
 
-all559:
+all570:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set560:
+set571:
 	ADDQ         SI, SI
 	SUBQ         SI, R8
 	VMOVAPS      Z0, (AX)
@@ -9314,7 +9518,7 @@ set560:
 	XORL         SI, SI
 	MOVQ         k+56(FP), R13
 
-s561:
+s572:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R13), Z7
 	VMOVAPS     Z0, Z8
@@ -9333,11 +9537,11 @@ s561:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s561
+	JL          s572
 	XORL        R9, R9
 	XORL        SI, SI
 
-s562:
+s573:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(SI*1), Z1
 	VSUBPS           Z6, Z1, Z1
@@ -9361,10 +9565,10 @@ s562:
 	ADDQ             $0x40, SI
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s562
+	JL               s573
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
 	CMPQ             CX, $0x08
-	JLE              short563
+	JLE              short574
 	VMOVUPS          (AX), Z2
 	VMOVUPS          512(AX), Z3
 	VADDPS           Z3, Z2, Z2
@@ -9397,9 +9601,9 @@ s562:
 	VADDPS           Z4, Z3, Z3
 	VADDPS           Z3, Z2, Z2
 	VMOVAPS          Z2, Z2
-	JMP              summed564
+	JMP              summed575
 
-short563:
+short574:
 	VMOVUPS (AX), Z2
 	VMOVUPS 256(AX), Z3
 	VADDPS  Z3, Z2, Z2
@@ -9417,7 +9621,7 @@ short563:
 	VADDPS  Z3, Z2, Z2
 	VMOVAPS Z2, Z2
 
-summed564:
+summed575:
 	VADDPS  Z0, Z2, Z2
 	VDIVPS  Z2, Z1, Z1
 	VMOVAPS Z0, Z2
@@ -9427,7 +9631,7 @@ summed564:
 	XORL    SI, SI
 	MOVQ    v+64(FP), DI
 
-s565:
+s576:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(SI*1), Z1, Z4
 	VMOVAPS.Z   Z4, K1, Z4
@@ -9443,7 +9647,7 @@ s565:
 	ADDQ        DX, DI
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s565
+	JL          s576
 	MOVQ        ldc+24(FP), CX
 	VMOVUPS     Z2, (R12)
 	LEAQ        (R12)(CX*4), R12
@@ -9455,7 +9659,7 @@ s565:
 	XORL        CX, CX
 	LEAQ        -16(BX), DX
 
-block566:
+block577:
 	MOVQ          CX, SI
 	SHLQ          $0x04, SI
 	VMOVUPS       (AX)(SI*1), Z0
@@ -9488,28 +9692,28 @@ block566:
 	VEXTRACTF32X4 $0x03, Z1, (SI)(BX*1)
 	VEXTRACTF32X4 $0x03, Z4, (SI)(BX*2)
 	CMPQ          CX, DX
-	JGE           lastblock567
+	JGE           lastblock578
 	ADDQ          $0x10, CX
 	CMPQ          CX, DX
 	CMOVQGT       DX, CX
-	JMP           block566
+	JMP           block577
 
-lastblock567:
+lastblock578:
 	VZEROUPPER
 	RET
 
 rows2:
 	CMPQ causal+8(FP), $0x00
-	JE   all568
+	JE   all579
 	LEAQ 2(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set569
+	JMP  set580
 
-all568:
+all579:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set569:
+set580:
 	ADDQ         SI, SI
 	SUBQ         SI, R8
 	VMOVAPS      Z0, (AX)
@@ -9545,7 +9749,7 @@ set569:
 	XORL         SI, SI
 	MOVQ         k+56(FP), R13
 
-s570:
+s581:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R13), Z7
 	VMOVAPS     Z0, Z8
@@ -9564,11 +9768,11 @@ s570:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s570
+	JL          s581
 	XORL        R9, R9
 	XORL        SI, SI
 
-s571:
+s582:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(SI*1), Z1
 	VSUBPS           Z6, Z1, Z1
@@ -9592,10 +9796,10 @@ s571:
 	ADDQ             $0x40, SI
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s571
+	JL               s582
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
 	CMPQ             CX, $0x08
-	JLE              short572
+	JLE              short583
 	VMOVUPS          (AX), Z2
 	VMOVUPS          512(AX), Z3
 	VADDPS           Z3, Z2, Z2
@@ -9628,9 +9832,9 @@ s571:
 	VADDPS           Z4, Z3, Z3
 	VADDPS           Z3, Z2, Z2
 	VMOVAPS          Z2, Z2
-	JMP              summed573
+	JMP              summed584
 
-short572:
+short583:
 	VMOVUPS (AX), Z2
 	VMOVUPS 256(AX), Z3
 	VADDPS  Z3, Z2, Z2
@@ -9648,7 +9852,7 @@ short572:
 	VADDPS  Z3, Z2, Z2
 	VMOVAPS Z2, Z2
 
-summed573:
+summed584:
 	VADDPS  Z0, Z2, Z2
 	VDIVPS  Z2, Z1, Z1
 	VMOVAPS Z0, Z2
@@ -9657,7 +9861,7 @@ summed573:
 	XORL    SI, SI
 	MOVQ    v+64(FP), DI
 
-s574:
+s585:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(SI*1), Z1, Z3
 	VMOVAPS.Z   Z3, K1, Z3
@@ -9671,7 +9875,7 @@ s574:
 	ADDQ        DX, DI
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s574
+	JL          s585
 	MOVQ        ldc+24(FP), CX
 	VMOVUPS     Z2, (R12)
 	LEAQ        (R12)(CX*4), R12
@@ -9681,7 +9885,7 @@ s574:
 	XORL        CX, CX
 	LEAQ        -16(BX), DX
 
-block575:
+block586:
 	MOVQ          CX, SI
 	SHLQ          $0x04, SI
 	VMOVUPS       (AX)(SI*1), Z0
@@ -9710,28 +9914,28 @@ block575:
 	VEXTRACTF32X4 $0x03, Z2, (SI)
 	VEXTRACTF32X4 $0x03, Z1, (SI)(BX*1)
 	CMPQ          CX, DX
-	JGE           lastblock576
+	JGE           lastblock587
 	ADDQ          $0x10, CX
 	CMPQ          CX, DX
 	CMOVQGT       DX, CX
-	JMP           block575
+	JMP           block586
 
-lastblock576:
+lastblock587:
 	VZEROUPPER
 	RET
 
 rows1:
 	CMPQ causal+8(FP), $0x00
-	JE   all577
+	JE   all588
 	LEAQ 1(SI), DI
 	LEAQ causalAVX512<>+54(SB), R8
-	JMP  set578
+	JMP  set589
 
-all577:
+all588:
 	MOVQ CX, DI
 	LEAQ causalAVX512<>+24(SB), R8
 
-set578:
+set589:
 	ADDQ         SI, SI
 	SUBQ         SI, R8
 	VMOVAPS      Z0, (AX)
@@ -9765,7 +9969,7 @@ set578:
 	XORL         SI, SI
 	MOVQ         k+56(FP), R13
 
-s579:
+s590:
 	KMOVW       (R8)(R9*2), K1
 	VMOVUPS     (R13), Z7
 	VMOVAPS     Z0, Z8
@@ -9784,11 +9988,11 @@ s579:
 	ADDQ        DX, R13
 	INCQ        R9
 	CMPQ        R9, DI
-	JL          s579
+	JL          s590
 	XORL        R9, R9
 	XORL        SI, SI
 
-s580:
+s591:
 	KMOVW            (R8)(R9*2), K1
 	VMOVUPS          (AX)(SI*1), Z1
 	VSUBPS           Z6, Z1, Z1
@@ -9812,10 +10016,10 @@ s580:
 	ADDQ             $0x40, SI
 	INCQ             R9
 	CMPQ             R9, DI
-	JL               s580
+	JL               s591
 	VBROADCASTSS     numbersAVX512<>+44(SB), Z1
 	CMPQ             CX, $0x08
-	JLE              short581
+	JLE              short592
 	VMOVUPS          (AX), Z2
 	VMOVUPS          512(AX), Z3
 	VADDPS           Z3, Z2, Z2
@@ -9848,9 +10052,9 @@ s580:
 	VADDPS           Z4, Z3, Z3
 	VADDPS           Z3, Z2, Z2
 	VMOVAPS          Z2, Z2
-	JMP              summed582
+	JMP              summed593
 
-short581:
+short592:
 	VMOVUPS (AX), Z2
 	VMOVUPS 256(AX), Z3
 	VADDPS  Z3, Z2, Z2
@@ -9868,7 +10072,7 @@ short581:
 	VADDPS  Z3, Z2, Z2
 	VMOVAPS Z2, Z2
 
-summed582:
+summed593:
 	VADDPS  Z0, Z2, Z2
 	VDIVPS  Z2, Z1, Z1
 	VMOVAPS Z0, Z0
@@ -9876,7 +10080,7 @@ summed582:
 	XORL    SI, SI
 	MOVQ    v+64(FP), DI
 
-s583:
+s594:
 	KMOVW       (R8)(R9*2), K1
 	VMULPS      (AX)(SI*1), Z1, Z2
 	VMOVAPS.Z   Z2, K1, Z2
@@ -9888,7 +10092,7 @@ s583:
 	ADDQ        DX, DI
 	INCQ        R9
 	CMPQ        R9, CX
-	JL          s583
+	JL          s594
 	MOVQ        ldc+24(FP), CX
 	VMOVUPS     Z0, (R12)
 	LEAQ        (R12)(CX*4), R12
@@ -9896,7 +10100,7 @@ s583:
 	XORL        CX, CX
 	LEAQ        -16(BX), DX
 
-block584:
+block595:
 	MOVQ          CX, SI
 	SHLQ          $0x04, SI
 	VMOVUPS       (AX)(SI*1), Z0
@@ -9921,13 +10125,13 @@ block584:
 	ADDQ          1088(SP), SI
 	VEXTRACTF32X4 $0x03, Z2, (SI)
 	CMPQ          CX, DX
-	JGE           lastblock585
+	JGE           lastblock596
 	ADDQ          $0x10, CX
 	CMPQ          CX, DX
 	CMOVQGT       DX, CX
-	JMP           block584
+	JMP           block595
 
-lastblock585:
+lastblock596:
 	VZEROUPPER
 	RET
 
@@ -9954,13 +10158,13 @@ TEXT ·headsBackwardAVX512(SB), $3144-100
 	MOVQ         dv+48(FP), R10
 	MOVQ         BX, R11
 
-clear586:
+clear597:
 	VMOVUPS Z0, (R9)
 	VMOVUPS Z0, (R10)
 	ADDQ    SI, R9
 	ADDQ    SI, R10
 	DECQ    R11
-	JNZ     clear586
+	JNZ     clear597
 
 group:
 	MOVQ BX, R9
@@ -9972,16 +10176,16 @@ group:
 	CMPQ R9, $0x03
 	JE   rows3
 	CMPQ causal+8(FP), $0x00
-	JE   all587
+	JE   all598
 	LEAQ 4(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set588
+	JMP  set599
 
-all587:
+all598:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set588:
+set599:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -10020,7 +10224,7 @@ set588:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block589:
+block600:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X2
@@ -10057,13 +10261,13 @@ block589:
 	VMOVAPS      Z9, 128(AX)(R14*1)
 	VMOVAPS      Z8, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock590
+	JGE          lastblock601
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block589
+	JMP          block600
 
-lastblock590:
+lastblock601:
 	MOVQ      grad+56(FP), R11
 	MOVQ      ldg+24(FP), R13
 	SHLQ      $0x02, R13
@@ -10089,7 +10293,7 @@ lastblock590:
 	XORL      R13, R13
 	MOVQ      v+80(FP), R14
 
-s591:
+s602:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R14), Z17
 	VMOVAPS     Z0, Z18
@@ -10111,9 +10315,9 @@ s591:
 	ADDQ        SI, R14
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s591
+	JL          s602
 	CMPQ        BX, $0x08
-	JLE         short592
+	JLE         short603
 	VMOVUPS     (DX), Z10
 	VMOVUPS     512(DX), Z14
 	VADDPS      Z14, Z10, Z10
@@ -10146,9 +10350,9 @@ s591:
 	VADDPS      Z15, Z14, Z14
 	VADDPS      Z14, Z10, Z10
 	VMOVAPS     Z10, Z10
-	JMP         summed593
+	JMP         summed604
 
-short592:
+short603:
 	VMOVUPS (DX), Z10
 	VMOVUPS 256(DX), Z14
 	VADDPS  Z14, Z10, Z10
@@ -10166,7 +10370,7 @@ short592:
 	VADDPS  Z14, Z10, Z10
 	VMOVAPS Z10, Z10
 
-summed593:
+summed604:
 	VADDPS  Z0, Z10, Z10
 	MOVQ    q+64(FP), R9
 	MOVQ    R8, R11
@@ -10189,7 +10393,7 @@ summed593:
 	MOVQ    dk+40(FP), R14
 	MOVQ    dv+48(FP), R15
 
-s594:
+s605:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(R9*1), Z22
 	VMULPS      Z1, Z22, Z23
@@ -10228,7 +10432,7 @@ s594:
 	ADDQ        SI, R15
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s594
+	JL          s605
 	MOVQ        dq+32(FP), R9
 	MOVQ        R8, R10
 	IMULQ       SI, R10
@@ -10249,16 +10453,16 @@ s594:
 
 rows3:
 	CMPQ causal+8(FP), $0x00
-	JE   all595
+	JE   all606
 	LEAQ 3(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set596
+	JMP  set607
 
-all595:
+all606:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set596:
+set607:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -10297,7 +10501,7 @@ set596:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block597:
+block608:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X11
@@ -10330,13 +10534,13 @@ block597:
 	VMOVAPS      Z5, 128(AX)(R14*1)
 	VMOVAPS      Z4, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock598
+	JGE          lastblock609
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block597
+	JMP          block608
 
-lastblock598:
+lastblock609:
 	MOVQ      grad+56(FP), DI
 	MOVQ      ldg+24(FP), R11
 	SHLQ      $0x02, R11
@@ -10360,7 +10564,7 @@ lastblock598:
 	XORL      DI, DI
 	MOVQ      v+80(FP), R12
 
-s599:
+s610:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R12), Z9
 	VMOVAPS     Z0, Z10
@@ -10382,9 +10586,9 @@ s599:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s599
+	JL          s610
 	CMPQ        BX, $0x08
-	JLE         short600
+	JLE         short611
 	VMOVUPS     (DX), Z5
 	VMOVUPS     512(DX), Z6
 	VADDPS      Z6, Z5, Z5
@@ -10417,9 +10621,9 @@ s599:
 	VADDPS      Z7, Z6, Z6
 	VADDPS      Z6, Z5, Z5
 	VMOVAPS     Z5, Z5
-	JMP         summed601
+	JMP         summed612
 
-short600:
+short611:
 	VMOVUPS (DX), Z5
 	VMOVUPS 256(DX), Z6
 	VADDPS  Z6, Z5, Z5
@@ -10437,7 +10641,7 @@ short600:
 	VADDPS  Z6, Z5, Z5
 	VMOVAPS Z5, Z5
 
-summed601:
+summed612:
 	VADDPS  Z0, Z5, Z5
 	MOVQ    q+64(FP), DX
 	MOVQ    R8, DI
@@ -10457,7 +10661,7 @@ summed601:
 	MOVQ    dk+40(FP), R9
 	MOVQ    dv+48(FP), R12
 
-s602:
+s613:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(DX*1), Z11
 	VMULPS      Z1, Z11, Z12
@@ -10491,7 +10695,7 @@ s602:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s602
+	JL          s613
 	MOVQ        dq+32(FP), AX
 	MOVQ        R8, CX
 	IMULQ       SI, CX
@@ -10506,16 +10710,16 @@ s602:
 
 rows2:
 	CMPQ causal+8(FP), $0x00
-	JE   all603
+	JE   all614
 	LEAQ 2(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set604
+	JMP  set615
 
-all603:
+all614:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set604:
+set615:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -10554,7 +10758,7 @@ set604:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block605:
+block616:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X11
@@ -10583,13 +10787,13 @@ block605:
 	VMOVAPS      Z5, 128(AX)(R14*1)
 	VMOVAPS      Z4, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock606
+	JGE          lastblock617
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block605
+	JMP          block616
 
-lastblock606:
+lastblock617:
 	MOVQ      grad+56(FP), DI
 	MOVQ      ldg+24(FP), R11
 	SHLQ      $0x02, R11
@@ -10611,7 +10815,7 @@ lastblock606:
 	XORL      DI, DI
 	MOVQ      v+80(FP), R12
 
-s607:
+s618:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R12), Z8
 	VMOVAPS     Z0, Z9
@@ -10633,9 +10837,9 @@ s607:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s607
+	JL          s618
 	CMPQ        BX, $0x08
-	JLE         short608
+	JLE         short619
 	VMOVUPS     (DX), Z4
 	VMOVUPS     512(DX), Z5
 	VADDPS      Z5, Z4, Z4
@@ -10668,9 +10872,9 @@ s607:
 	VADDPS      Z6, Z5, Z5
 	VADDPS      Z5, Z4, Z4
 	VMOVAPS     Z4, Z4
-	JMP         summed609
+	JMP         summed620
 
-short608:
+short619:
 	VMOVUPS (DX), Z4
 	VMOVUPS 256(DX), Z5
 	VADDPS  Z5, Z4, Z4
@@ -10688,7 +10892,7 @@ short608:
 	VADDPS  Z5, Z4, Z4
 	VMOVAPS Z4, Z4
 
-summed609:
+summed620:
 	VADDPS  Z0, Z4, Z4
 	MOVQ    q+64(FP), DX
 	MOVQ    R8, DI
@@ -10705,7 +10909,7 @@ summed609:
 	MOVQ    dk+40(FP), R9
 	MOVQ    dv+48(FP), R12
 
-s610:
+s621:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(DX*1), Z8
 	VMULPS      Z1, Z8, Z9
@@ -10734,7 +10938,7 @@ s610:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s610
+	JL          s621
 	MOVQ        dq+32(FP), AX
 	MOVQ        R8, CX
 	IMULQ       SI, CX
@@ -10747,16 +10951,16 @@ s610:
 
 rows1:
 	CMPQ causal+8(FP), $0x00
-	JE   all611
+	JE   all622
 	LEAQ 1(R8), R9
 	LEAQ causalAVX512<>+54(SB), R10
-	JMP  set612
+	JMP  set623
 
-all611:
+all622:
 	MOVQ BX, R9
 	LEAQ causalAVX512<>+24(SB), R10
 
-set612:
+set623:
 	MOVQ    R8, R11
 	ADDQ    R11, R11
 	SUBQ    R11, R10
@@ -10795,7 +10999,7 @@ set612:
 	XORL    R11, R11
 	LEAQ    -16(DI), R13
 
-block613:
+block624:
 	LEAQ         (R12)(R11*1), R14
 	LEAQ         (DI)(DI*2), R15
 	VMOVUPS      (R14), X11
@@ -10820,13 +11024,13 @@ block613:
 	VMOVAPS      Z5, 128(AX)(R14*1)
 	VMOVAPS      Z4, 192(AX)(R14*1)
 	CMPQ         R11, R13
-	JGE          lastblock614
+	JGE          lastblock625
 	ADDQ         $0x10, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
-	JMP          block613
+	JMP          block624
 
-lastblock614:
+lastblock625:
 	MOVQ      grad+56(FP), DI
 	MOVQ      ldg+24(FP), R11
 	SHLQ      $0x02, R11
@@ -10846,7 +11050,7 @@ lastblock614:
 	XORL      DI, DI
 	MOVQ      v+80(FP), R12
 
-s615:
+s626:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (R12), Z7
 	VMOVAPS     Z0, Z8
@@ -10868,9 +11072,9 @@ s615:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, R9
-	JL          s615
+	JL          s626
 	CMPQ        BX, $0x08
-	JLE         short616
+	JLE         short627
 	VMOVUPS     (DX), Z3
 	VMOVUPS     512(DX), Z4
 	VADDPS      Z4, Z3, Z3
@@ -10903,9 +11107,9 @@ s615:
 	VADDPS      Z5, Z4, Z4
 	VADDPS      Z4, Z3, Z3
 	VMOVAPS     Z3, Z3
-	JMP         summed617
+	JMP         summed628
 
-short616:
+short627:
 	VMOVUPS (DX), Z3
 	VMOVUPS 256(DX), Z4
 	VADDPS  Z4, Z3, Z3
@@ -10923,7 +11127,7 @@ short616:
 	VADDPS  Z4, Z3, Z3
 	VMOVAPS Z3, Z3
 
-summed617:
+summed628:
 	VADDPS  Z0, Z3, Z3
 	MOVQ    q+64(FP), DX
 	MOVQ    R8, DI
@@ -10937,7 +11141,7 @@ summed617:
 	MOVQ    dk+40(FP), R9
 	MOVQ    dv+48(FP), R12
 
-s618:
+s629:
 	KMOVW       (R10)(R11*2), K1
 	VMOVUPS     (AX)(DX*1), Z5
 	VMULPS      Z1, Z5, Z6
@@ -10961,7 +11165,7 @@ s618:
 	ADDQ        SI, R12
 	INCQ        R11
 	CMPQ        R11, BX
-	JL          s618
+	JL          s629
 	MOVQ        dq+32(FP), AX
 	MOVQ        R8, CX
 	IMULQ       SI, CX
@@ -11038,9 +11242,9 @@ TEXT ·axpy4AVX512(SB), NOSPLIT, $0-40
 	LEAQ         (R11)(BX*1), BX
 	XORL         R12, R12
 	SUBQ         $+64, AX
-	JL           one620start
+	JL           one631start
 
-main619:
+main630:
 	VMOVUPS     (CX)(R12*4), Z4
 	VMOVUPS     (DX)(R12*4), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -11099,14 +11303,14 @@ main619:
 	VMOVUPS     Z4, 192(CX)(R12*4)
 	ADDQ        $+64, R12
 	SUBQ        $+64, AX
-	JGE         main619
+	JGE         main630
 
-one620start:
+one631start:
 	ADDQ $+64, AX
 	SUBQ $+16, AX
-	JL   tail621
+	JL   tail632
 
-one620:
+one631:
 	VMOVUPS     (CX)(R12*4), Z4
 	VMOVUPS     (DX)(R12*4), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -11123,11 +11327,11 @@ one620:
 	VMOVUPS     Z4, (CX)(R12*4)
 	ADDQ        $+16, R12
 	SUBQ        $+16, AX
-	JGE         one620
+	JGE         one631
 
-tail621:
+tail632:
 	ADDQ        $+16, AX
-	JZ          done622
+	JZ          done633
 	MOVQ        $-1, R13
 	BZHIQ       AX, R13, R13
 	KMOVW       R13, K1
@@ -11146,7 +11350,7 @@ tail621:
 	PREFETCHT0  (BX)(R12*4)
 	VMOVUPS     Z4, K1, (CX)(R12*4)
 
-done622:
+done633:
 	VZEROUPPER
 	RET
 
@@ -11160,20 +11364,20 @@ TEXT ·squaredErrorAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x+16(FP), BX
 	MOVQ         y+24(FP), SI
 	TESTQ        DX, DX
-	JZ           fresh623
+	JZ           fresh634
 	VMOVUPS      (DX), Z1
 	VMOVUPS      64(DX), Z2
 	VMOVUPS      128(DX), Z3
 	VMOVUPS      192(DX), Z4
-	JMP          ready624
+	JMP          ready635
 
-fresh623:
+fresh634:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 
-ready624:
+ready635:
 	MOVQ  CX, DI
 	ANDQ  $0x3f, DI
 	MOVQ  $-1, R8
@@ -11182,9 +11386,9 @@ ready624:
 	SUBQ  DI, R9
 	XORL  CX, CX
 	CMPQ  CX, R9
-	JGE   last627
+	JGE   last638
 
-block626:
+block637:
 	VMOVUPS     (BX)(CX*4), Z5
 	VMOVUPS     (SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -11211,11 +11415,11 @@ block626:
 	VMOVUPS     Z5, 192(AX)(CX*4)
 	ADDQ        $0x40, CX
 	CMPQ        CX, R9
-	JL          block626
+	JL          block637
 
-last627:
+last638:
 	CMPQ        DI, $0x10
-	JL          part629
+	JL          part640
 	VMOVUPS     (BX)(CX*4), Z5
 	VMOVUPS     (SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -11223,7 +11427,7 @@ last627:
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, (AX)(CX*4)
 	CMPQ        DI, $0x20
-	JL          part630
+	JL          part641
 	VMOVUPS     64(BX)(CX*4), Z5
 	VMOVUPS     64(SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
@@ -11231,18 +11435,18 @@ last627:
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, 64(AX)(CX*4)
 	CMPQ        DI, $0x30
-	JL          part631
+	JL          part642
 	VMOVUPS     128(BX)(CX*4), Z5
 	VMOVUPS     128(SI)(CX*4), Z6
 	VSUBPS      Z6, Z5, Z5
 	VFMADD231PS Z5, Z5, Z3
 	VMULPS      Z0, Z5, Z5
 	VMOVUPS     Z5, 128(AX)(CX*4)
-	JMP         part632
+	JMP         part643
 
-part629:
+part640:
 	CMPQ        DI, $0x00
-	JE          rowdone628
+	JE          rowdone639
 	KMOVW       R8, K1
 	VMOVUPS.Z   (BX)(CX*4), K1, Z5
 	VMOVUPS.Z   (SI)(CX*4), K1, Z6
@@ -11250,11 +11454,11 @@ part629:
 	VFMADD231PS Z5, Z5, Z1
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, (AX)(CX*4)
-	JMP         rowdone628
+	JMP         rowdone639
 
-part630:
+part641:
 	CMPQ        DI, $0x10
-	JE          rowdone628
+	JE          rowdone639
 	MOVQ        R8, DI
 	SHRQ        $0x10, DI
 	KMOVW       DI, K1
@@ -11264,11 +11468,11 @@ part630:
 	VFMADD231PS Z5, Z5, Z2
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 64(AX)(CX*4)
-	JMP         rowdone628
+	JMP         rowdone639
 
-part631:
+part642:
 	CMPQ        DI, $0x20
-	JE          rowdone628
+	JE          rowdone639
 	MOVQ        R8, DI
 	SHRQ        $0x20, DI
 	KMOVW       DI, K1
@@ -11278,11 +11482,11 @@ part631:
 	VFMADD231PS Z5, Z5, Z3
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 128(AX)(CX*4)
-	JMP         rowdone628
+	JMP         rowdone639
 
-part632:
+part643:
 	CMPQ        DI, $0x30
-	JE          rowdone628
+	JE          rowdone639
 	MOVQ        R8, DI
 	SHRQ        $0x30, DI
 	KMOVW       DI, K1
@@ -11293,15 +11497,15 @@ part632:
 	VMULPS      Z0, Z5, Z0
 	VMOVUPS     Z0, K1, 192(AX)(CX*4)
 
-rowdone628:
+rowdone639:
 	TESTQ   DX, DX
-	JZ      whole625
+	JZ      whole636
 	VMOVUPS Z1, (DX)
 	VMOVUPS Z2, 64(DX)
 	VMOVUPS Z3, 128(DX)
 	VMOVUPS Z4, 192(DX)
 
-whole625:
+whole636:
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z4, Z2, Z2
 	VADDPS     Z2, Z1, Z1
@@ -11325,9 +11529,9 @@ TEXT ·copyPastAVX512(SB), NOSPLIT, $0-24
 	MOVQ x+16(FP), DX
 	MOVQ AX, BX
 	SHRQ $0x06, BX
-	JZ   last634
+	JZ   last645
 
-lines635:
+lines646:
 	VMOVUPS  (DX), Z0
 	VMOVNTPS Z0, (CX)
 	VMOVUPS  64(DX), Z0
@@ -11339,23 +11543,23 @@ lines635:
 	ADDQ     $0x00000100, DX
 	ADDQ     $0x00000100, CX
 	DECQ     BX
-	JNZ      lines635
+	JNZ      lines646
 
-last634:
+last645:
 	MOVQ AX, BX
 	SHRQ $0x04, BX
 	ANDQ $0x03, BX
-	JZ   done636
+	JZ   done647
 
-line633:
+line644:
 	VMOVUPS  (DX), Z0
 	VMOVNTPS Z0, (CX)
 	ADDQ     $0x00000040, DX
 	ADDQ     $0x00000040, CX
 	DECQ     BX
-	JNZ      line633
+	JNZ      line644
 
-done636:
+done647:
 	VZEROUPPER
 	RET
 
@@ -11395,9 +11599,9 @@ TEXT ·dot4AVX512(SB), NOSPLIT, $0-40
 	SUBQ   R9, R11
 	XORL   AX, AX
 	CMPQ   AX, R11
-	JGE    last638
+	JGE    last649
 
-block637:
+block648:
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
@@ -11420,35 +11624,35 @@ block637:
 	VFMADD231PS 192(DX)(AX*4), Z16, Z15
 	ADDQ        $0x40, AX
 	CMPQ        AX, R11
-	JL          block637
+	JL          block648
 
-last638:
+last649:
 	CMPQ        R9, $0x10
-	JL          part640
+	JL          part651
 	VMOVUPS     (BX)(AX*4), Z16
 	VFMADD231PS (CX)(AX*4), Z16, Z0
 	VFMADD231PS (DI)(AX*4), Z16, Z4
 	VFMADD231PS (R8)(AX*4), Z16, Z8
 	VFMADD231PS (DX)(AX*4), Z16, Z12
 	CMPQ        R9, $0x20
-	JL          part641
+	JL          part652
 	VMOVUPS     64(BX)(AX*4), Z16
 	VFMADD231PS 64(CX)(AX*4), Z16, Z1
 	VFMADD231PS 64(DI)(AX*4), Z16, Z5
 	VFMADD231PS 64(R8)(AX*4), Z16, Z9
 	VFMADD231PS 64(DX)(AX*4), Z16, Z13
 	CMPQ        R9, $0x30
-	JL          part642
+	JL          part653
 	VMOVUPS     128(BX)(AX*4), Z16
 	VFMADD231PS 128(CX)(AX*4), Z16, Z2
 	VFMADD231PS 128(DI)(AX*4), Z16, Z6
 	VFMADD231PS 128(R8)(AX*4), Z16, Z10
 	VFMADD231PS 128(DX)(AX*4), Z16, Z14
-	JMP         part643
+	JMP         part654
 
-part640:
+part651:
 	CMPQ        R9, $0x00
-	JE          rowdone639
+	JE          rowdone650
 	KMOVW       R10, K1
 	VMOVUPS.Z   (BX)(AX*4), K1, Z16
 	VMOVUPS.Z   (CX)(AX*4), K1, Z17
@@ -11459,11 +11663,11 @@ part640:
 	VFMADD231PS Z17, Z16, Z8
 	VMOVUPS.Z   (DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z12
-	JMP         rowdone639
+	JMP         rowdone650
 
-part641:
+part652:
 	CMPQ        R9, $0x10
-	JE          rowdone639
+	JE          rowdone650
 	MOVQ        R10, R9
 	SHRQ        $0x10, R9
 	KMOVW       R9, K1
@@ -11476,11 +11680,11 @@ part641:
 	VFMADD231PS Z17, Z16, Z9
 	VMOVUPS.Z   64(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z13
-	JMP         rowdone639
+	JMP         rowdone650
 
-part642:
+part653:
 	CMPQ        R9, $0x20
-	JE          rowdone639
+	JE          rowdone650
 	MOVQ        R10, R9
 	SHRQ        $0x20, R9
 	KMOVW       R9, K1
@@ -11493,11 +11697,11 @@ part642:
 	VFMADD231PS Z17, Z16, Z10
 	VMOVUPS.Z   128(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z14
-	JMP         rowdone639
+	JMP         rowdone650
 
-part643:
+part654:
 	CMPQ        R9, $0x30
-	JE          rowdone639
+	JE          rowdone650
 	MOVQ        R10, R9
 	SHRQ        $0x30, R9
 	KMOVW       R9, K1
@@ -11511,7 +11715,7 @@ part643:
 	VMOVUPS.Z   192(DX)(AX*4), K1, Z17
 	VFMADD231PS Z17, Z16, Z15
 
-rowdone639:
+rowdone650:
 	VADDPS     Z2, Z0, Z0
 	VADDPS     Z3, Z1, Z1
 	VADDPS     Z1, Z0, Z0

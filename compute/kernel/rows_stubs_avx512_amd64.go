@@ -218,6 +218,11 @@ func adamAVX512(n int, w *float32, grad *float32, m *float32, v *float32, beta1 
 //go:noescape
 func adamDividingAVX512(n int, w *float32, grad *float32, m *float32, v *float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32, shrink float32, wd float32)
 
+// adamTensorsAVX512 is the loop of Adam without a decay for count tensors, more than 0: t is W, G, M and V of the first, with those of the others behind.
+//
+//go:noescape
+func adamTensorsAVX512(count int, t *[]float32, beta1 float32, rest1 float32, beta2 float32, rest2 float32, step float32, eps float32)
+
 // rootsAVX512 is y[i] = √x[i] for n elements, as Adam takes the root.
 //
 //go:noescape

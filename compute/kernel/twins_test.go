@@ -85,6 +85,16 @@ func twins() []twin {
 			Adam(s[0], s[1], s[2], s[3], &AdamParams{LR: 0.01, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, WeightDecay: []float32{0.1, 0.1, 0}[k], Decoupled: k == 1,
 				Correct1: 0.2, Correct2: 0.03})
 		}, 3, 0},
+		twin{"AdamStep.ApplyAll", flat(4), func(s [][]float32, _, n, k int) {
+			p := AdamParams{LR: 0.01, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, WeightDecay: []float32{0.1, 0.1, 0}[k], Correct1: 0.2, Correct2: 0.03}
+			c := p.Step()
+			var ts []AdamTensor
+			for _, cut := range [][2]int{{0, n / 5}, {n / 5, n / 5}, {n / 5, n}}[k%2:] {
+				lo, hi := cut[0], cut[1]
+				ts = append(ts, AdamTensor{s[0][lo:hi], s[1][lo:hi], s[2][lo:hi], s[3][lo:hi]})
+			}
+			c.ApplyAll(ts)
+		}, 3, 0},
 		twin{"Adagrad", flat(3), func(s [][]float32, _, _, k int) { Adagrad(s[0], s[1], s[2], 0.1, 1e-10, number[k]) }, 3, 0},
 		twin{"RMSProp", flat(4), func(s [][]float32, _, _, k int) {
 			var mom []float32

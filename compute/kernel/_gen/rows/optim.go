@@ -208,10 +208,38 @@ func (v isa) adam(name string, fast []bool, beside int) {
 	run(true)
 }
 
+// adamTensors is adam without a decay for several tensors, of which each may be short.
+func (v isa) adamTensors(fast []bool) {
+	v.text("adamTensors", "func(count int, t *[]float32, beta1, rest1, beta2, rest2, step, eps float32)",
+		"is the loop of Adam without a decay for count tensors, more than 0: t is W, G, M and V of the first, with those of the others behind.")
+	count, t := gp("count"), gp("t")
+	c := map[string]vector{}
+	for _, name := range []string{"beta1", "rest1", "beta2", "rest2", "step", "eps"} {
+		c[name] = v.broadcast(name)
+	}
+	rc := v.newRootConsts()
+	next := label("tensor")
+	Label(next)
+	var p [4]reg.GPVirtual // of W, G, M, V
+	for i := range p {
+		p[i] = GP64()
+		MOVQ(operand.Mem{Base: t, Disp: 24 * i}, p[i])
+	}
+	n := GP64()
+	MOVQ(operand.Mem{Base: t, Disp: 8}, n)
+	v.abreast(n, len(fast), func(at []atFn, mk *mask) { v.adamBody(c, p[0], p[1], p[2], p[3], false, at, mk, fast[:len(at)], rc) })
+	ADDQ(operand.Imm(4*24), t)
+	DECQ(count)
+	JNZ(operand.LabelRef(next))
+	ret()
+}
+
 func (v isa) optimizers() {
 	v.adam("adam", []bool{true, true, false}, 1)
 	if v.wide() {
-		v.adam("adamDividing", []bool{true, false, false}, 3)
+		dividing := []bool{true, false, false}
+		v.adam("adamDividing", dividing, len(dividing))
+		v.adamTensors(dividing)
 	}
 	if v.wide() {
 		v.text("roots", "func(n int, y, x *float32)", "is y[i] = √x[i] for n elements, as Adam takes the root.")

@@ -416,7 +416,11 @@ func (pl *planner) bindParams(it *Item, n *Node) bool {
 			} else if over, ok := it.Init[""]; ok && p.Dims.Rank > 1 {
 				in = over
 			}
-			fillParam(w, in, pl.Pipe.Seed)
+			seed := pl.Pipe.Seed
+			if n.Def.Name == "replay_stream" { // what was recorded belongs to these weights
+				seed = pl.Data.Stream.Seed
+			}
+			fillParam(w, in, seed)
 			pl.inits[full] = in
 			pb = &stages.ParamBinding{Param: w, Decay: p.Dims.Rank > 1}
 			pl.params[full] = pb

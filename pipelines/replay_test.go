@@ -143,7 +143,7 @@ func TestWhatIf(t *testing.T) {
 func TestAnUpdateOnlyPipeline(t *testing.T) {
 	dir := t.TempDir()
 	run := filepath.Join(dir, "run")
-	text := "data: {source: synthetic, task: clusters, rows: 30, features: 4, classes: 3}\nstages:\n  - batches: {batch: 5}\n  - dense: {units: 3}\n  - softmax_xent: {}\n  - sgd: {lr: 0.1}\nrun: {steps: 12}\n"
+	text := "seed: 7\ndata: {source: synthetic, task: clusters, rows: 30, features: 4, classes: 3}\nstages:\n  - batches: {batch: 5}\n  - dense: {units: 3}\n  - softmax_xent: {}\n  - sgd: {lr: 0.1}\nrun: {steps: 12}\n"
 	file := filepath.Join(dir, "p.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)

@@ -130,6 +130,7 @@ func (s Split) Len() int {
 type Stream struct {
 	Dir         string
 	First, Next int64
+	Seed        uint64 // of the run that recorded it: its weights began with it
 }
 
 // Live is data that comes while the run goes on.

@@ -95,7 +95,7 @@ func Dataset(dir string) (*stages.Dataset, error) {
 		return nil, stages.Finding{File: dir, Msg: "the recorded stream holds no step yet"}
 	}
 	sum := sha256.Sum256(raw)
-	d := &stages.Dataset{Facts: a.Facts, Check: hex.EncodeToString(sum[:]), Stream: &stages.Stream{Dir: dir, First: first, Next: next}}
+	d := &stages.Dataset{Facts: a.Facts, Check: hex.EncodeToString(sum[:]), Stream: &stages.Stream{Dir: dir, First: first, Next: next, Seed: a.Seed}}
 	d.SplitBy(1, 0)
 	return d, nil
 }

@@ -60,7 +60,7 @@ func init() {
 				s.steps = make([]kernel.AdamStep, len(s.firsts))
 				b.apply, b.ready = s.update, s.correct
 				if len(s.firsts) == 1 && b.total <= fewElements {
-					b.whole, s.tensors = s.all, make([]kernel.AdamTensor, 0, len(b.items))
+					b.whole, s.tensors, s.grads = s.all, make([]kernel.AdamTensor, 0, len(b.items)), make([]stages.Slot, 0, len(b.items))
 				}
 				return s, nil
 			},
@@ -75,21 +75,27 @@ type adam struct {
 	steps  []kernel.AdamStep // the present step, for each pair of rate and decay among the items
 	firsts []int             // the first item of each of them
 
-	tensors []kernel.AdamTensor // room for those that are updated together
+	tensors []kernel.AdamTensor // those that are updated together
+	grads   []stages.Slot       // of them
 }
 
 // fewElements is the number of elements of all parameters up to which the way to the kernel counts.
 const fewElements = 1 << 14
 
-// all updates every parameter with a dense gradient.
+// all updates every parameter with a dense gradient. Only the gradients lie elsewhere from step to step.
 func (s *adam) all() bool {
-	ts := s.tensors[:0]
-	for i := range s.items {
-		if it := &s.items[i]; !it.Sparse && !it.early {
-			ts = append(ts, kernel.AdamTensor{W: it.T.F32, G: s.m.T(it.Grad).F32, M: it.state[0].T.F32, V: it.state[1].T.F32})
+	if len(s.tensors) == 0 {
+		for i := range s.items {
+			if it := &s.items[i]; !it.Sparse && !it.early {
+				s.tensors = append(s.tensors, kernel.AdamTensor{W: it.T.F32, M: it.state[0].T.F32, V: it.state[1].T.F32})
+				s.grads = append(s.grads, it.Grad)
+			}
 		}
 	}
-	s.steps[0].ApplyAll(ts)
+	for i := range s.tensors {
+		s.tensors[i].G = s.m.T(s.grads[i]).F32
+	}
+	s.steps[0].ApplyAll(s.tensors)
 	return true
 }
 

@@ -285,7 +285,7 @@ func TestBombsEndSoon(t *testing.T) {
 	} {
 		begin := time.Now()
 		_, err := read(src, env)
-		if d := time.Since(begin); d > 2*time.Second {
+		if d := time.Since(begin); d > 20*time.Second {
 			t.Errorf("%s took %v", name, d)
 		}
 		if err == nil && name != "a growing value" {

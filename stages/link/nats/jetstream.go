@@ -37,6 +37,7 @@ type subscription struct {
 	subject string
 	got     func([]byte)
 	consume jetstream.ConsumeContext
+	ended   <-chan struct{} // of consume; each call of its Closed starts a goroutine
 	broken  bool
 }
 
@@ -134,6 +135,7 @@ func (s *Stream) start(sub *subscription) error {
 	if err != nil {
 		return fmt.Errorf("jetstream: subscribe %s: %w", sub.subject, err)
 	}
+	sub.ended = sub.consume.Closed()
 	return nil
 }
 
@@ -167,7 +169,7 @@ func (s *Stream) guard() {
 		}
 		s.mu.Lock()
 		for sub := range s.subs {
-			if lost || sub.broken || closed(sub.consume) {
+			if lost || sub.broken || closed(sub.ended) {
 				sub.broken = true
 				if sub.consume != nil {
 					sub.consume.Stop()
@@ -180,12 +182,12 @@ func (s *Stream) guard() {
 	}
 }
 
-func closed(c jetstream.ConsumeContext) bool {
+func closed(c <-chan struct{}) bool {
 	if c == nil {
 		return true
 	}
 	select {
-	case <-c.Closed():
+	case <-c:
 		return true
 	default:
 		return false

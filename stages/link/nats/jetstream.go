@@ -42,6 +42,8 @@ type subscription struct {
 }
 
 const (
+	// ahead is how many messages a consumer is sent before it has taken the first.
+	ahead = 32
 	// stall is how long Publish waits while too much is in flight.
 	stall = 2 * time.Second
 	// apiTimeout bounds a request to the broker about streams and consumers.
@@ -96,6 +98,10 @@ func (s *Stream) ensure() error {
 	return nil
 }
 
+// MaxPayload is what the broker allows, and 1 MiB at most: a consumer is sent some messages ahead, by number, and must not be cut off with 64 MiB waiting.
+// (By bytes, a request that the next message does not fit into stays open until it expires.)
+func (s *Stream) MaxPayload() int { return min(s.Conn.MaxPayload(), 1<<20) }
+
 // Publish sends a copy of data; JetStream may have to send it again.
 func (s *Stream) Publish(subject string, data []byte) error {
 	_, err := s.js.PublishAsync(subject, bytes.Clone(data), jetstream.WithStallWait(stall))
@@ -131,7 +137,7 @@ func (s *Stream) start(sub *subscription) error {
 		return fmt.Errorf("jetstream: subscribe %s: %w", sub.subject, err)
 	}
 	sub.broken = false
-	sub.consume, err = c.Consume(func(m jetstream.Msg) { sub.got(m.Data()) }, jetstream.PullMaxBytes(max(16<<20, 2*s.MaxPayload())))
+	sub.consume, err = c.Consume(func(m jetstream.Msg) { sub.got(m.Data()) }, jetstream.PullMaxMessages(ahead))
 	if err != nil {
 		return fmt.Errorf("jetstream: subscribe %s: %w", sub.subject, err)
 	}

@@ -56,7 +56,7 @@ func init() {
 			}
 			s.dir = filepath.Join(env.Record.Dir, "journal")
 			if env.Record.ReadOnly {
-				s.src = nothing{}
+				s.src = nothing{dir: s.dir}
 			}
 			var err error
 			if s.log, err = reclog.OpenJournal(s.dir, reclog.Options{Name: "journal", About: env.Record.About, Run: env.Record.Run, Segment: c.Segment << 20, Keep: c.Keep << 20, Sync: c.Sync,
@@ -94,12 +94,14 @@ type feed struct {
 }
 
 // nothing is the source where only the journal is read.
-type nothing struct{}
+type nothing struct{ dir string }
 
-func (nothing) Begin(context.Context, int64) error                            { return nil }
-func (nothing) Take(context.Context, []*tensor.Tensor, int, int) (int, error) { return 0, io.EOF }
-func (nothing) Ack() error                                                    { return nil }
-func (nothing) Close() error                                                  { return nil }
+func (nothing) Begin(context.Context, int64) error { return nil }
+func (s nothing) Take(context.Context, []*tensor.Tensor, int, int) (int, error) {
+	return 0, stages.Finding{File: s.dir, Msg: "the journal does not hold the examples of this step", Fix: "nothing gives them back: ask for fewer steps"}
+}
+func (nothing) Ack() error   { return nil }
+func (nothing) Close() error { return nil }
 
 // begin finds out what the journal holds.
 func (s *feed) begin(ctx context.Context, step int64) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -42,7 +43,7 @@ type feed struct {
 	dec   wire.Decoder
 	frame wire.Frame
 
-	row []tensor.Tensor // of the one who calls Example
+	past past // of the one who calls Example
 }
 
 // ExamplesDir is the journal in a run directory.
@@ -70,6 +71,7 @@ func (r *run) openFeed() (stop func() error, err error) {
 	if f.j, err = reclog.OpenJournal(f.dir, reclog.Options{Name: "examples", About: about, Sync: reclog.Sync{Every: syncExamples}, FS: r.dir.FS}, false); err != nil {
 		return nil, err
 	}
+	f.past = past{live: f.live, dir: f.dir, j: f.j, end: -1}
 	if f.count, err = f.j.Next(nil); err != nil {
 		return nil, errors.Join(err, f.j.Close())
 	}
@@ -235,18 +237,51 @@ func (f *feed) Example(ctx context.Context, i int64) ([]tensor.Tensor, error) {
 			return nil, ctx.Err()
 		}
 	}
-	fr, err := f.j.Frame(i)
+	return f.past.Example(ctx, i)
+}
+
+// past is a live source as its journal has it: a run reads it behind what comes, and a check of recorded gradients needs no broker.
+type past struct {
+	live *stages.Live
+	dir  string
+	j    *reclog.Journal
+	end  int64 // examples in it; -1: it grows, and its run knows
+	row  []tensor.Tensor
+}
+
+// openPast makes the journal of a run the feed of a live source; stop closes it.
+func openPast(run string, live *stages.Live) (stop func() error, err error) {
+	k := &past{live: live, dir: filepath.Join(run, ExamplesDir)}
+	if k.j, err = reclog.OpenJournal(k.dir, reclog.Options{}, true); err != nil {
+		return nil, err
+	}
+	if k.end, err = k.j.Next(nil); err != nil {
+		return nil, errors.Join(err, k.j.Close())
+	}
+	live.Feed = k
+	return k.j.Close, nil
+}
+
+// Example reads example i from the journal.
+func (k *past) Example(_ context.Context, i int64) ([]tensor.Tensor, error) {
+	if k.end >= 0 && i >= k.end {
+		return nil, stages.Finding{File: k.dir, Msg: fmt.Sprintf("the journal holds %d examples, example %d is wanted", k.end, i+1), Fix: "nothing gives the others back: ask for fewer steps with --to-step"}
+	}
+	fr, err := k.j.Frame(i)
 	if err != nil {
 		return nil, err
 	}
-	if len(fr.Tensors) != len(f.live.Cols) {
-		return nil, stages.Finding{File: f.dir, Msg: fmt.Sprintf("example %d of the journal has %d columns, the pipeline %d", i+1, len(fr.Tensors), len(f.live.Cols))}
+	bad := len(fr.Tensors) != len(k.live.Cols)
+	k.row = k.row[:0]
+	for c := 0; c < len(k.live.Cols) && !bad; c++ {
+		t, want := fr.Tensors[c].Tensor(), &k.live.Cols[c]
+		bad = fr.Tensors[c].Name != want.Name || t.DType != want.DType || t.Shape != want.Shape
+		k.row = append(k.row, t)
 	}
-	f.row = f.row[:0]
-	for k := range fr.Tensors {
-		f.row = append(f.row, fr.Tensors[k].Tensor())
+	if bad {
+		return nil, stages.Finding{File: k.dir, Msg: fmt.Sprintf("example %d of the journal does not have the columns of the pipeline", i+1)}
 	}
-	return f.row, nil
+	return k.row, nil
 }
 
 // publisher sends weights and metrics to whoever listens.

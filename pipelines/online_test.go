@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,7 +18,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"vtpu/pipelines"
+	"vtpu/stages"
 	"vtpu/stages/link/nats"
+	"vtpu/stages/reclog"
 	"vtpu/stages/tensor"
 	"vtpu/stages/wire"
 )
@@ -89,9 +93,53 @@ func TestReplayEqualsLiveOnline(t *testing.T) {
 		if bits(got) != bits(want) {
 			t.Fatalf("recording %s changes the bits: %s, want %s", what, bits(got), bits(want))
 		}
-		if d := replayed(t, pipelines.ReplayOptions{Dir: o.Out, From: -1}, want); d.LastLoss != want.LastLoss || d.Steps != 60 {
+		verify := 0
+		if what == "gradients" {
+			verify = 3
+		}
+		if d := replayed(t, pipelines.ReplayOptions{Dir: o.Out, From: -1, Verify: verify}, want); d.LastLoss != want.LastLoss || d.Steps != 60 || len(d.Verified) != verify {
 			t.Errorf("%s: %+v, want the loss %v", what, d, want.LastLoss)
 		}
+		if what == "gradients" {
+			verifyNeedsTheJournal(t, o.Out)
+		}
+	}
+}
+
+// verifyNeedsTheJournal takes examples from a run's journal: what is there is what the gradients are computed from, and what is not is said.
+func verifyNeedsTheJournal(t *testing.T, run string) {
+	t.Helper()
+	j, o := filepath.Join(run, pipelines.ExamplesDir), pipelines.ReplayOptions{Dir: run, From: -1, Verify: 60}
+	if err := reclog.CutAt(j, 40*16+3, reclog.ReadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var f stages.Finding
+	if d, err := pipelines.Replay(t.Context(), o); !errors.As(err, &f) || !strings.Contains(f.Msg, "holds 643 examples, example 644") || len(d.Verified) != 40 {
+		t.Errorf("without the examples from 644 on: %v, %d steps are verified", err, len(d.Verified))
+	}
+	// Other numbers of the same form in the place of the last ones: step 41 is then another one.
+	w, err := reclog.OpenJournal(j, reclog.Options{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(16) {
+		if err := w.Append(&wire.Frame{Kind: wire.Example, Meta: wire.Meta{Head: stages.Head{Step: 40*16 + 3 + i}}, Tensors: []wire.Tensor{
+			{Name: "x", Role: wire.Value, Shape: tensor.Of(16), F32: make([]float32, 16)}, {Name: "y", Role: wire.Value, DType: tensor.I32, I32: []int32{0}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var miss *pipelines.Mismatch
+	if d, err := pipelines.Replay(t.Context(), o); !errors.As(err, &miss) || !strings.Contains(miss.Msg, "step 41") || len(d.Verified) != 40 {
+		t.Errorf("with other examples in step 41: %v, %d steps are verified", err, len(d.Verified))
+	}
+	if err := os.RemoveAll(j); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pipelines.Replay(t.Context(), o); !errors.As(err, &f) || !strings.Contains(f.Msg, "holds 0 examples, example 1 ") {
+		t.Errorf("without a journal: %v", err)
 	}
 }
 

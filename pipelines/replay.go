@@ -249,8 +249,8 @@ func (r *recording) pace() (float64, error) {
 
 // Replay does a recorded run again from its stream, without its data where gradients were recorded, and compares the weights with those that the run had. A *Mismatch
 // says that they differ.
-func Replay(ctx context.Context, o ReplayOptions) (Replayed, error) {
-	d := Replayed{Event: "replayed", WhatIf: o.Sets}
+func Replay(ctx context.Context, o ReplayOptions) (d Replayed, err error) {
+	d = Replayed{Event: "replayed", WhatIf: o.Sets}
 	if o.ISA != "" {
 		if err := kernel.SetISA(o.ISA); err != nil {
 			return d, stages.Finding{File: "--isa", Msg: err.Error()}
@@ -289,6 +289,7 @@ func Replay(ctx context.Context, o ReplayOptions) (Replayed, error) {
 		if check, err = r.checker(); err != nil {
 			return d, err
 		}
+		defer func() { err = also(err, check.close()) }()
 		for i := range o.Verify {
 			stops = append(stops, d.From+int64(i)*max(to-1-d.From, 0)/int64(max(o.Verify-1, 1)))
 		}
@@ -347,8 +348,9 @@ func Replay(ctx context.Context, o ReplayOptions) (Replayed, error) {
 
 // checker computes gradients again and compares them with the recorded ones.
 type checker struct {
-	r    *recording
-	plan *Plan
+	r     *recording
+	plan  *Plan
+	close func() error
 }
 
 func (r *recording) checker() (*checker, error) {
@@ -369,7 +371,11 @@ func (r *recording) checker() (*checker, error) {
 		return nil, err
 	}
 	plan.Recording = &stages.Recording{Dir: r.dir, ReadOnly: true} // the examples of an online source are in the journal
-	return &checker{r: r, plan: plan}, nil
+	c := &checker{r: r, plan: plan, close: func() error { return nil }}
+	if plan.Data != nil && plan.Data.Live != nil { // no broker: they are in the run directory too
+		c.close, err = openPast(r.dir, plan.Data.Live)
+	}
+	return c, err
 }
 
 // step computes the step after at with the weights of s.
@@ -421,7 +427,14 @@ func (c *checker) step(ctx context.Context, s *weights.Store, at int64) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	return e.Run(ctx, at+1, 1, func(exec.Outcome) {})
+	done := false
+	if err := e.Run(ctx, at+1, 1, func(x exec.Outcome) { done = x.Step == at }); err != nil || ctx.Err() != nil {
+		return errors.Join(err, ctx.Err())
+	}
+	if !done { // the data ended before it
+		return &Mismatch{fmt.Sprintf("step %d was recorded, and the data does not reach it", at+1)}
+	}
+	return nil
 }
 
 // compare is a stage that holds gradients against recorded ones.

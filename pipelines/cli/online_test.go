@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"vtpu/stages/reclog"
 )
 
 // TestAnOnlineSourceIsInterrupted stops a run with Ctrl-C while it waits for examples that would fill a step, and gives the rest of the input to the resumed run.
@@ -60,6 +62,24 @@ func TestAnOnlineSourceIsInterrupted(t *testing.T) {
 	childRun(t, 0, all, "run", "online.yaml", "--json", "--out", "rec", "--record", "gradients")
 	if d := events(t, "replay", "rec", "--verify-gradients", "4"); d[len(d)-1]["match"] != true || len(d[len(d)-1]["verified_steps"].([]any)) != 4 {
 		t.Errorf("replay: %v", d[len(d)-1])
+	}
+	for _, c := range []struct {
+		cut  func() error
+		want string
+	}{
+		{func() error { return reclog.CutAt("cut/journal", 30, reclog.ReadOptions{}) }, "step 63, feed_batches: cut/journal: the journal ends with step 30"},
+		{func() error { return os.RemoveAll("cut/journal") }, "step 1, feed_batches: cut/journal: the journal does not hold"},
+	} {
+		childRun(t, 0, all, "run", "online.yaml", "--json", "--out", "cut", "--record", "gradients")
+		if err := c.cut(); err != nil {
+			t.Fatal(err)
+		}
+		if code, out, e := call("replay", "cut", "--verify-gradients", "2"); code != 2 || !strings.Contains(e, c.want) {
+			t.Errorf("want %q: exit code %d, %s%s", c.want, code, out, e)
+		}
+		if err := os.RemoveAll("cut"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	out, _ = childRun(t, 0, []byte{}, "fork", "rec", "--at", "20", "--json", "--out", "fork")
 	if a, b := result(t, out); a != weights || b != state {

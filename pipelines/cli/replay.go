@@ -72,7 +72,7 @@ func (a *app) replay() *cobra.Command {
 	f.StringArrayVar(&o.Sets, "set", nil, "change a value of the pipeline, such as stages.adamw.lr=3e-4: a what-if (may be given several times)")
 	f.StringVar(&o.ISA, "isa", "", "instruction set: generic, avx2 or avx512; the best there is if left out")
 	f.StringVar(&speed, "speed", speed, "max, or recorded: with the pauses of the run")
-	f.IntVar(&o.Verify, "verify-gradients", 0, "compute the gradients of so many steps again, spread over the run, and compare them bit by bit; needs the data")
+	f.IntVar(&o.Verify, "verify-gradients", 0, "compute the gradients of so many steps again, spread over the run, and compare them bit by bit; needs the data, or of an online source the run's journal")
 	f.Int64Var(&o.Every, "every", 0, "steps between two lines of --json")
 	return cmd
 }

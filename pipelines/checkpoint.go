@@ -87,7 +87,7 @@ func (p *Plan) restoreAs(fsys disk.FS, path, identity string) (step int64, err e
 		return 0, bad("vtpu import takes weights from other tools", "not a checkpoint of vtpu: it does not say after which step it was written")
 	}
 	if id := meta["vtpu.identity"]; id != identity {
-		return 0, bad("resume with the pipeline and the data that the run began with", "the checkpoint belongs to another pipeline, seed or data")
+		return 0, bad("resume with the pipeline, the --set and the data that the run began with: its run.json names them", "the checkpoint belongs to another pipeline, seed or data")
 	}
 	if err := p.fill(path, es, true); err != nil {
 		return 0, err

@@ -147,7 +147,11 @@ func (p *Plan) Leg(names string) (Leg, error) {
 	if len(p.Pipe.Links.Legs()) > 0 {
 		return fault(strings.Join(all, ", or "), "the file's links leave other stages to workers")
 	}
-	return l, nil
+	keys := rooms[l.To] + ": nats"
+	if l.From > toGather {
+		keys = rooms[l.From-1] + ": nats, " + keys
+	}
+	return fault("links: {"+keys+"} in the file, for the run too", "the file moves no edge: its workers do %s", work)
 }
 
 // room is where a node stands in the walk; what sees whole steps counts as update.

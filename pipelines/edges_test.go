@@ -249,6 +249,54 @@ func TestARunWithoutALoaderCanBeStopped(t *testing.T) {
 	}
 }
 
+func TestARunThatWaitsForWorkersIsStoppedAfterItsLastStep(t *testing.T) {
+	bus := core(t)
+	o := pipelines.Options{File: "digits", Out: filepath.Join(t.TempDir(), "run"), LookAhead: -1, Steps: 400, Record: "gradients"}
+	plain := o
+	plain.Out, plain.Record = "none", ""
+	want := bits(train(t, plain))
+	p, _, err := pipelines.Prepare(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	work, leave := context.WithCancel(t.Context())
+	defer leave()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := p.Work(work, &pipelines.Link{Bus: bus, Log: zerolog.Nop()}, false); err != nil {
+			t.Error(err)
+		}
+	})
+	joined := make(chan *pool.Coordinator, 1)
+	wg.Go(func() {
+		c := <-joined
+		for c.Counts().Parts.Load() < 50 && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		leave()
+		for c.Workers() > 0 && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		stop()
+	})
+	o.Link = &pipelines.Link{Bus: bus, Log: zerolog.Nop(), Joined: func(c *pool.Coordinator) { joined <- c }}
+	var q quiet
+	err = pipelines.Train(ctx, o, &q)
+	stop()
+	wg.Wait()
+	if err != nil || q.done.Event != "stopped" || q.done.Steps < 25 || q.done.Steps >= 400 || q.done.Resume == "" {
+		t.Fatalf("%v: %+v", err, q.done)
+	}
+	o.Resume, o.Link = true, &pipelines.Link{Bus: bus, Local: 2, Log: zerolog.Nop()}
+	done := train(t, o)
+	if bits(done) != want {
+		t.Errorf("%s\nwant %s", bits(done), want)
+	}
+	replayed(t, pipelines.ReplayOptions{Dir: o.Out, From: -1}, done)
+}
+
 func TestEdgesThatCantBeMovedAreFoundFaultWith(t *testing.T) {
 	model := "stages: [{batches: {batch: 4}}, {dense: {units: classes}}, {softmax_xent: {}}, {sgd: {lr: 0.1}}]\nrun: {steps: 3}\n"
 	digits := "data: {source: synthetic, task: digits, rows: 20, size: 8}\n"
@@ -286,7 +334,8 @@ func TestAWorkerIsToldWhatItMayDo(t *testing.T) {
 	for _, c := range []struct{ edges, stages, want, fault string }{
 		{"", "", "forward,loss,backward", ""},
 		{"", "backward, forward,loss", "forward,loss,backward", ""},
-		{"", "gather", "gather", ""},
+		{"", "gather", "", "links: {gather: nats} in the file"},
+		{"", "loss,backward", "", "links: {forward: nats, backward: nats} in the file"},
 		{"gather scatter", "", "gather", ""},
 		{"gather forward backward", "loss,backward", "loss,backward", ""},
 		{"gather forward backward", "", "", "several pieces of the walk"},

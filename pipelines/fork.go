@@ -37,6 +37,7 @@ type Forked struct {
 	At      int64    `json:"at"`
 	From    string   `json:"from"` // "checkpoint", or "stream": recorded gradients were applied up to the step
 	Weights string   `json:"weights_sha256"`
+	Resume  string   `json:"resume"`         // the command that goes on
 	Anew    []string `json:"anew,omitempty"` // optimizer state that begins anew: the other run had none of that name and shape
 }
 
@@ -103,7 +104,7 @@ func Fork(ctx context.Context, o ForkOptions) (Forked, error) {
 	if err == nil {
 		err = dir.WriteJSON(rundir.RunFile, info)
 	}
-	d.Dir = dir.Path
+	d.Dir, d.Resume = dir.Path, info.resume(dir.Path)
 	d.Weights, _ = plan.Store.Hashes()
 	return d, errors.Join(err, dir.Close())
 }

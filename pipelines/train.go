@@ -595,8 +595,8 @@ func (r *run) loop(ctx context.Context) error {
 		r.busy += time.Since(begin)
 		at := r.e.Version()
 		r.count += at - from
-		if err != nil && r.feed != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			err = nil // it was waiting for examples: the step has not begun
+		if err != nil && (r.feed != nil || r.o.Link != nil && at > 0) && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			err = nil // it was waiting for examples, or for workers: what the store holds is the step before
 		}
 		if err != nil {
 			if r.log != nil {
@@ -614,7 +614,7 @@ func (r *run) loop(ctx context.Context) error {
 			return nil
 		}
 		stopped := ctx.Err() != nil || r.o.StopAfter > 0 && at >= r.o.StopAfter
-		if sec.EvalEvery > 0 && at%sec.EvalEvery == 0 && at < r.plan.Steps {
+		if sec.EvalEvery > 0 && at%sec.EvalEvery == 0 && at < r.plan.Steps && at > from {
 			if err := r.eval(ctx); err != nil {
 				return err
 			}
@@ -773,9 +773,18 @@ func (r *run) resumeCommand() string {
 	o := r.o
 	var info RunInfo
 	if o.Fork && readRun(r.dir.FS, r.dir.Path, &info) == nil { // the command that made the fork names no pipeline
-		o.File, o.Sets, o.Record, o.Steps = info.File, info.Sets, info.Record, info.Steps
+		return info.resume(r.dir.Path)
 	}
-	cmd := "vtpu run " + o.File + " --resume --out " + r.dir.Path
+	return resume(o, r.dir.Path)
+}
+
+// resume is the command that goes on with the run in dir, from where it was begun.
+func (i *RunInfo) resume(dir string) string {
+	return resume(Options{File: i.File, Sets: i.Sets, Record: i.Record, Steps: i.Steps}, dir)
+}
+
+func resume(o Options, dir string) string {
+	cmd := "vtpu run " + o.File + " --resume --out " + dir
 	for _, s := range o.Sets {
 		cmd += " --set " + strconv.Quote(s)
 	}

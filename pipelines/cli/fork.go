@@ -38,6 +38,9 @@ func (a *app) fork() *cobra.Command {
 			if o.Steps < 0 {
 				return stages.Finding{File: fmt.Sprintf("--steps %d", o.Steps), Msg: "want a whole number that is not negative"}
 			}
+			if f := cmd.Flags(); stay && (f.Changed("nats") || f.Changed("workers")) {
+				return stages.Finding{File: "--no-run", Msg: "nothing is started: there is no use for --nats and --workers", Fix: "give them to vtpu run --resume"}
+			}
 			if o.Out == "none" {
 				return stages.Finding{File: "--out none", Msg: "a fork without a run directory does nothing"}
 			}
@@ -53,6 +56,9 @@ func (a *app) fork() *cobra.Command {
 			}
 			if stay {
 				say(d)
+				if !a.json {
+					fmt.Fprintf(a.out, "go on with: %s\n", d.Resume)
+				}
 				return nil
 			}
 			t.Out, t.Resume, t.Fork, t.File = d.Dir, true, true, p[0]

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"vtpu/pipelines"
 	"vtpu/stages"
@@ -71,6 +72,19 @@ const embedded = "embedded"
 func (l *linkFlags) broker(cmd *cobra.Command, use string) {
 	f := cmd.Flags()
 	f.StringVar(&l.URL, "nats", os.Getenv("NATS_URL"), use+": nats://host:4222, several with commas between, or embedded for one in this process (NATS_URL)")
+	l.known(f)
+}
+
+// other are those of a command that has no use for a broker of its own.
+func (l *linkFlags) other(cmd *cobra.Command, use string) {
+	f := cmd.Flags()
+	f.StringVar(&l.URL, "nats", os.Getenv("NATS_URL"), use+": nats://host:4222, several with commas between (NATS_URL)")
+	l.known(f)
+	l.serves(f)
+}
+
+// known are those that a broker knows a client by, and a client a broker.
+func (l *linkFlags) known(f *pflag.FlagSet) {
 	f.StringVar(&l.Creds, "creds", os.Getenv("NATS_CREDS"), "credentials file for the broker (NATS_CREDS)")
 	f.StringVar(&l.NKey, "nkey", os.Getenv("NATS_NKEY"), "file with the nkey seed for the broker (NATS_NKEY)")
 	f.StringVar(&l.CA, "tls-ca", os.Getenv("NATS_CA"), "certificates that the broker's is checked against (NATS_CA)")
@@ -82,7 +96,11 @@ func (l *linkFlags) broker(cmd *cobra.Command, use string) {
 // add is broker and what serves operators.
 func (l *linkFlags) add(cmd *cobra.Command, use string) {
 	l.broker(cmd, use)
-	cmd.Flags().StringVar(&l.metrics, "metrics", "", "host:port for /metrics, /healthz, /readyz and /debug/pprof; none if left out")
+	l.serves(cmd.Flags())
+}
+
+func (l *linkFlags) serves(f *pflag.FlagSet) {
+	f.StringVar(&l.metrics, "metrics", "", "host:port for /metrics, /healthz, /readyz and /debug/pprof; none if left out")
 }
 
 // logger writes for people, or JSON lines with --json.
@@ -275,7 +293,7 @@ func (a *app) worker() *cobra.Command {
 		},
 	}
 	pipelineFlags(cmd, &o)
-	l.add(cmd, "broker")
+	l.other(cmd, "broker")
 	cmd.Flags().StringVar(&which, "stages", "", "neighbours among gather, forward, loss and backward, with commas between; if left out, what the file's links leave to workers, or forward,loss,backward")
 	cmd.Flags().BoolVar(&once, "once", false, "end with the run that it joins, instead of waiting for the next")
 	return cmd

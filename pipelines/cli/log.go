@@ -243,7 +243,7 @@ func (a *app) logCut() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			msg := fmt.Sprintf("%s: cut off before step %d", s, at)
+			msg := fmt.Sprintf("%s: cut off before step %d, kept with the ending %s", s, at, reclog.Broken)
 			if repair {
 				msg = s + ": sound, nothing was cut off"
 				if d != nil {

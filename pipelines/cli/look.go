@@ -254,6 +254,10 @@ func (a *app) plan() *cobra.Command {
 func (a *app) edges(p *pipelines.Plan, edges []pipelines.Edge) error {
 	fmt.Fprintln(a.out, "\nthe links of the file leave to workers:")
 	for _, l := range p.Pipe.Links.Legs() {
+		if l.In == "gochannel" || l.Out == "gochannel" {
+			fmt.Fprintf(a.out, "  %s, in the process of vtpu run %s --workers N\n", l, p.Pipe.File)
+			continue
+		}
 		fmt.Fprintf(a.out, "  vtpu worker %s --stages %s --nats URL\n", p.Pipe.File, l)
 	}
 	t := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)

@@ -133,7 +133,7 @@ func (a *app) feed() *cobra.Command {
 			return nil
 		},
 	}
-	l.add(cmd, "broker")
+	l.other(cmd, "broker")
 	f := cmd.Flags()
 	f.IntVar(&rate, "rate", 500, "examples a second")
 	f.IntVar(&count, "count", 0, "examples to send; 0 goes on until it is stopped")

@@ -100,6 +100,7 @@ type Coordinator struct {
 	shared  bool    // the weights of this step went to all
 	took    float64 // seconds that a part takes, smoothed
 	fatal   error
+	ending  bool      // it was told that the step in hand is the last
 	out     []control // to be sent by the sender
 	sweep   time.Time
 	lonely  time.Time
@@ -214,8 +215,8 @@ func (c *Coordinator) warn(key, msg string, from uint64) {
 	}
 }
 
-// patience is how long Part goes on after it has been told to stop: the step in hand should end.
-const patience = 10 * time.Second
+// patience is how long Part goes on after it has been told to stop: the step in hand should end. After lonely it looks whether anybody is there to end it.
+const patience, lonely = 10 * time.Second, time.Second
 
 // Returns are the tensors of a body that Part writes.
 func (c *Coordinator) Returns() []stages.Slot { return c.o.Cut.returns() }
@@ -236,7 +237,7 @@ func (c *Coordinator) Part(ctx context.Context, m *stages.Message) error {
 		return err
 	}
 	c.wake()
-	return c.answer(ctx, t, m, patience)
+	return c.answer(ctx, t, m, true)
 }
 
 // task is where a part is kept while it is under way.
@@ -286,7 +287,7 @@ func (c *Coordinator) Gather(ctx context.Context, m *stages.Message) error {
 		return err
 	}
 	c.wake()
-	return c.answer(ctx, t, m, 0)
+	return c.answer(ctx, t, m, false)
 }
 
 // askAhead gives out what is to be gathered for m's step and those after it. The caller holds mu.
@@ -320,8 +321,9 @@ func (c *Coordinator) askAhead(m *stages.Message) error {
 	return nil
 }
 
-// answer waits for the result of a part and writes it to m. When ctx ends it goes on for a while.
-func (c *Coordinator) answer(ctx context.Context, t *task, m *stages.Message, patience time.Duration) error {
+// answer waits for the result of a part and writes it to m. When ctx ends it goes on for a while, if it is patient.
+func (c *Coordinator) answer(ctx context.Context, t *task, m *stages.Message, patient bool) error {
+	var since time.Time
 	var late <-chan time.Time
 	done := ctx.Done()
 	for {
@@ -344,14 +346,30 @@ func (c *Coordinator) answer(ctx context.Context, t *task, m *stages.Message, pa
 			c.mu.Unlock()
 			c.wake()
 		case <-done:
+			if !patient {
+				return c.interrupted(ctx)
+			}
 			done = nil
-			timer := time.NewTimer(patience)
-			defer timer.Stop()
-			late = timer.C
+			tick := time.NewTicker(lonely)
+			defer tick.Stop()
+			since, late = time.Now(), tick.C
 		case <-late:
-			return fmt.Errorf("interrupted while %d workers were there: %w", c.Workers(), ctx.Err())
+			n := c.Workers()
+			if n == 0 || time.Since(since) >= patience {
+				return c.interrupted(ctx)
+			}
+			c.mu.Lock()
+			if !c.ending {
+				c.ending = true
+				c.o.Log.Info().Int("workers", n).Msg("stopping after the step in hand; a second Ctrl-C stops at once")
+			}
+			c.mu.Unlock()
 		}
 	}
+}
+
+func (c *Coordinator) interrupted(ctx context.Context) error {
+	return fmt.Errorf("interrupted while %d workers were there: %w", c.Workers(), ctx.Err())
 }
 
 // close counts a task as done. When none is open the store may change.
@@ -869,7 +887,7 @@ func (c *Coordinator) overdue(now time.Time) {
 	waits := c.waits()
 	if len(c.workers) == 0 && waits != nil && now.Sub(c.lonely) > 5*time.Second {
 		c.lonely = now
-		c.o.Log.Warn().Int64("step", waits.step+1).Msg("waiting for workers: start some with vtpu worker FILE --stages " + c.o.Stages + " --nats URL")
+		c.o.Log.Warn().Int64("step", waits.step+1).Msg("waiting for workers: start some with vtpu worker FILE --stages " + c.o.Stages + " --nats URL, with the file, the --set and the seed of this run")
 	}
 }
 

@@ -38,6 +38,7 @@ type Worker struct {
 	in   chan parcel
 	n    WorkerCounts
 
+	before int64 // parts computed before the run was joined
 	run    RunID
 	epoch  uint64 // 0: no run
 	leave  []func() error
@@ -116,6 +117,7 @@ func (w *Worker) Run(ctx context.Context, once bool) (WorkerCounts, error) {
 	wg.Go(func() { w.beats(beats) })
 	tick := time.NewTicker(w.o.Times.Beat / 2)
 	defer tick.Stop()
+	alone := time.Now().Add(5 * time.Second)
 	for {
 		var p parcel
 		select {
@@ -146,6 +148,12 @@ func (w *Worker) Run(ctx context.Context, once bool) (WorkerCounts, error) {
 		if w.epoch != 0 && w.silent() > 2*w.o.Times.Dead {
 			w.o.Log.Warn().Str("run", w.run.String()).Msg("the coordinator is silent: looking for another run")
 			_ = w.part()
+		}
+		if w.epoch != 0 {
+			alone = time.Time{}
+		} else if !alone.IsZero() && time.Now().After(alone) { // a run of another pipeline calls elsewhere: neither hears the other
+			alone = time.Time{}
+			w.o.Log.Info().Msg("no run has called yet: a run and its workers have the same broker, file, --set and seed")
 		}
 		if err := w.work(ctx); err != nil {
 			return w.n, err
@@ -277,7 +285,7 @@ func (w *Worker) take(p parcel) (done bool, err error) {
 	switch h.Kind {
 	case kPulse:
 	case kEnd:
-		w.o.Log.Info().Str("run", w.run.String()).Int64("parts", w.n.Parts).Msg("the run has ended")
+		w.o.Log.Info().Str("run", w.run.String()).Int64("parts", w.n.Parts-w.before).Msg("the run has ended")
 		var e end
 		w.last = json.Unmarshal(p.body, &e) == nil && e.Last
 		return true, w.part()
@@ -329,7 +337,7 @@ func (w *Worker) welcome(h *link.Head) error {
 	w.run, w.epoch, w.have, w.coord = run, h.Epoch, -1, h.From
 	w.pub.Unlock()
 	w.fence.Store(&fence{run, h.Epoch})
-	w.pulse = time.Now()
+	w.pulse, w.before = time.Now(), w.n.Parts
 	w.o.Log.Info().Str("run", run.String()).Msg("joined a run")
 	w.hello()
 	return nil

@@ -161,7 +161,7 @@ func refused(addr string, err error) error {
 	if u, perr := url.Parse(addr); perr == nil {
 		addr = u.Redacted()
 	}
-	fix := "start one with vtpu broker, or use --nats embedded"
+	fix := "start one with vtpu broker --listen host:port, or name another with --nats"
 	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) {
 		fix = "name the credentials with --creds or --nkey, or in the address"
 	}

@@ -180,6 +180,9 @@ func (a *app) link(o *pipelines.Options, l *linkFlags, set bool) (done func() er
 	var bus link.Bus
 	switch {
 	case len(kinds) == 0:
+		if live && l.URL == "" { // before anything is written
+			return done, stages.Finding{File: o.File, Msg: "its data comes over a broker", Fix: "add --nats nats://host:4222, or --nats embedded"}
+		}
 		if l.URL == "" || !live && file.Links.Publish == 0 {
 			return done, nil
 		}
@@ -320,6 +323,9 @@ func (a *app) brokerCmd() *cobra.Command {
 				debug.SetGCPercent(400) // nearly all that it allocates are messages passing through: collections took a third of its time
 			}
 			b, err := a.broker(o)
+			if given := (interface{ Given() bool })(nil); errors.As(err, &given) && given.Given() {
+				return stages.Finding{Msg: err.Error(), Fix: "vtpu broker --help"}
+			}
 			if err != nil {
 				return &stages.EnvError{Err: err}
 			}

@@ -151,11 +151,29 @@ func (o Options) server() (*server.Options, error) {
 	return so, nil
 }
 
-// Start starts a server and waits until it accepts clients.
+// A Mistake is in the options, not in the system.
+type Mistake struct{ error }
+
+// Unwrap gives what is wrong.
+func (m Mistake) Unwrap() error { return m.error }
+
+// Given says that it can be mended in what was given.
+func (Mistake) Given() bool { return true }
+
+// Start starts a server and waits until it accepts clients. An error of the options is a Mistake.
 func Start(o Options) (*Broker, error) {
 	so, err := o.server()
 	if err != nil {
-		return nil, err
+		return nil, Mistake{err}
+	}
+	if so.Port > 0 { // the server would try again and again
+		l, err := net.Listen("tcp", net.JoinHostPort(so.Host, strconv.Itoa(so.Port)))
+		if err == nil {
+			err = l.Close()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("broker: %s:%d can't be opened: %w", so.Host, so.Port, err)
+		}
 	}
 	b := &Broker{}
 	if so.StoreDir == "" {

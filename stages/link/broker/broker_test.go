@@ -1,6 +1,8 @@
 package broker_test
 
 import (
+	"errors"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -40,11 +42,28 @@ func TestWhatABrokerRefuses(t *testing.T) {
 		"no such file":                  {Config: "missing.conf"},
 		"talk in plain text over 0.0.0": {Cluster: "c", ClusterListen: "0.0.0.0:0"},
 	} {
-		if b, err := broker.Start(o); err == nil || !strings.Contains(err.Error(), want) {
+		var given broker.Mistake
+		if b, err := broker.Start(o); err == nil || !strings.Contains(err.Error(), want) || !errors.As(err, &given) {
 			t.Errorf("%+v: %v, want %q", o, err, want)
 			if err == nil {
 				_ = b.Close()
 			}
+		}
+	}
+}
+
+func TestAPortInUseIsSaid(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var given broker.Mistake
+	b, err := broker.Start(broker.Options{Listen: l.Addr().String()})
+	if err == nil || !strings.Contains(err.Error(), "address already in use") || errors.As(err, &given) {
+		t.Errorf("%v", err)
+		if err == nil {
+			_ = b.Close()
 		}
 	}
 }

@@ -102,7 +102,7 @@ func TestAWorkerOfOtherStagesIsToldSo(t *testing.T) {
 	w.startBroker()
 	defer w.stop()
 	w.startCoordinator()
-	p := w.start(1, nil, "worker", w.file, "--nats", w.url, "--stages", "gather", "--set", "links.work=ring")
+	p := w.start(1, nil, "worker", w.file, "--nats", w.url, "--stages", "gather", "--set", "links.work=ring", "--set", "links.gather=nats")
 	select {
 	case <-p.done:
 	case <-time.After(20 * time.Second):

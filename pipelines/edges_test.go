@@ -309,6 +309,7 @@ func TestEdgesThatCantBeMovedAreFoundFaultWith(t *testing.T) {
 		{digits + model, "{gather: nats, backward: gochannel}", ":4:17:", "gochannel stays within this process, nats leaves it"},
 		{digits + model, "{loss: pigeon}", ":4:15:", "want one of ring, nats, jetstream, gochannel"},
 		{digits + model, "{reduce: nats}", ":4:9:", "unknown key reduce"},
+		{digits + model, "{gather: nats}\ncommit: {record: gradients}", ":5:1:", "unknown key commit (it is a stage: write it into the list under stages)"},
 		{lines + strings.Replace(model, "batches", "feed_batches", 1), "{gather: nats}", ":4:17:", "gather stays with the run: its examples come one after another"},
 		{lines + strings.Replace(model, "batches", "feed_batches", 1), "{backward: nats}", ":4:19:", "gather stays with the run"},
 		{"stages: [{cells: {read: [{name: q, at: 1.1.1/1.1.1/1.1.1, value: 3}]}}]\nrun: {steps: 3}\n\n", "{gather: nats}", ":4:17:", "gather reads nothing but weights"},

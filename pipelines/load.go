@@ -121,7 +121,11 @@ func (r *reader) top(root *strict.Node) {
 	h := head{Name: r.p.Name, Seed: 1337, Parts: 1}
 	for _, pr := range root.Pairs() {
 		if !slices.Contains(topKeys, pr.Key.Text()) {
-			r.fault(pr.Key, strict.Suggest(pr.Key.Text(), topKeys), "unknown key %s", pr.Key.Text())
+			fix := strict.Suggest(pr.Key.Text(), topKeys)
+			if stages.Find(pr.Key.Text()) != nil {
+				fix = "it is a stage: write it into the list under stages"
+			}
+			r.fault(pr.Key, fix, "unknown key %s", pr.Key.Text())
 		}
 	}
 	var plain []string

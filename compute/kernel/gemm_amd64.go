@@ -281,7 +281,7 @@ func gemmRows(f Form, m, n, k int, a []float32, lda int, b []float32, ldb int, s
 
 // lies says that B lies as a packed panel would, and that A may stay where it is too. Only a roomy core asks: elsewhere it was not measured.
 func lies(f Form, m, n, k, lda, ldb int) bool {
-	return roomy && f != NT && n == ldb && (n == 64 || n == 48) && m >= 24 && (f == NN || 4*k*lda <= l2/2)
+	return roomy && f != NT && k > 0 && n == ldb && (n == 64 || n == 48) && m >= 24 && (f == NN || 4*k*lda <= l2/2)
 }
 
 // gemmLying packs nothing.

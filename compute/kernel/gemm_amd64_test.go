@@ -58,6 +58,7 @@ func packedProducts(t *testing.T) {
 		all = append(all, spread(r, Form(r.IntN(3)), 1+r.IntN(130), 48*(1+r.IntN(5))+64*r.IntN(3), 16*(1+r.IntN(6)), 30))
 	}
 	for _, n := range []int{48, 64} { // B lies as a panel
+		all = append(all, layout{NN, 30, n, 0, 1, n, n}, layout{TN, 30, n, 0, 30, n, n}) // without rows
 		for m := range 60 {
 			all = append(all, layout{NN, m + 20, n, m + 1, m + 3, n, n + m%3}, layout{TN, m + 20, n, m + 1, m + 21, n, n})
 		}

@@ -77,7 +77,7 @@ func (a *app) fork() *cobra.Command {
 	}
 	l.broker(cmd, "broker that joins the new run to workers, or brings its examples")
 	f := cmd.Flags()
-	f.IntVar(&l.local, "workers", 0, "workers to start in this process, beside those that join over the link")
+	f.IntVar(&l.local, "workers", 0, "workers to start in this process for each piece that links leave to workers, beside those that join over the link")
 	f.Int64Var(&o.At, "at", -1, "step after which the new run begins")
 	f.StringArrayVar(&o.Sets, "set", nil, "change a value of the pipeline from there on, such as stages.adamw.lr=3e-4 (may be given several times)")
 	f.Int64Var(&o.Steps, "steps", 0, "steps in all, those of the other run included; as that run if left out")

@@ -75,7 +75,7 @@ func (a *app) run() *cobra.Command {
 	pipelineFlags(cmd, &o)
 	l.add(cmd, "broker that joins this run to workers")
 	f := cmd.Flags()
-	f.IntVar(&l.local, "workers", 0, "workers to start in this process, beside those that join over the link")
+	f.IntVar(&l.local, "workers", 0, "workers to start in this process for each piece that links leave to workers, beside those that join over the link")
 	f.StringVar(&o.Out, "out", "", `run directory; a new one below runs/ if left out, "none" writes nothing`)
 	f.StringVar(&o.Record, "record", "", "what each step leaves in the run directory, to be replayed: gradients, inputs or none, instead of what the file says")
 	f.BoolVar(&o.Resume, "resume", false, "continue the run in --out, or the newest of this name")

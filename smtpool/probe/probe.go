@@ -57,6 +57,7 @@ type Result struct {
 // Limits between the answers.
 const (
 	siblingNS    = 15   // one way: at most this on siblings
+	lineNS       = 2000 // one way: no cache line takes so long, but a change of threads on one CPU does
 	siblingRatio = 1.25 // the pair does at most this much on one core's multipliers
 	coreRatio    = 1.7  // and at least this much on two cores: no core can do that with one
 )
@@ -69,6 +70,8 @@ func Decide(r *Result) {
 		r.set(CannotTell, "the threads could not be bound to their CPUs")
 	case lat.N == 0:
 		r.set(CannotTell, "the cache line did not come back in time: the two share a CPU's time, or another program runs there")
+	case lat.Median > lineNS: // in turns, each of them multiplies as fast as alone
+		r.set(CannotTell, "a line takes %.0f µs one way, longer than between any two cores: the two share a CPU's time, or other programs run there", lat.Median/1e3)
 	case !r.Ruler && lat.Median <= siblingNS:
 		r.set(CannotTell, "a line takes %.1f ns one way, as between siblings, but there is no one-port ruler for this CPU to confirm it", lat.Median)
 	case !r.Ruler && lat.Median > 2*siblingNS:

@@ -31,6 +31,7 @@ func TestDecideOnRecordedFigures(t *testing.T) {
 		"two near cores":          {Result{OneWayNS: lat(13), PairRatio: fig(1.98), Ruler: true, Quality: good}, No, "short for two cores"},
 		"two cores, disturbed":    {Result{OneWayNS: lat(41), PairRatio: fig(1.95), Ruler: true, Quality: moved}, No, "one core can't"},
 		"one CPU's time for both": {Result{OneWayNS: lat(900), PairRatio: fig(1.0), Ruler: true, Quality: good}, CannotTell, "same time"},
+		"one CPU in turns":        {Result{OneWayNS: lat(86955), PairRatio: fig(2.03), Ruler: true, Quality: moved}, CannotTell, "share a CPU's time"},
 		"stolen time":             {Result{OneWayNS: lat(9), PairRatio: fig(1.05), Ruler: true, Quality: stolen}, CannotTell, "disturbed"},
 		"in between":              {Result{OneWayNS: lat(30), PairRatio: fig(1.5), Ruler: true, Quality: good}, CannotTell, "neither"},
 		"never came back":         {Result{PairRatio: fig(1.0), Ruler: true, Quality: good}, CannotTell, "did not come back"},

@@ -60,7 +60,6 @@ func TestHostilePeersChangeNoBit(t *testing.T) {
 	want := bits(train(t, o))
 	bus := &tap{Bus: core(t), seen: map[string][][]byte{}}
 	var log bytes.Buffer
-	var mu sync.Mutex
 	o.Link = &pipelines.Link{Bus: bus, Local: 2, Log: zerolog.New(zerolog.SyncWriter(&log))}
 	if got := bits(train(t, o)); got != want {
 		t.Fatalf("an undisturbed run: %s, want %s", got, want)
@@ -69,54 +68,10 @@ func TestHostilePeersChangeNoBit(t *testing.T) {
 	var c *pool.Coordinator
 	quit := make(chan struct{})
 	var wg sync.WaitGroup
-	r := rand.New(rand.NewPCG(5, 6))
 	o.Link.Joined = func(j *pool.Coordinator) {
 		c = j
-		wg.Go(func() {
-			for {
-				// On every subject: noise, cut frames, frames that claim too much, and everything of the run before, also under the names of this one.
-				for subject, frames := range bus.all() {
-					noise := make([]byte, r.IntN(3000))
-					for i := range noise {
-						noise[i] = byte(r.Uint32())
-					}
-					f := frames[r.IntN(len(frames))]
-					for _, data := range [][]byte{noise, f[:r.IntN(len(f))], huge(f), f} {
-						_ = bus.Bus.Publish(subject, data)
-					}
-					for _, before := range old {
-						_ = bus.Bus.Publish(subject, before[r.IntN(len(before))])
-					}
-				}
-				select {
-				case <-quit:
-					return
-				case <-time.After(2 * time.Millisecond):
-				}
-			}
-		})
-		for _, bad := range []pool.Options{{Build: "another version", ISA: kernel.ISA()}, {Build: pipelines.Build(), ISA: "abacus"}} {
-			p, _, err := pipelines.Prepare(o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if bad.Cut, err = p.Cut(); err != nil {
-				t.Fatal(err)
-			}
-			w, err := exec.NewWorker(p.Program(func() {}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			bad.Bus, bad.Identity, bad.Log = bus.Bus, p.Identity(), zerolog.Nop()
-			wg.Go(func() {
-				n, err := pool.NewWorker(bad, w).Run(t.Context(), true)
-				mu.Lock()
-				defer mu.Unlock()
-				if err == nil || !strings.Contains(err.Error(), "refused by the coordinator") || n.Parts > 0 {
-					t.Errorf("a worker of %s with %s: %v after %d parts", bad.Build, bad.ISA, err, n.Parts)
-				}
-			})
-		}
+		wg.Go(func() { flood(bus, old, 5, quit) })
+		unwelcome(t, &wg, o, bus.Bus, []pool.Options{{Build: "another version", ISA: kernel.ISA()}, {Build: pipelines.Build(), ISA: "abacus"}})
 	}
 	got := bits(train(t, o))
 	close(quit)
@@ -132,5 +87,59 @@ func TestHostilePeersChangeNoBit(t *testing.T) {
 		if k := strings.Count(log.String(), once); k < 1 || k > 6 { // each process says it once for itself
 			t.Errorf("%q was logged %d times", once, k)
 		}
+	}
+}
+
+// flood sends to every subject that was seen, until quit: noise, cut frames, frames that claim too much or whose end is bent, frames once more, and everything of the run before,
+// also under the names of this one.
+func flood(bus *tap, old map[string][][]byte, seed uint64, quit <-chan struct{}) {
+	r := rand.New(rand.NewPCG(seed, seed+1))
+	for {
+		for subject, frames := range bus.all() {
+			noise := make([]byte, r.IntN(3000))
+			for i := range noise {
+				noise[i] = byte(r.Uint32())
+			}
+			f := frames[r.IntN(len(frames))]
+			bent := bytes.Clone(f) // the head is right, what follows is not
+			for i := link.HeadSize; i < len(bent); i += 1 + r.IntN(50) {
+				bent[i] ^= byte(1 + r.IntN(255))
+			}
+			for _, data := range [][]byte{noise, f[:r.IntN(len(f))], huge(f), f, bent} {
+				_ = bus.Bus.Publish(subject, data)
+			}
+			for _, before := range old {
+				_ = bus.Bus.Publish(subject, before[r.IntN(len(before))])
+			}
+		}
+		select {
+		case <-quit:
+			return
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// unwelcome starts workers of the run of o that are to be refused before they compute anything.
+func unwelcome(t *testing.T, wg *sync.WaitGroup, o pipelines.Options, bus link.Bus, all []pool.Options) {
+	for _, bad := range all {
+		p, _, err := pipelines.Prepare(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bad.Cut, err = p.Cut(); err != nil {
+			t.Fatal(err)
+		}
+		w, err := exec.NewWorker(p.Program(func() {}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad.Bus, bad.Identity, bad.Log = bus, p.Identity(), zerolog.Nop()
+		wg.Go(func() {
+			n, err := pool.NewWorker(bad, w).Run(t.Context(), true)
+			if err == nil || !strings.Contains(err.Error(), "refused by the coordinator") || n.Parts > 0 {
+				t.Errorf("a worker of %s with %s for %q: %v after %d parts", bad.Build, bad.ISA, bad.Stages, err, n.Parts)
+			}
+		})
 	}
 }

@@ -279,7 +279,8 @@ func (k *past) Example(_ context.Context, i int64) ([]tensor.Tensor, error) {
 		k.row = append(k.row, t)
 	}
 	if bad {
-		return nil, stages.Finding{File: k.dir, Msg: fmt.Sprintf("example %d of the journal does not have the columns of the pipeline", i+1)}
+		return nil, stages.Finding{File: k.dir, Msg: fmt.Sprintf("example %d of the journal does not have the columns of the pipeline", i+1),
+			Fix: "go on with the pipeline that the run began with, or begin another run with --out"}
 	}
 	return k.row, nil
 }

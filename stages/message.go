@@ -98,7 +98,7 @@ func (b *Body) Forms(n, data int) {
 // none; the plain tensors stay in use. It must be called before anything is written to the body.
 func (m *Message) Form() int {
 	b := m.body
-	if b == nil || len(b.forms) == 0 {
+	if b == nil || len(b.forms) == 0 || len(m.data) == 0 {
 		return -1
 	}
 	at := uint(0)

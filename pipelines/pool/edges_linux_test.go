@@ -10,16 +10,22 @@ import (
 	"time"
 )
 
-// Loaders and workers of half of the walk, in processes of their own, are killed, paused and started again, and so is the run.
-func TestFaultsOnMovedEdgesChangeNoBit(t *testing.T) {
-	w := &world{t: t, done: make(chan string, 1), store: filepath.Join(t.TempDir(), "store"), out: filepath.Join(t.TempDir(), "run")}
+// linked is a world of processes on loopback, whose pipeline has these links.
+func linked(t *testing.T, links string) *world {
+	t.Helper()
+	w := &world{t: t, done: make(chan string, 1), store: filepath.Join(t.TempDir(), "store"), out: filepath.Join(t.TempDir(), "run"), file: pipeline(t, links, "")}
 	var err error
 	if w.bin, err = binary(); err != nil {
 		t.Fatal(err)
 	}
 	w.listen = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	w.url = "nats://" + w.listen
-	w.file = pipeline(t, "nats, forward: jetstream, scatter: nats", "")
+	return w
+}
+
+// Loaders and workers of half of the walk, in processes of their own, are killed, paused and started again, and so is the run.
+func TestFaultsOnMovedEdgesChangeNoBit(t *testing.T) {
+	w := linked(t, "nats, forward: jetstream, scatter: nats")
 	w.sets = []string{"run.steps=500", "run.checkpoint_every=100", "run.log_every=10"}
 	want := func() string { // in one process
 		sets := w.sets
@@ -91,14 +97,7 @@ func TestFaultsOnMovedEdgesChangeNoBit(t *testing.T) {
 }
 
 func TestAWorkerOfOtherStagesIsToldSo(t *testing.T) {
-	w := &world{t: t, done: make(chan string, 1), store: filepath.Join(t.TempDir(), "store"), out: filepath.Join(t.TempDir(), "run")}
-	var err error
-	if w.bin, err = binary(); err != nil {
-		t.Fatal(err)
-	}
-	w.listen = fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	w.url = "nats://" + w.listen
-	w.file = pipeline(t, "nats", "")
+	w := linked(t, "nats")
 	w.startBroker()
 	defer w.stop()
 	w.startCoordinator()

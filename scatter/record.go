@@ -123,12 +123,12 @@ func (s *record) Process(_ context.Context, m *stages.Message, out stages.Outbox
 	return out.Send(m)
 }
 
-// failed is what the disk has done to a stream.
+// failed is what the disk has done to a stream. Whoever calls the stage says which one it is.
 func failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &stages.EnvError{Err: fmt.Errorf("record: %w", err), Fix: "free some room on the disk and go on with --resume; the newest checkpoint is not touched"}
+	return &stages.EnvError{Err: err, Fix: "free some room on the disk and go on with --resume; the newest checkpoint is not touched"}
 }
 
 // Flush brings what was recorded to the disk.
